@@ -1,0 +1,74 @@
+# `make` alone shows what there is. Everything that is installed goes into .venv and node_modules folders; nothing else is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+NAME ?=
+# Node 20 or newer of the machine, else the one that comes as a wheel.
+NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down ps logs test check format proto console clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/installed .venv/fetched ## Install everything into .venv (fast when nothing changed)
+
+demo: setup console ## One link goes viral while processes are killed; ends with a verdict (ARGS="--stop --json FILE")
+	$(BIN)/python -m loadtests demo $(ARGS)
+
+up: setup console ## Start the platform (ARGS="--topology each --port 0")
+	@$(BIN)/groundswell up $(ARGS)
+
+down: .venv/installed ## Stop the platform
+	@$(BIN)/groundswell down $(ARGS)
+
+ps: .venv/installed ## Show what runs
+	@$(BIN)/groundswell ps $(ARGS)
+
+logs: .venv/installed ## Show the end of a log (NAME=gateway ARGS=-f)
+	@$(BIN)/groundswell logs $(NAME) $(ARGS)
+
+test: setup console ## Run all tests (ARGS="tests/links -k codes")
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup console protos/node_modules ## Check format, lint, types, import rules, generated code, protos
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check
+	$(NODE_PATH_FIRST) $(BIN)/python protos/check.py
+	cd console && $(NODE_PATH_FIRST) npm run --silent check
+
+format: .venv/installed ## Format the sources and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: .venv/installed ## Regenerate services/groundswell/api from protos/
+	$(BIN)/python protos/generate.py
+
+console: console/dist/index.html ## Build the web console
+
+clean: ## Remove what was installed and built (the home folder .groundswell stays)
+	rm -rf .venv node_modules console/node_modules console/dist protos/node_modules
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Groundswell needs Python 3.11 or newer: make setup PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/fetched: .venv/installed services/groundswell/engines/kafka.py
+	@$(BIN)/groundswell fetch
+	@touch $@
+
+console/dist/index.html: console/node_modules $(wildcard console/*.* console/src/* console/src/*/*)
+	cd console && $(NODE_PATH_FIRST) npm run --silent build
+	@touch $@
+
+%/node_modules: %/package-lock.json | .venv/installed
+	cd $* && $(NODE_PATH_FIRST) npm ci --silent
+	@touch $@

@@ -1,0 +1,93 @@
+/**
+ * What the page knows, and how each piece of news changes it. Pure: no clock, no network.
+ *
+ * Rule: what was known stays on the page when its source falls silent, marked as old; it never turns into a zero.
+ */
+
+import type { Problem } from "../api/client";
+import type { Balance, Link, LiveMetrics, Upstreams } from "../api/messages";
+import { EMPTY, type History, withTold } from "./history";
+
+export type Connection =
+  | { readonly kind: "connecting" }
+  | { readonly kind: "live" }
+  | { readonly kind: "reconnecting"; readonly failures: number; readonly reason: string };
+
+/** The last good answer, and why there is none since; both null before the first. */
+export interface Asked<T> {
+  readonly value: T | null;
+  readonly problem: string | null;
+}
+
+export interface LiveState {
+  readonly connection: Connection;
+  readonly metrics: LiveMetrics | null;
+  readonly history: History;
+  readonly balance: Asked<Balance>;
+  readonly upstreams: Asked<Upstreams>;
+  readonly links: ReadonlyMap<string, Link>;
+}
+
+export type News =
+  | { readonly kind: "metrics"; readonly metrics: LiveMetrics }
+  | { readonly kind: "lost"; readonly problem: Problem; readonly failures: number }
+  | { readonly kind: "balance"; readonly asked: Balance | Problem }
+  | { readonly kind: "upstreams"; readonly asked: Upstreams | Problem }
+  | { readonly kind: "links"; readonly links: readonly Link[] };
+
+export const LINKS_KEPT = 1_000;
+
+export const INITIAL: LiveState = {
+  connection: { kind: "connecting" },
+  metrics: null,
+  history: EMPTY,
+  balance: { value: null, problem: null },
+  upstreams: { value: null, problem: null },
+  links: new Map(),
+};
+
+export function reduce(state: LiveState, news: News): LiveState {
+  switch (news.kind) {
+    case "metrics": {
+      const history = withTold(state.history, news.metrics.timeMs, news.metrics.eventsPerSecond);
+      return { ...state, connection: { kind: "live" }, metrics: news.metrics, history };
+    }
+    case "lost":
+      return { ...state, connection: { kind: "reconnecting", failures: news.failures, reason: news.problem.message } };
+    case "balance":
+      return { ...state, balance: asked(state.balance, news.asked) };
+    case "upstreams":
+      return { ...state, upstreams: asked(state.upstreams, news.asked) };
+    case "links":
+      return { ...state, links: withLinks(state.links, news.links) };
+  }
+}
+
+function asked<T extends object>(before: Asked<T>, now: T | Problem): Asked<T> {
+  return now instanceof Error ? { value: before.value, problem: now.message } : { value: now, problem: null };
+}
+
+/** The newest are kept: a Map remembers the order in which its keys came. */
+function withLinks(before: ReadonlyMap<string, Link>, added: readonly Link[]): ReadonlyMap<string, Link> {
+  const all = new Map([...before, ...added.map((link) => [link.id, link] as const)]);
+  return new Map([...all].slice(-LINKS_KEPT));
+}
+
+export type Books =
+  | { readonly kind: "unknown" }
+  | { readonly kind: "balanced"; readonly stored: number }
+  | { readonly kind: "off"; readonly stored: number; readonly difference: number };
+
+/** The verdict on the books: both sources must say 0, and a silent source is not a 0. */
+export function books({ metrics, balance }: LiveState): Books {
+  const stored = metrics?.stored ?? balance.value?.stored;
+  if (stored === undefined) return { kind: "unknown" };
+  const difference = metrics?.difference || balance.value?.difference || 0;
+  return difference === 0 ? { kind: "balanced", stored } : { kind: "off", stored, difference };
+}
+
+/** Ids of platform items among the top that no link is known for; other items are named by their own text. */
+export function unknownLinks({ metrics, links }: LiveState): string[] {
+  const ids = (metrics?.topItems ?? []).map(({ item }) => item).filter((item) => /^\d{1,19}$/.test(item) && !links.has(item));
+  return [...new Set(ids)];
+}

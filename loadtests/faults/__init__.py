@@ -1,0 +1,1 @@
+"""Faults that are made on purpose, on a time line, and taken back whatever happens."""

@@ -1,0 +1,1 @@
+"""Exact judgements: what was promised against what is in the books."""

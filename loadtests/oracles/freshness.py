@@ -1,0 +1,82 @@
+"""How old the newest numbers are on the live page, seen from outside.
+
+Two views of one thing, sampled with every message of the live page. `told` is the platform's own figure: the age of
+the newest event when it was counted. `seen` is ours: when a message says N clicks, the oldest click it does not hold
+yet is the N+1-th that was answered; its age at that moment is how far the page lags, which no clock of the platform
+can hide.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+import numpy as np
+
+from loadtests.generator import histogram
+from loadtests.generator.child import Loaded
+from loadtests.generator.log import PROMISED
+from loadtests.platform.api import Door
+
+RECONNECT_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One message of the live page; `at_s` is `time.monotonic()`."""
+
+    at_s: float
+    told_ms: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of the samples of a time, in milliseconds."""
+
+    p50: float
+    p99: float
+    samples: int
+
+
+class Sampler:
+    """Follows the live page until cancelled; reconnects when its stream breaks, as the page does."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self.samples: list[Sample] = []
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async for message in self._door.watch():
+                    self.samples.append(Sample(time.monotonic(), message.freshness_ms, message.window_events))
+            except httpx.HTTPError:
+                await asyncio.sleep(RECONNECT_S)
+
+    @property
+    def newest(self) -> Sample | None:
+        return self.samples[-1] if self.samples else None
+
+
+def told(samples: Sequence[Sample]) -> Percentiles:
+    """The platform's own figure."""
+    return _percentiles([float(sample.told_ms) for sample in samples if sample.events])
+
+
+def seen(samples: Sequence[Sample], loaded: Loaded) -> Percentiles:
+    """The page's lag behind the answers."""
+    is_promised = np.isin(loaded.records["outcome"], [int(outcome) for outcome in PROMISED])
+    answered_s = np.sort(loaded.records["at_us"][is_promised]) / 1e6 + loaded.started_s
+    lags = [
+        max(sample.at_s - float(answered_s[sample.events]), 0.0) * 1000 if sample.events < len(answered_s) else 0.0
+        for sample in samples
+    ]
+    return _percentiles(lags)
+
+
+def _percentiles(milliseconds: Sequence[float]) -> Percentiles:
+    counts = histogram.of((np.array(milliseconds) * 1000).astype(np.int64))
+    p50, p99 = (round(counts.percentile_us(share) / 1000, 1) for share in (0.5, 0.99))
+    return Percentiles(p50, p99, len(milliseconds))

@@ -1,0 +1,177 @@
+"""A platform on this machine, known by its home folder.
+
+Invariant: only processes that the supervisor's `state.json` names are ever signalled, and only while their start time
+is the recorded one, so a pid that the system has given to somebody else is left alone. Everything else goes through
+the command line.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+POLL_S = 0.05
+START_TIME_ERROR_S = 0.1
+
+
+class PlatformFailed(Exception):
+    """The platform did not do what it was told; the message says what and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process or engine as the supervisor records it."""
+
+    name: str
+    state: str
+    pid: int | None
+    started: float | None
+    restarts: int
+    modules: tuple[str, ...]
+    settings: dict[str, str]
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What `up` wrote for its user."""
+
+    url: str
+    platform_key: str
+
+
+class Installation:
+    """One home folder and what runs in it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def processes(self) -> dict[str, Process]:
+        """What runs by name; empty while nothing does."""
+        try:
+            told = json.loads((self.home / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return {each["name"]: _process(each) for each in told["processes"]}
+
+    @property
+    def topology(self) -> str | None:
+        """The topology that runs; None while nothing does."""
+        try:
+            return str(json.loads((self.home / "state.json").read_text())["topology"])
+        except FileNotFoundError:
+            return None
+
+    def holder(self, module: str) -> str:
+        """The process that holds a module, or the engine of that name; raises `PlatformFailed`."""
+        for process in self.processes().values():
+            if module == process.name or module in process.modules:
+                return process.name
+        raise PlatformFailed(f"Nothing in {self.home} holds {module!r}; see: groundswell ps --home {self.home}")
+
+    def credentials(self) -> Credentials:
+        told = json.loads((self.home / "credentials.json").read_text())
+        return Credentials(told["url"], told["platform_key"])
+
+    async def up(self, topology: str, port: int | None) -> bool:
+        """Starts the platform unless it runs; says whether it did. Raises `PlatformFailed`, also when another topology runs."""
+        running = self.topology
+        if running is None:
+            chosen = [] if port is None else [f"--port={port}"]
+            await self._command("up", f"--topology={topology}", *chosen)
+            return True
+        if running != topology:
+            raise PlatformFailed(
+                f"The platform in {self.home} runs in the topology `{running}`, not `{topology}`. "
+                f"Stop it with: groundswell down --home {self.home}"
+            )
+        await self.all_ready(timeout_s=30)
+        return False
+
+    async def down(self) -> None:
+        await self._command("down")
+
+    async def restart(self, name: str, settings: dict[str, str]) -> None:
+        """Restarts a process or engine with added settings (an empty value takes one back); returns when it is ready."""
+        changes = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        await self._command("restart", name, *changes)
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Signals one process of the platform; returns its pid. Raises `PlatformFailed` when it does not run."""
+        process = self.processes().get(name)
+        if process is None or process.pid is None or not _is_same(process.pid, process.started):
+            raise PlatformFailed(f"{name} does not run in {self.home}; there is nothing to signal.")
+        os.kill(process.pid, number)
+        return process.pid
+
+    async def ready(self, name: str, timeout_s: float, *, other_than: int = 0) -> Process:
+        """Waits until a process is ready, and is not the one with that pid any more."""
+        end_s = time.monotonic() + timeout_s
+        while time.monotonic() < end_s:
+            process = self.processes().get(name)
+            if process is not None and process.is_ready and process.pid != other_than:
+                return process
+            await asyncio.sleep(POLL_S)
+        raise PlatformFailed(
+            f"{name} was not ready after {timeout_s:.0f} s; its log: groundswell logs {name} --home {self.home}"
+        )
+
+    async def all_ready(self, timeout_s: float) -> None:
+        for name in self.processes():
+            await self.ready(name, timeout_s)
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Resident memory of each process with its children; pages that several of them share count once where the system says so."""
+        return {
+            process.name: _memory_bytes(process.pid) for process in self.processes().values() if process.pid is not None
+        }
+
+    async def _command(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "groundswell", arguments[0], "--home", str(self.home), *arguments[1:]]
+        child = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        said, _ = await child.communicate()
+        if child.returncode != 0:
+            raise PlatformFailed(
+                f"`groundswell {' '.join(arguments)}` failed:\n{said.decode(errors='replace').strip()}"
+            )
+
+
+def _process(told: dict[str, object]) -> Process:
+    fields = {name: told[name] for name in ("name", "state", "pid", "started", "restarts", "settings")}
+    modules = told["modules"]
+    assert isinstance(modules, list)
+    return Process(**fields, modules=tuple(modules))  # type: ignore[arg-type]  # the supervisor's own words
+
+
+def _is_same(pid: int, started: float | None) -> bool:
+    try:
+        return started is not None and abs(psutil.Process(pid).create_time() - started) < START_TIME_ERROR_S
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _memory_bytes(pid: int) -> int:
+    total = 0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in family:
+        try:
+            total += int(process.memory_full_info().pss)
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.AccessDenied:
+            total += int(process.memory_info().rss)
+    return total

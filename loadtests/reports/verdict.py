@@ -1,0 +1,142 @@
+"""The demo's verdict."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from loadtests.generator import histogram
+from loadtests.generator.log import Outcome
+from loadtests.generator.order import OFF_SHARE_MAX
+from loadtests.oracles.books import Finding
+from loadtests.oracles.freshness import Percentiles
+from loadtests.scenario import Ran
+
+WIDTH = 78
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A run in words and in JSON."""
+
+    ran: Ran
+    told: Percentiles
+    seen: Percentiles
+    seconds: float
+
+    def text(self, *, page: str, home: Path, stays_up: bool) -> str:
+        """For a person."""
+        ran = self.ran
+        end = (
+            [f"  live page   {page}", f"  stop        python -m groundswell down --home {home}"]
+            if stays_up
+            else ["  The platform is being stopped."]
+        )
+        lines = [
+            "",
+            "─" * WIDTH,
+            "  Every answered visit is in the books, once." if ran.holds else "  THE BOOKS ARE WRONG.",
+            "─" * WIDTH,
+            *self._rows(),
+            "",
+            *self._remarks(),
+            "",
+            *end,
+            "─" * WIDTH,
+        ]
+        return "\n".join(lines)
+
+    def _rows(self) -> list[str]:
+        promised, books = self.ran.promised, self.ran.books
+        counted, spooled = (promised.outcomes.get(each, 0) for each in (Outcome.COUNTED, Outcome.SPOOLED))
+        judged = {finding.name: finding for finding in self.ran.findings}
+        return [
+            _row("visits answered", promised.redirects),
+            _row("  as counted", counted),
+            _row("  as spooled", spooled),
+            _row("stored", books.stored, judged["stored"]),
+            _row("rollup by second", books.rollup_second, judged["rollup_second"]),
+            _row("rollup by minute", books.rollup_minute, judged["rollup_minute"]),
+            _row("rollup by hour", books.rollup_hour, judged["rollup_hour"]),
+            _row("totals of the items", books.totals, judged["totals"]),
+            _row("links' click_count", books.click_count, judged["click_count"]),
+            _row("live page", books.live, judged["live"]),
+            _row("of these by bots", books.bot_count, judged["bots"]),
+        ]
+
+    def _remarks(self) -> list[str]:
+        ran, unknown = self.ran, self.ran.promised.unknown
+        wrong = [f"  ✗ {finding.name}: {finding.sentence}" for finding in ran.findings if not finding.holds]
+        killed = ", ".join(
+            f"{kill.process} at {kill.at_s:.0f} s (back in {kill.back_s - kill.at_s:.1f} s)" for kill in ran.struck
+        )
+        extra = ran.books.stored - ran.promised.total
+        silent = f"  no answer   {unknown} visits, because the process that held them was killed; {extra} of them had been counted"
+        off = ran.loaded.off_share
+        p99_ms = histogram.of(ran.loaded.records["latency_us"]).percentile_us(0.99) / 1000
+        return [
+            *wrong,
+            f"  killed      {killed or 'nothing'}",
+            *([silent] if unknown else []),
+            f"  freshness   {self.told.p50:.0f} ms median, {self.told.p99:.0f} ms p99 (event to live counter, {self.told.samples} samples)",
+            f"              {self.seen.p50:.0f} ms median, {self.seen.p99:.0f} ms p99 (the page behind the answers, measured here)",
+            f"  quiet       the books were right {ran.settled_s:.1f} s after the load",
+            f"  latency     {p99_ms:,.0f} ms p99 from the planned moment, kills included",
+            f"  memory      {sum(ran.memory_bytes.values()) / 2**20:,.0f} MB resident, all processes",
+            f"  took        {self.seconds:.0f} s in all",
+            *(
+                [f"  LOAD        {off:.1%} of the visits did not come when ordered: this machine was too busy"]
+                if off > OFF_SHARE_MAX
+                else []
+            ),
+        ]
+
+    def machine(self) -> dict[str, object]:
+        """For a machine; `rollups` is the common number of all rollups, or the first that is wrong."""
+        promised, books = self.ran.promised, self.ran.books
+        rollups = (books.rollup_second, books.rollup_minute, books.rollup_hour)
+        return {
+            "ok": self.ran.holds,
+            "answered": promised.redirects,
+            "counted": promised.outcomes.get(Outcome.COUNTED, 0),
+            "spooled": promised.outcomes.get(Outcome.SPOOLED, 0),
+            "stored": books.stored,
+            "rollups": next((each for each in rollups if each != books.stored), books.stored),
+            "totals": books.totals,
+            "click_count": books.click_count,
+            "live": books.live,
+            "kills": [
+                {
+                    "process": kill.process,
+                    "at": round(kill.at_s, 2),
+                    "victim": kill.victim,
+                    "back": round(kill.back_s, 2),
+                }
+                for kill in self.ran.struck
+            ],
+            "freshness_ms": {"p50": self.told.p50, "p99": self.told.p99},
+            "rss_mb": round(sum(self.ran.memory_bytes.values()) / 2**20),
+            "seconds": round(self.seconds, 1),
+            "unknown": promised.unknown,
+            "unanswered_counted": books.stored - promised.total,
+            "refused": promised.outcomes.get(Outcome.REFUSED, 0),
+            "rollup_second": books.rollup_second,
+            "rollup_minute": books.rollup_minute,
+            "rollup_hour": books.rollup_hour,
+            "bots": books.bot_count,
+            "difference": books.difference,
+            "duplicates_dropped": books.duplicates,
+            "page_lag_ms": {"p50": self.seen.p50, "p99": self.seen.p99},
+            "settled_seconds": round(self.ran.settled_s, 1),
+            "memory_mb": {name: round(size / 2**20) for name, size in self.ran.memory_bytes.items()},
+            "load": {
+                "planned": len(self.ran.loaded.plan),
+                "late": self.ran.loaded.late,
+                "unsent": self.ran.loaded.unsent,
+                "plan": self.ran.loaded.plan.digest,
+            },
+            "findings": [asdict(finding) for finding in self.ran.findings],
+        }
+
+
+def _row(name: str, number: int, finding: Finding | None = None) -> str:
+    mark = "" if finding is None else "✓" if finding.holds else "✗"
+    return f"  {name:<24}{number:>12,}  {mark}".rstrip()

@@ -1,0 +1,139 @@
+"""One run: a fresh tenant with links, a load on them, faults on the way, and the books at its end.
+
+The demo and the drills differ in what they order and in how they tell it; what happens is the same, and is here.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from loadtests.arrivals import Plan
+from loadtests.faults.kills import Kill, Killer, Struck
+from loadtests.generator.child import Load, Loaded, Progress
+from loadtests.generator.order import Order, Target
+from loadtests.oracles import books as oracle
+from loadtests.oracles import reading
+from loadtests.oracles.books import Books, Finding, Promised
+from loadtests.oracles.freshness import Sample, Sampler
+from loadtests.platform.api import Door, Link
+from loadtests.platform.installation import Installation, PlatformFailed
+
+CALM_AFTER_KILL_S = 2.0
+"""Samples so shortly after a victim is back are still taken as under the fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """The tenant of one run."""
+
+    name: str
+    key: str
+    links: Sequence[Link]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Everything that is known after a run."""
+
+    loaded: Loaded
+    struck: Sequence[Struck]
+    promised: Promised
+    books: Books
+    findings: Sequence[Finding]
+    settled_s: float
+    samples: Sequence[Sample]
+    memory_bytes: dict[str, int]
+
+    @property
+    def holds(self) -> bool:
+        return all(finding.holds for finding in self.findings)
+
+    def calm_samples(self) -> list[Sample]:
+        """Samples of the live page during the load while nothing was being killed."""
+        end_s = self.loaded.plan.seconds
+        return [
+            sample
+            for sample in self.samples
+            if 0 <= (at_s := sample.at_s - self.loaded.started_s) <= end_s
+            and not any(kill.at_s <= at_s <= kill.back_s + CALM_AFTER_KILL_S for kill in self.struck)
+        ]
+
+
+async def prepare(installation: Installation, slug: str, links: int) -> Tenant:
+    """A new tenant with a key and links, made through the public door as staff would."""
+    credentials = installation.credentials()
+    async with Door(credentials.url, credentials.platform_key) as staff:
+        tenant = await staff.create_tenant(slug, f"Run {slug}")
+        key = await staff.create_key(tenant, "load")
+    async with Door(credentials.url, key) as door:
+        made = await door.create_links([f"https://shop.example/{slug}/{number}" for number in range(links)])
+    return Tenant(tenant, key, made)
+
+
+async def run(
+    installation: Installation,
+    tenant: Tenant,
+    plan: Plan,
+    kills: Sequence[Kill],
+    folder: Path,
+    watch: Callable[[Progress, Sample | None], None],
+    say: Callable[[str], None],
+    patience_s: float = reading.PATIENCE_S,
+) -> Ran:
+    """Sends the plan, makes the kills, waits for quiet and judges. `watch` hears of the load once a second, `say` of each event."""
+    url = urlsplit(installation.credentials().url)
+    targets = tuple(Target(link.host, link.path) for link in tenant.links)
+    order = Order(url.hostname or "127.0.0.1", url.port or 80, plan.seed, targets)
+    async with Door(url.geturl(), tenant.key) as door, Load(folder, plan, order) as load:
+        sampler = Sampler(door)
+        killer = Killer(installation, lambda: load.started_s or time.monotonic(), say)
+        async with _background(sampler.run(), _told(load, sampler, watch)):
+            while not load.started_s and not load.progress.done:
+                await asyncio.sleep(0.02)
+            loaded, _ = await asyncio.gather(load.finished(), killer.run(list(kills)))
+            memory = installation.memory_bytes()
+            await installation.all_ready(timeout_s=60)
+            promised = oracle.promised(loaded, len(targets))
+            say(f"load is over: {promised.total:,} answered as counted or spooled; reading the books")
+            books, settled_s = await reading.settled(door, tenant.links, promised, patience_s)
+    findings = oracle.judge(promised, books)
+    return Ran(loaded, killer.struck, promised, books, findings, settled_s, sampler.samples, memory)
+
+
+async def warm(installation: Installation, tenant: Tenant) -> None:
+    """Waits until the fresh tenant's links redirect, without a view that would count. Raises `PlatformFailed` after 10 s."""
+    url = installation.credentials().url
+    end_s = time.monotonic() + 10
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        for link in tenant.links[:1]:
+            while (await client.head(link.path, headers={"Host": link.host})).status_code != 302:
+                if time.monotonic() > end_s:
+                    raise PlatformFailed(f"The new link {link.path} on {link.host} does not redirect.")
+                await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def _background(*work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Runs work beside the block and ends it with the block; a failure of it surfaces there."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
+
+
+async def _told(load: Load, sampler: Sampler, watch: Callable[[Progress, Sample | None], None]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        watch(load.progress, sampler.newest)

@@ -1,0 +1,1 @@
+"""The edges of the log: frames into the store, and ranges of it into the rollups."""

@@ -1,0 +1,122 @@
+"""Rollups: what is stored, grouped by second, minute, hour and item, under the same protocol as the rows themselves.
+
+The group's offset says how far the rollups are; its intent, what range is being added. After a range is in every rollup, the
+absolute totals of the items that it touched are published, and the note `T:x` moves on; after a crash everything since x is
+published again, which changes nothing where it had arrived.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import Gauge
+
+from groundswell.analytics.consumers.writer import PASSING, RETRY_S
+from groundswell.analytics.model import intents
+from groundswell.analytics.settings import WriterSettings
+from groundswell.analytics.store.ranges import Range, RangeStore
+from groundswell.analytics.store.rollups import RollupStore, Total
+from groundswell.kernel import failpoints
+from groundswell.kernel.bus.intents import Mark, Membership
+
+log = logging.getLogger(__name__)
+
+GROUP = "analytics.rollups"
+OFFSETS_MAX = 2_000
+"""Offsets that one rollup takes at most: up to 16 million rows."""
+
+BEHIND = Gauge("groundswell_rollups_offsets_behind", "Stored offsets that no rollup holds yet.", ["partition"])
+
+Publish = Callable[[Sequence[Total]], Awaitable[None]]
+"""Publishes absolute totals; returns when the log has them."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where one partition stands: the first offset not rolled up, and the first whose totals are not published."""
+
+    next: int
+    totals: int
+
+    def mark(self) -> Mark:
+        return Mark(self.next, str(intents.Note(totals=self.totals)))
+
+
+class Rollups:
+    """Rolls up the partitions that the group gives to this process."""
+
+    def __init__(
+        self, membership: Membership, ranges: RangeStore, rollups: RollupStore, config: WriterSettings, publish: Publish
+    ) -> None:
+        self._membership, self._ranges, self._rollups = membership, ranges, rollups
+        self._config, self._publish = config, publish
+        self._places: dict[int, _Place] = {}
+
+    async def run(self) -> None:
+        """Rolls up until cancelled."""
+        async with self._membership.joined():
+            while True:
+                try:
+                    await self._membership.records(self._config.rollup_ms / 1000)
+                    async with self._membership.turn():
+                        await self._cycle()
+                except PASSING as error:
+                    log.warning("the rollups read their marks again: %r", error)
+                    self._membership.restart()
+                    await asyncio.sleep(RETRY_S)
+
+    async def _cycle(self) -> None:
+        for partition in sorted(self._membership.fresh):
+            await self._recover(partition)
+        due = [of for partition in sorted(self._membership.partitions) if (of := await self._pending(partition))]
+        if due:
+            await self._roll_up(due)
+        await self._publish_totals(sorted(self._membership.partitions))
+
+    async def _pending(self, partition: int) -> Range | None:
+        place = self._places[partition]
+        newest = await self._ranges.newest(partition, place.next)
+        BEHIND.labels(str(partition)).set(max(0, newest + 1 - place.next))
+        last = min(newest, place.next + OFFSETS_MAX - 1)
+        return Range(partition, place.next, last) if last >= place.next else None
+
+    async def _roll_up(self, due: Sequence[Range]) -> None:
+        notes = {}
+        for of in due:
+            note = intents.Note((of.first, of.last), self._places[of.partition].totals)
+            notes[of.partition] = Mark(of.first, str(note))
+        await self._membership.commit(notes, intent=True)
+        failpoints.reach("writer.rollup_after_intent")
+        await asyncio.gather(*(self._rollups.write(of) for of in due))
+        for of in due:
+            self._places[of.partition].next = of.last + 1
+        await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
+        failpoints.reach("writer.rollup_after_commit")
+
+    async def _publish_totals(self, partitions: Sequence[int]) -> None:
+        places = {p: self._places[p] for p in partitions}
+        due = [Range(p, place.totals, place.next - 1) for p, place in places.items() if place.totals < place.next]
+        if not due:
+            return
+        failpoints.reach("writer.before_totals")
+        await self._publish(await self._rollups.totals(due))
+        failpoints.reach("writer.after_totals")
+        for of in due:
+            self._places[of.partition].totals = of.last + 1
+        await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
+
+    async def _recover(self, partition: int) -> None:
+        """Finds where the partition stands, repeating a rollup that a predecessor had begun."""
+        mark = await self._membership.mark(partition) or Mark(0)
+        note = intents.parse(mark.note)
+        rolled_to = await self._rollups.newest(partition)
+        if note.intent is not None and rolled_to <= note.intent[1]:
+            again = Range(partition, *note.intent)
+            log.info("partition %d: offsets %d to %d are rolled up again", partition, *note.intent)
+            await self._rollups.write(again)
+            rolled_to = again.last + 1
+        place = _Place(max(mark.offset, rolled_to), note.totals or 0)
+        self._places[partition] = place
+        await self._membership.commit({partition: place.mark()})
+        self._membership.ready(partition, place.next)

@@ -1,0 +1,132 @@
+"""Rings of counts: how often each key came in each of the last seconds, for many keys at once.
+
+One ring is a matrix of time buckets × keys. Time goes down the rows, so that forgetting the oldest bucket clears one contiguous row,
+and adding a frame's counts is one vectorised addition. A key gets a column when it first comes.
+"""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+
+COLUMNS_MIN = 1_024
+
+
+class Ring:
+    """Counts by bucket and key over the last `buckets` buckets of `width_s` seconds each.
+
+    Buckets are numbered by `second // width_s`; what is older than the ring is not counted, and the caller never adds to buckets
+    beyond the head (`advance` moves it).
+    """
+
+    def __init__(self, buckets: int, width_s: int) -> None:
+        self.buckets = buckets
+        self.width_s = width_s
+        self._head = 0
+        self._counts: npt.NDArray[np.uint32] = np.zeros((buckets, COLUMNS_MIN), np.uint32)
+
+    def reserve(self, columns: int) -> None:
+        """Makes room for `columns` keys."""
+        if columns > self._counts.shape[1]:
+            grown = np.zeros((self.buckets, max(columns, 2 * self._counts.shape[1])), np.uint32)
+            grown[:, : self._counts.shape[1]] = self._counts
+            self._counts = grown
+
+    def advance(self, second: int) -> None:
+        """Makes `second` the newest; buckets in between start at zero."""
+        bucket = second // self.width_s
+        steps = min(bucket - self._head, self.buckets)
+        for step in range(steps):
+            self._counts[(bucket - step) % self.buckets] = 0
+        self._head = max(self._head, bucket)
+
+    def add(self, seconds: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], counts: Counts) -> None:
+        """Adds counts; one (bucket, column) may come several times."""
+        buckets = seconds // self.width_s
+        held = buckets > self._head - self.buckets
+        np.add.at(self._counts, (buckets[held] % self.buckets, columns[held]), counts[held].astype(np.uint32))
+
+    def sums(self, columns: npt.NDArray[np.int64], buckets: int | None = None) -> Counts:
+        """For each column, its count over the newest `buckets` buckets (all of them unless given)."""
+        count = min(self.buckets if buckets is None else buckets, self.buckets)
+        rows = (self._head - np.arange(count)) % self.buckets
+        if len(columns) * 4 < self._counts.shape[1]:
+            gathered: Counts = self._counts[np.ix_(rows, columns)].sum(axis=0, dtype=np.int64)
+            return gathered
+        # Most columns are wanted: adding whole rows, which lie together in memory, beats gathering.
+        added: Counts = np.add.reduce([self._counts[row] for row in rows], axis=0, dtype=np.int64)[columns]
+        return added
+
+    def series(self, columns: npt.NDArray[np.int64], seconds: Sequence[int]) -> Counts:
+        """The count of all `columns` together in each of `seconds` (bucket starts); zero beyond the ring."""
+        held = [second // self.width_s for second in seconds]
+        inside = [self._head - self.buckets < bucket <= self._head for bucket in held]
+        rows = np.array(held, np.int64) % self.buckets
+        totals = self._counts[np.ix_(rows, columns)].sum(axis=1, dtype=np.int64)
+        return np.where(inside, totals, 0)
+
+    def keep(self, columns: npt.NDArray[np.int64]) -> None:
+        """Drops every column but these, which become 0, 1, 2 … in the order given."""
+        kept = np.zeros((self.buckets, max(COLUMNS_MIN, len(columns))), np.uint32)
+        kept[:, : len(columns)] = self._counts[:, columns]
+        self._counts = kept
+
+
+class KeyedRings:
+    """Two rings with one set of keys: seconds for what is live, tens of seconds for the whole window.
+
+    A key is a group (any hashable, few) and a value in it (a number, many), so that a frame's rows are looked up run by run.
+    """
+
+    def __init__(self, seconds: int, window_s: int) -> None:
+        self.seconds = Ring(seconds, 1)
+        self.window = Ring(window_s // 10, 10)
+        self._groups: dict[Hashable, dict[int, int]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def values(self, group: Hashable) -> tuple[list[int], npt.NDArray[np.int64]]:
+        """All values that were counted in a group, and their columns."""
+        known = self._groups.get(group, {})
+        return list(known), np.fromiter(known.values(), np.int64, len(known))
+
+    def advance(self, second: int) -> None:
+        self.seconds.advance(second)
+        self.window.advance(second)
+
+    def add(
+        self, seconds: npt.NDArray[np.int64], groups: Sequence[Hashable], values: npt.NDArray[np.uint64], counts: Counts
+    ) -> None:
+        """Adds `counts[i]` to `values[i]` of `groups[i]` in `seconds[i]`; quick when equal groups stand together."""
+        columns = np.empty(len(values), np.int64)
+        starts = [i for i in range(len(groups)) if not i or groups[i] is not groups[i - 1]]
+        for start, end in zip(starts, [*starts[1:], len(groups)], strict=True):
+            columns[start:end] = self._columns(groups[start], values[start:end].tolist())
+        self.seconds.reserve(self._size)
+        self.window.reserve(self._size)
+        self.seconds.add(seconds, columns, counts)
+        self.window.add(seconds, columns, counts)
+
+    def forget_quietest(self, share: float) -> None:
+        """Forgets the `share` of keys with the lowest counts in the window."""
+        keys = [(group, value) for group, known in self._groups.items() for value in known]
+        columns = np.array([self._groups[group][value] for group, value in keys], np.int64)
+        order = np.argsort(self.window.sums(columns), kind="stable")[int(len(keys) * share) :]
+        self.seconds.keep(columns[order])
+        self.window.keep(columns[order])
+        self._groups, self._size = {}, len(order)
+        for column, place in enumerate(order):
+            group, value = keys[place]
+            self._groups.setdefault(group, {})[value] = column
+
+    def _columns(self, group: Hashable, values: list[int]) -> list[int]:
+        known = self._groups.setdefault(group, {})
+        for value in values:
+            if value not in known:
+                known[value] = self._size
+                self._size += 1
+        return [known[value] for value in values]

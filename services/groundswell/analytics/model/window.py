@@ -1,0 +1,237 @@
+"""The live window: what happened in the last fifteen minutes, counted as frames arrive.
+
+A frame is counted once, however often it comes: frames are named by (producer, partition, sequence) and offsets only go up. Counts
+are kept by the second in which an event happened, so a frame that waited in a journal still lands where it belongs. Distinct users
+of a second are exact, since all frames with one user are in one partition and all partitions of a process meet here.
+"""
+
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from groundswell.analytics.model.rings import KeyedRings
+
+SECONDS = 130
+WINDOW_S = 900
+ITEMS_MAX = 50_000
+"""Items a process keeps; past it the quietest quarter is forgotten. Totals are not touched by that."""
+USERS_S = 10
+"""Seconds for which users are kept to tell them apart; afterwards only their number is."""
+AHEAD_S_MAX = 1
+"""Events further ahead of this clock are counted now: a wrong clock must not move the window."""
+DIGESTS_MAX = 100_000
+CHART_S = 60
+TOP_ITEMS = 20
+
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the window needs of frames: one entry per row in each array; `kinds` are numbers given by `Window.kind`."""
+
+    ts_ms: npt.NDArray[np.int64]
+    tenants: npt.NDArray[np.uint64]
+    kinds: npt.NDArray[np.int64]
+    items: npt.NDArray[np.uint64]
+    users: npt.NDArray[np.uint64]
+    countries: npt.NDArray[np.uint16]
+    devices: npt.NDArray[np.uint8]
+    bots: npt.NDArray[np.bool_]
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> "Columns":
+        """The rows for which `kept` is true."""
+        return Columns(*(getattr(self, each.name)[kept] for each in fields(Columns)))
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """The rows of all `parts`, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Columns(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Columns)))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a tenant's live page shows. `events` and `users` are of the last whole second."""
+
+    time_ms: int
+    events_per_second: list[int]
+    events: int
+    users: int
+    top_items: list[tuple[str, int, int]]
+    """(kind, item, events in the last minute), most first."""
+    countries: dict[int, int]
+    devices: dict[int, int]
+    window_events: int
+    window_bots: int
+
+
+class Window:
+    """All live counters of one process."""
+
+    def __init__(self) -> None:
+        self._totals = KeyedRings(SECONDS, WINDOW_S)
+        self._items = KeyedRings(SECONDS, WINDOW_S)
+        self._kind_numbers: dict[str, int] = {}
+        self._kind_names: list[str] = []
+        self._groups: dict[tuple[int, int, str], tuple[int, str, str]] = {}
+        self._users: defaultdict[int, defaultdict[tuple[int, str], list[npt.NDArray[np.uint64]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        self._kinds: defaultdict[int, set[str]] = defaultdict(set)
+        self._newest: dict[tuple[int, int], int] = {}
+        self._offsets: dict[int, int] = {}
+        self._digests: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+
+    def kind(self, name: str) -> int:
+        """The number of a kind in `Columns`."""
+        number = self._kind_numbers.setdefault(name, len(self._kind_names))
+        if number == len(self._kind_names):
+            self._kind_names.append(name)
+        return number
+
+    def is_new(self, partition: int, offset: int, producer: int, sequence: int) -> bool:
+        """Whether a frame has not been counted yet; it has from now on."""
+        if offset <= self._offsets.get(partition, -1):
+            return False
+        self._offsets[partition] = offset
+        if sequence <= self._newest.get((producer, partition), -1):
+            return False
+        self._newest[producer, partition] = sequence
+        return True
+
+    def is_new_batch(self, partition: int, digest: bytes) -> bool:
+        """Whether a client's batch has not been counted yet; it has from now on."""
+        if (partition, digest) in self._digests:
+            return False
+        self._digests[partition, digest] = None
+        if len(self._digests) > DIGESTS_MAX:
+            self._digests.popitem(last=False)
+        return True
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Another process counts these partitions now; what came before stays until it ages out."""
+        for partition in partitions:
+            self._offsets.pop(partition, None)
+
+    def count(self, rows: Columns, now_ms: int) -> None:
+        """Counts a frame's rows."""
+        now_s = now_ms // 1000
+        self._advance(now_s)
+        seconds = np.minimum(rows.ts_ms // 1000, now_s + AHEAD_S_MAX)
+        held = seconds > now_s - WINDOW_S
+        if not held.all():
+            rows, seconds = rows.where(held), seconds[held]
+        if not len(seconds):
+            return
+        if seconds.max() > now_s:
+            self._advance(int(seconds.max()))
+        self._count_totals(rows, seconds)
+        self._count_items(rows, seconds)
+        self._note_users(rows, seconds, now_s)
+
+    def look(self, tenant: int, kind: str, now_ms: int) -> Look:
+        """The window as `tenant` sees it; `kind` empty means all kinds together."""
+        now_s = now_ms // 1000
+        self._advance(now_s)
+        kinds = [kind] if kind else sorted(self._kinds[tenant])
+        everything = np.concatenate([_NONE, *(self._totals.values((tenant, each, "all"))[1] for each in kinds)])
+        bots = np.concatenate([_NONE, *(self._totals.values((tenant, each, "bots"))[1] for each in kinds)])
+        chart = self._totals.seconds.series(everything, range(now_s - CHART_S, now_s))
+        return Look(
+            time_ms=now_ms,
+            events_per_second=chart.tolist(),
+            events=int(chart[-1]),
+            users=self._distinct(tenant, kinds, now_s - 1),
+            top_items=self._top(tenant, kinds),
+            countries=self._breakdown(tenant, kinds, "country"),
+            devices=self._breakdown(tenant, kinds, "device"),
+            window_events=int(self._totals.window.sums(everything).sum()),
+            window_bots=int(self._totals.window.sums(bots).sum()),
+        )
+
+    def _advance(self, second: int) -> None:
+        self._totals.advance(second)
+        self._items.advance(second)
+
+    def _count_totals(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> None:
+        nothing = np.zeros(len(seconds), np.uint64)
+        self._add(self._totals, "all", rows, seconds, nothing)
+        self._add(self._totals, "country", rows, seconds, rows.countries)
+        self._add(self._totals, "device", rows, seconds, rows.devices)
+        if rows.bots.any():
+            self._add(self._totals, "bots", rows.where(rows.bots), seconds[rows.bots], nothing[rows.bots])
+
+    def _count_items(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> None:
+        self._add(self._items, "item", rows, seconds, rows.items)
+        if len(self._items) > ITEMS_MAX:
+            self._items.forget_quietest(0.25)
+
+    def _add(
+        self, rings: KeyedRings, dimension: str, rows: Columns, seconds: npt.NDArray[np.int64], values: npt.NDArray[Any]
+    ) -> None:
+        """Adds the rows to `rings`, counted by (second, tenant, kind, value)."""
+        order = np.lexsort((values, rows.kinds, rows.tenants, seconds))
+        columns: list[npt.NDArray[Any]] = [column[order] for column in (seconds, rows.tenants, rows.kinds, values)]
+        starts = _starts(*columns)
+        counts = np.diff(starts, append=len(order))
+        found, tenants, kinds, numbers = (column[starts] for column in columns)
+        groups = [self._group(t, k, dimension) for t, k in zip(tenants.tolist(), kinds.tolist(), strict=True)]
+        rings.add(found, groups, numbers, counts)
+
+    def _group(self, tenant: int, kind: int, dimension: str) -> tuple[int, str, str]:
+        """The name of a group of keys; equal names are one object, so that runs of them are seen at once."""
+        group = self._groups.get((tenant, kind, dimension))
+        if group is None:
+            group = self._groups[tenant, kind, dimension] = (tenant, self._kind_names[kind], dimension)
+            self._kinds[tenant].add(group[1])
+        return group
+
+    def _note_users(self, rows: Columns, seconds: npt.NDArray[np.int64], now_s: int) -> None:
+        for second in [second for second in self._users if second <= now_s - USERS_S]:
+            del self._users[second]
+        order = np.lexsort((rows.kinds, rows.tenants, seconds))
+        starts = _starts(seconds[order], rows.tenants[order], rows.kinds[order])
+        for group in np.split(order, starts[1:]):
+            first = group[0]
+            second = int(seconds[first])
+            if second > now_s - USERS_S:
+                key = int(rows.tenants[first]), self._kind_names[rows.kinds[first]]
+                self._users[second][key].append(np.unique(rows.users[group]))
+
+    def _distinct(self, tenant: int, kinds: list[str], second: int) -> int:
+        if second not in self._users:
+            return 0
+        by_kind = self._users[second]
+        arrays = [array for kind in kinds for array in by_kind.get((tenant, kind), [])]
+        return len(np.unique(np.concatenate(arrays))) if arrays else 0
+
+    def _top(self, tenant: int, kinds: list[str]) -> list[tuple[str, int, int]]:
+        found: list[tuple[str, int, int]] = []
+        for kind in kinds:
+            items, columns = self._items.values((tenant, kind, "item"))
+            sums = self._items.seconds.sums(columns, CHART_S)
+            order = np.argsort(-sums, kind="stable")[:TOP_ITEMS]
+            found += [(kind, items[place], int(sums[place])) for place in order if sums[place]]
+        return sorted(found, key=lambda each: -each[2])[:TOP_ITEMS]
+
+    def _breakdown(self, tenant: int, kinds: list[str], dimension: str) -> dict[int, int]:
+        found: Counter[int] = Counter()
+        for kind in kinds:
+            values, columns = self._totals.values((tenant, kind, dimension))
+            found.update(dict(zip(values, self._totals.seconds.sums(columns, CHART_S).tolist(), strict=True)))
+        return {value: count for value, count in found.items() if count}
+
+
+def _starts(*sorted_columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Where a new group begins in columns that are sorted together."""
+    changes = np.zeros(len(sorted_columns[0]), np.bool_)
+    changes[0] = True
+    for column in sorted_columns:
+        changes[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(changes)

@@ -1,0 +1,121 @@
+"""AnalyticsService: intake, questions and the live stream, as the public API has them."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+
+import orjson
+from google.protobuf import json_format
+
+from groundswell.analytics.clients import Live, Store
+from groundswell.analytics.model.intake import Event
+from groundswell.analytics.service.collecting import Collector
+from groundswell.api.analytics.v1 import analytics_pb2 as pb
+from groundswell.api.analytics.v1 import analytics_pb2_grpc
+from groundswell.kernel import errors, pagination, rpc
+from groundswell.kernel.clock import Clock
+from groundswell.kernel.context import Context
+
+TOP_CACHE_S = 60.0
+TOP_RANGE_MS = 24 * 3_600_000
+CLOSED_MS = 60_000
+"""A range that ended this long ago is closed: its answer hardly changes, and is kept for a minute."""
+BALANCE_S = 1.0
+
+
+class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
+    """AnalyticsService."""
+
+    def __init__(self, collector: Collector, store: Store, live: Live, clock: Clock, answers_kept: int) -> None:
+        self._collector = collector
+        self._store = store
+        self._live = live
+        self._clock = clock
+        self._answers_kept = answers_kept
+        self._tops: OrderedDict[tuple[int, bytes], tuple[float, pb.ListTopItemsResponse]] = OrderedDict()
+
+    async def CollectEvents(self, request: pb.CollectEventsRequest, call: rpc.Call) -> pb.CollectEventsResponse:
+        sent_ms = request.sent_at.ToMilliseconds() if request.HasField("sent_at") else None
+        taken = await self._collector.collect(
+            call.context, [_event(each) for each in request.events], sent_ms, call.request
+        )
+        parked = [pb.ParkedEvent(index=each.index, reason=each.reason) for each in taken.parked]
+        return pb.CollectEventsResponse(accepted=taken.accepted, parked=parked)
+
+    async def RunQuery(self, request: pb.RunQueryRequest, call: rpc.Call) -> pb.RunQueryResponse:
+        return await self._store.query(call.context, request)
+
+    async def GetBalance(self, request: pb.GetBalanceRequest, call: rpc.Call) -> pb.Balance:
+        return await self._store.balance(call.context)
+
+    async def ListTopItems(self, request: pb.ListTopItemsRequest, call: rpc.Call) -> pb.ListTopItemsResponse:
+        query = self._top_query(request)
+        closed = query.range.end.ToMilliseconds() < self._clock.now_ms() - CLOSED_MS
+        key = call.context.require_tenant(), query.SerializeToString(deterministic=True)
+        known = self._tops.get(key)
+        if closed and known and known[0] > time.monotonic():
+            return known[1]
+        answer = _top_items(await self._store.query(call.context, query), request.kind)
+        if closed:
+            self._tops[key] = time.monotonic() + TOP_CACHE_S, answer
+            if len(self._tops) > self._answers_kept:
+                self._tops.popitem(last=False)
+        return answer
+
+    async def WatchMetrics(self, request: pb.WatchMetricsRequest, call: rpc.Call) -> AsyncIterator[pb.LiveMetrics]:
+        books = pb.Balance()
+        watching = asyncio.create_task(self._keep(books, call.context))
+        try:
+            async for look in self._live.watch(call.context, request.kind):
+                look.difference, look.stored = books.difference, books.stored
+                yield look
+        finally:
+            watching.cancel()
+
+    async def _keep(self, books: pb.Balance, context: Context) -> None:
+        """Brings `books` up to date once a second; while the store is away the last figures stay."""
+        while True:
+            try:
+                books.CopyFrom(await self._store.balance(context))
+            except (errors.Unavailable, errors.DeadlineExceeded):
+                await asyncio.sleep(BALANCE_S)
+            await asyncio.sleep(BALANCE_S)
+
+    def _top_query(self, request: pb.ListTopItemsRequest) -> pb.RunQueryRequest:
+        order = request.order_by or "events"
+        if order not in ("events", "users"):
+            raise errors.Invalid("order_by must be `events` or `users`.", field="order_by")
+        end_ms = request.end_time.ToMilliseconds() if request.HasField("end_time") else self._clock.now_ms() + 1
+        start_ms = request.start_time.ToMilliseconds() if request.HasField("start_time") else end_ms - TOP_RANGE_MS
+        query = pb.RunQueryRequest(
+            measures=["events", "users"],
+            dimensions=["item"] if request.kind else ["kind", "item"],
+            filters=[pb.Filter(dimension="kind", values=[request.kind])] if request.kind else [],
+            order=f"-{order}",
+            limit=pagination.size(request.page_size),
+        )
+        query.range.start.FromMilliseconds(start_ms)
+        query.range.end.FromMilliseconds(end_ms)
+        return query
+
+
+def _event(event: pb.Event) -> Event:
+    properties = (
+        orjson.dumps(json_format.MessageToDict(event.properties)).decode() if event.HasField("properties") else ""
+    )
+    time_ms = event.time.ToMilliseconds() if event.HasField("time") else None
+    return Event(event.kind, event.item, event.user_id, event.anonymous_id, time_ms, event.value, properties)
+
+
+def _top_items(answer: pb.RunQueryResponse, kind: str) -> pb.ListTopItemsResponse:
+    items = [
+        pb.TopItem(
+            item=row.dimensions["item"],
+            kind=kind or row.dimensions["kind"],
+            events=int(row.measures["events"]),
+            users=int(row.measures["users"]),
+        )
+        for row in answer.rows
+    ]
+    return pb.ListTopItemsResponse(items=items, estimated=answer.estimated)

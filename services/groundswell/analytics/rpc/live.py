@@ -1,0 +1,55 @@
+"""LiveService: what the live counters of this process hold, four times a second."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+from groundswell.analytics.model.window import Look
+from groundswell.analytics.service.live import LiveCounters
+from groundswell.api.analytics.v1 import analytics_pb2 as pb
+from groundswell.api.analytics.v1 import live_pb2, live_pb2_grpc
+from groundswell.kernel import rpc
+
+TICK_S = 0.25
+DEVICES = {0: "unknown", 1: "desktop", 2: "mobile", 3: "tablet", 4: "tv", 5: "bot"}
+
+
+class LiveRpc(live_pb2_grpc.LiveServiceServicer):
+    """LiveService."""
+
+    def __init__(self, counters: LiveCounters, window_s: int) -> None:
+        self._counters = counters
+        self._window_s = window_s
+
+    async def WatchLive(self, request: live_pb2.WatchLiveRequest, call: rpc.Call) -> AsyncIterator[pb.LiveMetrics]:
+        tenant = call.context.require_tenant()
+        while True:
+            yield self._to_proto(self._counters.look(tenant, request.kind))
+            await asyncio.sleep(TICK_S)
+
+    def _to_proto(self, look: Look) -> pb.LiveMetrics:
+        message = pb.LiveMetrics(
+            events_per_second=look.events_per_second,
+            events=look.events,
+            users=look.users,
+            top_items=[
+                pb.TopItem(item=self._counters.name_of(item), kind=kind, events=events)
+                for kind, item, events in look.top_items
+            ],
+            freshness_ms=self._counters.freshness_ms,
+            window_events=look.window_events,
+            window_bots=look.window_bots,
+            window_seconds=self._window_s,
+            countries=_named(look.countries, {}),
+            devices=_named(look.devices, DEVICES),
+        )
+        message.time.FromMilliseconds(look.time_ms)
+        return message
+
+
+def _named(counts: Mapping[int, int], names: Mapping[int, str]) -> dict[str, int]:
+    return {names.get(value) or _country(value): count for value, count in counts.items()}
+
+
+def _country(packed: int) -> str:
+    """Two letters from their packed form; `unknown` for 0."""
+    return packed.to_bytes(2, "big").decode("ascii", "replace") if packed else "unknown"

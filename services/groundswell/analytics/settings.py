@@ -1,0 +1,31 @@
+"""Settings of the analytics modules."""
+
+from groundswell.kernel import settings
+
+
+@settings.section("WRITER")
+class WriterSettings:
+    """How events reach the store."""
+
+    flush_ms: int = 400
+    """How long rows wait at most for others to share their insert."""
+    flush_rows: int = 262_144
+    """Rows of one partition that are stored at once; big blocks are what makes the store cheap."""
+    rollup_ms: int = 1_000
+    """Pause between two rollups; everything pending goes into one, so they grow with the load."""
+    deduplication_window: int = 20_000
+    """Inserts whose tokens each table remembers. 0 counts a replay twice: only for tests of the protection."""
+    commit_before_insert: bool = False
+    """Commits offsets before rows are stored. A crash then loses rows: only for tests of the protection."""
+
+
+@settings.section("ANALYTICS")
+class AnalyticsSettings:
+    """What clients may ask."""
+
+    acknowledge_s: float = 10.0
+    """How long the collector waits for the log before it says that the outcome is unknown."""
+    queries_per_tenant: int = 8
+    """Queries of one tenant at once; the next one is refused."""
+    answers_kept: int = 1_000
+    """Answers over closed ranges that are kept for a minute."""

@@ -1,0 +1,1 @@
+"""Every statement that analytics sends to ClickHouse, and nothing else."""

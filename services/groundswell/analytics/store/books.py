@@ -1,0 +1,81 @@
+"""The books of a tenant: what the log gave, against what is stored.
+
+All figures are cut at the same offsets, those that the store itself says are complete, so that a range on its way in is on neither
+side.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from groundswell.analytics.store import schema
+from groundswell.kernel.clickhouse import ClickHouse
+
+BOOK_DAYS = schema.RAW_DAYS - 1
+"""What came longer ago is left out on both sides: the store forgets it bit by bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Rows, each figure counted in a table of its own. A rollup's figure holds the rows that are not rolled up yet."""
+
+    accepted: int
+    stored: int
+    parked: int
+    duplicates: int
+    by_second: int
+    by_minute: int
+    by_hour: int
+    totals: int
+
+
+class BookStore:
+    """Reads the books."""
+
+    def __init__(self, store: ClickHouse) -> None:
+        self._store = store
+
+    async def read(self, tenant: int) -> Books:
+        """The tenant's books as of the newest complete ranges."""
+        marks = await self._store.query(f"SELECT _p, max(_o) FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p")
+        ends = {int(p): int(end) for p, end in marks.rows}
+        accepted, parked, duplicates = await self._frames(tenant, ends)
+        stored = await self._stored(tenant, ends)
+        return Books(
+            accepted=accepted,
+            stored=stored,
+            parked=parked,
+            duplicates=duplicates,
+            by_second=await self._rolled(tenant, schema.EV_1S),
+            by_minute=await self._rolled(tenant, schema.EV_1M),
+            by_hour=await self._rolled(tenant, schema.EV_1H),
+            totals=await self._rolled(tenant, schema.ITEM_TOTALS),
+        )
+
+    async def _frames(self, tenant: int, ends: Mapping[int, int]) -> tuple[int, int, int]:
+        complete = " OR ".join(f"(_p = {p} AND _o <= {end})" for p, end in ends.items()) or "0"
+        answer = await self._store.query(
+            f"SELECT sumIf(accepted, tenant != 0), sumIf(parked, tenant != 0), sumIf(duplicate, tenant = 0) FROM {schema.FRAMES} "
+            f"WHERE tenant IN (0, {{tenant:UInt64}}) AND ({complete}) AND _t > now() - INTERVAL {BOOK_DAYS} DAY",
+            {"tenant": tenant},
+        )
+        accepted, parked, duplicates = answer.rows[0]
+        return int(accepted), int(parked), int(duplicates)
+
+    async def _stored(self, tenant: int, ends: Mapping[int, int]) -> int:
+        recent = f"tenant = {{tenant:UInt64}} AND _t > now() - INTERVAL {BOOK_DAYS} DAY"
+        beyond = " OR ".join(f"(_p = {p} AND _o > {end})" for p, end in ends.items())
+        unfinished = f"(SELECT count() FROM {schema.EV} WHERE {recent} AND ({beyond}))" if beyond else "0"
+        answer = await self._store.query(
+            f"SELECT count() - {unfinished} FROM {schema.EV} WHERE {recent}", {"tenant": tenant}
+        )
+        return int(answer.rows[0][0])
+
+    async def _rolled(self, tenant: int, table: str) -> int:
+        """Events in a rollup and, beyond its markers, in the raw rows."""
+        marks = f"(SELECT maxMap(map(_p, w)) FROM {table} WHERE tenant = 0 AND kind = '')"
+        answer = await self._store.query(
+            f"WITH {marks} AS marks SELECT (SELECT sum(events) FROM {table} WHERE tenant = {{tenant:UInt64}} AND kind != '') "
+            f"+ (SELECT count() FROM {schema.EV} WHERE tenant = {{tenant:UInt64}} AND _o >= marks[_p])",
+            {"tenant": tenant},
+        )
+        return int(answer.rows[0][0])

@@ -1,0 +1,99 @@
+"""Rollups: one grouped insert per table and range, read back from the raw rows; and the totals that come of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from groundswell.analytics.store import schema
+from groundswell.analytics.store.ranges import Range
+from groundswell.kernel import failpoints
+from groundswell.kernel.clickhouse import ClickHouse, insert_options
+
+_SUMS = "count() AS events, sum(value) AS value, uniqCombined64State(14)(user) AS users"
+_NO_SUMS = "toUInt64(0), toFloat64(0), uniqCombined64State(14)(toUInt64(0))"
+_FAR = "toDateTime('2100-01-01 00:00:00', 'UTC')"
+_RANGE = "raw._p = {p:UInt8} AND raw._o BETWEEN {a:UInt64} AND {b:UInt64}"
+"""Named with its table: a bare `_p` would mean the column that the insert makes, which is every row's."""
+_MARK = "{b:UInt64} + 1 AS w"
+
+
+class Total(NamedTuple):
+    """All events of one item since the beginning."""
+
+    tenant: int
+    kind: str
+    item: int
+    events: int
+    nonbots: int
+
+
+def _by_time(table: str, start: str) -> str:
+    return f"""
+INSERT INTO {table} (_p, tenant, kind, at, country, device, bot, events, value, users, w) SELECT * FROM (
+    SELECT {{p:UInt8}} AS _p, tenant, kind, toDateTime({start}(ts), 'UTC') AS at, country, device, bitAnd(flags, 1) AS bot,
+        {_SUMS}, toUInt64(0) AS w
+    FROM {schema.EV} AS raw WHERE {_RANGE} GROUP BY tenant, kind, at, country, device, bot
+    UNION ALL
+    SELECT {{p:UInt8}}, toUInt64(0), '', {_FAR}, toUInt16(0), toUInt8(0), toUInt8(0), {_NO_SUMS}, {_MARK})"""
+
+
+_ITEM_1M = f"""
+INSERT INTO {schema.ITEM_1M} (_p, tenant, kind, hour, item, at, bot, name, events, value, users, w) SELECT * FROM (
+    SELECT {{p:UInt8}} AS _p, tenant, kind, toStartOfHour(at) AS hour, item, toDateTime(toStartOfMinute(ts), 'UTC') AS at,
+        bitAnd(flags, 1) AS bot, max(name) AS name, {_SUMS}, toUInt64(0) AS w
+    FROM {schema.EV} AS raw WHERE {_RANGE} GROUP BY tenant, kind, item, at, bot
+    UNION ALL
+    SELECT {{p:UInt8}}, toUInt64(0), '', {_FAR}, toUInt64(0), {_FAR}, toUInt8(0), '', {_NO_SUMS}, {_MARK})"""
+
+_ITEM_TOTALS = f"""
+INSERT INTO {schema.ITEM_TOTALS} (_p, tenant, kind, item, events, nonbots, w) SELECT * FROM (
+    SELECT {{p:UInt8}} AS _p, tenant, kind, item, count() AS events, countIf(bitAnd(flags, 1) = 0) AS nonbots, toUInt64(0) AS w
+    FROM {schema.EV} AS raw WHERE {_RANGE} GROUP BY tenant, kind, item
+    UNION ALL
+    SELECT {{p:UInt8}}, toUInt64(0), '', toUInt64(0), toUInt64(0), toUInt64(0), {_MARK})"""
+
+_INSERTS = {
+    schema.EV_1S: _by_time(schema.EV_1S, "toStartOfSecond"),
+    schema.EV_1M: _by_time(schema.EV_1M, "toStartOfMinute"),
+    schema.EV_1H: _by_time(schema.EV_1H, "toStartOfHour"),
+    schema.ITEM_1M: _ITEM_1M,
+    schema.ITEM_TOTALS: _ITEM_TOTALS,
+}
+
+
+class RollupStore:
+    """Writes rollups of ranges and reads totals."""
+
+    def __init__(self, store: ClickHouse, topic: str) -> None:
+        self._store, self._topic = store, topic
+
+    async def write(self, of: Range) -> None:
+        """Adds the range to every rollup; doing so again changes nothing."""
+        bound = {"p": of.partition, "a": of.first, "b": of.last}
+        for table, statement in _INSERTS.items():
+            await self._store.execute(statement, bound, insert_options(of.token(table, self._topic)))
+            failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
+
+    async def newest(self, partition: int) -> int:
+        """The first offset that the last table of a rollup does not hold; 0 when it holds none."""
+        answer = await self._store.query(
+            f"SELECT max(w) FROM {schema.ITEM_TOTALS} WHERE tenant = 0 AND kind = '' AND _p = {{p:UInt8}}",
+            {"p": partition},
+        )
+        return int(answer.rows[0][0])
+
+    async def totals(self, of: Sequence[Range]) -> list[Total]:
+        """The totals, over all partitions, of every item that has events in these ranges."""
+        clauses: list[str] = []
+        bound: dict[str, int] = {}
+        for n, each in enumerate(of):
+            clauses.append(f"_p = {{p{n}:UInt8}} AND _o BETWEEN {{a{n}:UInt64}} AND {{b{n}:UInt64}}")
+            bound |= {f"p{n}": each.partition, f"a{n}": each.first, f"b{n}": each.last}
+        touched = " UNION DISTINCT ".join(
+            f"SELECT tenant, kind, item FROM {schema.EV} WHERE {clause}" for clause in clauses
+        )
+        answer = await self._store.query(
+            f"SELECT tenant, kind, item, sum(events), sum(nonbots) FROM {schema.ITEM_TOTALS} "
+            f"WHERE tenant != 0 AND (tenant, kind, item) IN ({touched}) GROUP BY tenant, kind, item",
+            bound,
+        )
+        return [Total(*row) for row in answer.rows]

@@ -1,0 +1,92 @@
+"""The tables: raw events, their rollups, and the books.
+
+Two things make every number exact without a lock or a transaction:
+
+- every table remembers the tokens of its inserts (`non_replicated_deduplication_window`, 0 by default, which would count twice);
+- a rollup table is partitioned by the log's partition alone, so that one range of offsets becomes one part, and the same part
+  holds a marker (tenant 0, kind '') whose `w` is the first offset beyond the range: whoever sees the rows sees the marker.
+
+`frames` holds one row for each frame and tenant, and for each stored range a row of tenant 0, written after the range's rows: the
+store itself knows how far it is.
+"""
+
+from groundswell.kernel.clickhouse import ClickHouse
+
+DATABASE = "analytics"
+EV, FRAMES, BATCHES, PARKED = (f"{DATABASE}.{name}" for name in ("ev", "frames", "batches", "parked"))
+EV_1S, EV_1M, EV_1H, ITEM_1M, ITEM_TOTALS = (
+    f"{DATABASE}.{name}" for name in ("ev_1s", "ev_1m", "ev_1h", "item_1m", "item_totals")
+)
+ROLLUPS = (EV_1S, EV_1M, EV_1H, ITEM_1M, ITEM_TOTALS)
+TABLES = (EV, FRAMES, BATCHES, PARKED, *ROLLUPS)
+
+RAW_DAYS = 31
+
+_LOG_PLACE = "_p UInt8, _o UInt64 CODEC(Delta, LZ4), _t DateTime('UTC') CODEC(Delta, LZ4)"
+
+_RAW = f"""
+CREATE TABLE IF NOT EXISTS {EV} (
+    ts DateTime64(3, 'UTC') CODEC(Delta, LZ4), kind LowCardinality(String), tenant UInt64, item UInt64, user UInt64,
+    network UInt32, country UInt16, device UInt8, flags UInt8, value Float64, props String, name String, {_LOG_PLACE},
+    INDEX by_offset _o TYPE minmax GRANULARITY 16
+) ENGINE = MergeTree PARTITION BY (_p, toStartOfHour(ts)) ORDER BY (tenant, kind, item, ts)
+TTL _t + INTERVAL {RAW_DAYS} DAY"""
+
+_FRAMES = f"""
+CREATE TABLE IF NOT EXISTS {FRAMES} (
+    tenant UInt64, {_LOG_PLACE}, producer UInt64, seq UInt64, accepted UInt32, parked UInt32, duplicate UInt8
+) ENGINE = MergeTree ORDER BY (tenant, _p, _o) TTL _t + INTERVAL {RAW_DAYS} DAY"""
+
+_BATCHES = f"""
+CREATE TABLE IF NOT EXISTS {BATCHES} (digest FixedString(16), {_LOG_PLACE})
+ENGINE = MergeTree ORDER BY (_p, digest) TTL _t + INTERVAL 25 HOUR"""
+
+_PARKED = f"""
+CREATE TABLE IF NOT EXISTS {PARKED} (tenant UInt64, ts DateTime64(3, 'UTC'), kind String, props String, {_LOG_PLACE})
+ENGINE = MergeTree ORDER BY (tenant, ts) TTL _t + INTERVAL {RAW_DAYS} DAY"""
+
+_SUMS = """events SimpleAggregateFunction(sum, UInt64), value SimpleAggregateFunction(sum, Float64),
+    users AggregateFunction(uniqCombined64(14), UInt64), w SimpleAggregateFunction(max, UInt64)"""
+
+
+def _by_time(table: str, days: int) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {table} (
+    _p UInt8, tenant UInt64, kind LowCardinality(String), at DateTime('UTC'), country UInt16, device UInt8, bot UInt8, {_SUMS}
+) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, at, country, device, bot)
+TTL at + INTERVAL {days} DAY WHERE tenant != 0"""
+
+
+_ITEM_1M = f"""
+CREATE TABLE IF NOT EXISTS {ITEM_1M} (
+    _p UInt8, tenant UInt64, kind LowCardinality(String), hour DateTime('UTC'), item UInt64, at DateTime('UTC'), bot UInt8,
+    name SimpleAggregateFunction(max, String), {_SUMS}
+) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, hour, item, at, bot)
+TTL at + INTERVAL 90 DAY WHERE tenant != 0"""
+
+_ITEM_TOTALS = f"""
+CREATE TABLE IF NOT EXISTS {ITEM_TOTALS} (
+    _p UInt8, tenant UInt64, kind LowCardinality(String), item UInt64, events SimpleAggregateFunction(sum, UInt64),
+    nonbots SimpleAggregateFunction(sum, UInt64), w SimpleAggregateFunction(max, UInt64)
+) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, item)"""
+
+_STATEMENTS = (
+    _RAW,
+    _FRAMES,
+    _BATCHES,
+    _PARKED,
+    _by_time(EV_1S, 31),
+    _by_time(EV_1M, 90),
+    _by_time(EV_1H, 3 * 366),
+    _ITEM_1M,
+    _ITEM_TOTALS,
+)
+
+
+async def create(store: ClickHouse, deduplication_window: int) -> None:
+    """Makes the tables that are not there; `deduplication_window` holds for old ones too."""
+    await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+    window = f"non_replicated_deduplication_window = {deduplication_window}"
+    for table, statement in zip(TABLES, _STATEMENTS, strict=True):
+        await store.execute(f"{statement} SETTINGS {window}")
+        await store.execute(f"ALTER TABLE {table} MODIFY SETTING {window}")

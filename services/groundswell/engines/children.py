@@ -1,0 +1,148 @@
+"""Child processes that cannot outlive their parent.
+
+Each child leads a process group of its own, so that ending it ends what it started, and asks the kernel for a signal at its parent's
+death (prctl(2), PR_SET_PDEATHSIG), so that even kill -9 of the supervisor leaves nothing behind. The kernel ties that signal to the
+thread that forked: children must be started from a thread that lives as long as they do, in practice the main one.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+POLL_S = 0.02
+START_TIME_S_TOLERANCE = 2.0
+"""The system counts start times from its boot, whose own time moves when the clock is set."""
+LOG_BYTES_MAX = 64 << 20
+LOG_TAIL_BYTES = 64 << 10
+LOG_LINES = 20
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start and stop one process."""
+
+    command: Sequence[str]
+    log: Path
+    cwd: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the parent's environment."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    orphan_signal: signal.Signals = signal.SIGKILL
+    """Sent by the kernel when the parent dies."""
+    grace_s: float = 25.0
+    """Time between the stop signal and SIGKILL."""
+
+
+class Child:
+    """A started process."""
+
+    def __init__(self, launch: Launch) -> None:
+        """Starts it; its output is appended to the log. Raises `OSError`."""
+        self.launch = launch
+        _rotate(launch.log)
+        with launch.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                launch.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=launch.cwd,
+                env={**os.environ, **launch.environment},
+                start_new_session=True,
+                preexec_fn=_leash(os.getpid(), launch.orphan_signal),
+            )
+        self.pid = self._process.pid
+        self.started_s = start_time_s(self.pid) or time.time()
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._process.poll()
+
+    async def wait(self) -> int:
+        """Waits for its end; the exit code."""
+        while (code := self.exit_code) is None:
+            await asyncio.sleep(POLL_S)
+        return code
+
+    async def stop(self) -> int:
+        """Asks it to stop, ends it with all it started when the grace is over; the exit code."""
+        if self.exit_code is None:
+            self._process.send_signal(self.launch.stop_signal)
+            try:
+                await asyncio.wait_for(self.wait(), self.launch.grace_s)
+            except TimeoutError:
+                self.kill()
+        return await self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to its whole process group."""
+        kill_group(self.pid)
+
+
+def log_end(log: Path | str, lines: int = LOG_LINES) -> str:
+    """The last lines of a log; empty when there is none yet."""
+    file = Path(log)
+    if not file.exists():
+        return ""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - LOG_TAIL_BYTES))
+        return "\n".join(stream.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def _rotate(log: Path) -> None:
+    """Sets a log that has grown too big aside; one older log is kept."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        log.replace(log.with_suffix(".old.log"))
+
+
+def _leash(parent: int, orphan_signal: signal.Signals) -> Callable[[], None]:
+    """Runs between fork and exec, where only the simplest calls are safe."""
+
+    def leash() -> None:
+        if _libc is not None:
+            _libc.prctl(PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
+        if os.getppid() != parent:  # the parent died before the kernel knew what to do then
+            os._exit(1)
+
+    return leash
+
+
+def start_time_s(pid: int) -> float | None:
+    """When the process began, in seconds since 1970; None when there is none. A pid alone may be somebody else's by now."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def same_process(pid: int, started_s: float) -> bool:
+    """Whether `pid` is still the process that began at `started_s`, and not a dead one that nobody has reaped."""
+    try:
+        process = psutil.Process(pid)
+        return (
+            abs(process.create_time() - started_s) < START_TIME_S_TOLERANCE and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL to the process group that `leader` leads; nothing when it is gone."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,117 @@
+"""The commands on a platform that runs: down, ps, logs, stop, start, restart. They talk to its supervisor, or read its files.
+
+Each returns an exit code and raises `SupervisorError` with a sentence.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from groundswell.engines import children, control, state
+from groundswell.engines.errors import SupervisorError
+from groundswell.engines.home import Home
+
+FOLLOW_S = 0.2
+LOG_LINES = 50
+
+
+def down(home: Home) -> int:
+    """Stops everything, the supervisor included."""
+    if not home.running():
+        print(f"Nothing runs in {home.path}.")
+        return 0
+    found = state.read(home.state_file)
+    _ask(home, {"do": "down"})
+    while home.running() or (found and _runs(found.supervisor)):
+        time.sleep(children.POLL_S)
+    return 0
+
+
+def _runs(supervisor: Mapping[str, float]) -> bool:
+    return children.same_process(int(supervisor["pid"]), supervisor["started"])
+
+
+def change(home: Home, verb: str, name: str, settings: Mapping[str, str]) -> int:
+    """stop, start or restart of one engine or process."""
+    print(_ask(home, {"do": verb, "name": name, "settings": dict(settings)}))
+    return 0
+
+
+def ps(home: Home) -> int:
+    """A table of what runs; exit code 1 when something is not ready."""
+    found = state.read(home.state_file) if home.running() else None
+    if found is None:
+        raise SupervisorError(nothing_runs(home))
+    rows: list[tuple[str, ...]] = [("NAME", "STATE", "PID", "RESTARTS", "UP", "MEMORY", "MODULES")]
+    rows += [_row(each) for each in found.processes]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\n{found.url}  topology {found.topology}  home {home.path}")
+    return 0 if all(each.state == "ready" for each in found.processes) else 1
+
+
+def logs(home: Home, name: str, *, follow: bool) -> int:
+    """The end of a log, then what is added to it."""
+    file = home.logs / f"{name}.log"
+    if not file.exists():
+        known = sorted(each.stem for each in home.logs.glob("*.log"))
+        raise SupervisorError(f"There is no log of {name!r} in {home.logs}. There are: {', '.join(known) or 'none'}.")
+    print(children.log_end(file, LOG_LINES), flush=True)
+    with file.open(errors="replace") as stream:
+        stream.seek(0, os.SEEK_END)
+        while follow:
+            if text := stream.read():
+                print(text, end="", flush=True)
+            else:
+                time.sleep(FOLLOW_S)
+    return 0
+
+
+def address(home: Home, variable: str) -> str:
+    """Where an engine of a running home listens; the environment comes first."""
+    if os.environ.get(variable):
+        return os.environ[variable]
+    found = state.read(home.state_file) if home.running() else None
+    if found is None:
+        raise SupervisorError(nothing_runs(home))
+    return next(each.addresses[variable] for each in found.processes if variable in each.addresses)
+
+
+def _ask(home: Home, request: dict[str, Any]) -> str:
+    try:
+        return asyncio.run(control.ask(home.socket, request, say))
+    except (ConnectionRefusedError, FileNotFoundError) as error:
+        raise SupervisorError(nothing_runs(home)) from error
+
+
+def nothing_runs(home: Home) -> str:
+    return f"Nothing runs in {home.path}. Start it with: groundswell up"
+
+
+def say(line: str) -> None:
+    """One line of progress for the user."""
+    print(f"  {line}", flush=True)
+
+
+def _row(process: state.ProcessState) -> tuple[str, ...]:
+    alive = (
+        process.pid is not None and process.started is not None and children.same_process(process.pid, process.started)
+    )
+    memory = f"{_memory_bytes(process.pid) >> 20} MiB" if alive and process.pid else ""
+    uptime = f"{time.time() - process.started:.0f} s" if alive and process.started else ""
+    modules = " ".join(process.modules)
+    return process.name, process.state, str(process.pid or ""), str(process.restarts), uptime, memory, modules
+
+
+def _memory_bytes(pid: int) -> int:
+    """Resident memory of a process and its children."""
+    try:
+        process = psutil.Process(pid)
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return 0

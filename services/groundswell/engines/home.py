@@ -1,0 +1,154 @@
+"""The home folder: everything that one running platform has on this machine, and nothing outside it.
+
+    version            of this layout; a newer one is refused
+    ports.json         drawn once, so that a restart keeps every address
+    secrets.json       (0600) the key of the platform's processes, the first two API keys
+    credentials.json   (0600) what a user needs to call the API
+    state.json         what runs now; see `state`
+    supervisor.lock    held for as long as a supervisor runs
+    supervisor.sock    (0600) its control socket
+    engines/ data/ logs/
+
+Two homes share nothing, so two platforms beside each other never meet.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import string
+from pathlib import Path
+from typing import IO, Any
+
+from groundswell.engines import ports
+from groundswell.engines.errors import SupervisorError
+
+VERSION = 1
+DISK_FREE_BYTES_MIN = 1 << 30
+GATEWAY_PORT = 8080
+PLATFORM_TENANT = 1
+FIRST_TENANT = 2
+FIRST_SLUG = "demo"
+SECRET_LENGTH = 43
+SECRET_ALPHABET = string.ascii_letters + string.digits + "-"
+
+
+class Home:
+    """One home folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.state_file = self.path / "state.json"
+        self.credentials_file = self.path / "credentials.json"
+        self.socket = self.path / "supervisor.sock"
+        self.logs = self.path / "logs"
+        self._ports_file = self.path / "ports.json"
+        self._secrets_file = self.path / "secrets.json"
+
+    def open(self) -> None:
+        """Makes the folder when it is not there; raises `SupervisorError` when it is too new or the disk is full."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        version_file = self.path / "version"
+        if version_file.exists() and (found := int(version_file.read_text())) > VERSION:
+            raise SupervisorError(
+                f"{self.path} was made by a newer Groundswell (layout {found}, this one knows {VERSION}). "
+                "Update Groundswell, or choose another folder with --home."
+            )
+        free = shutil.disk_usage(self.path).free
+        if free < DISK_FREE_BYTES_MIN:
+            raise SupervisorError(
+                f"The disk of {self.path} is full: {free >> 20} MiB are free, 1024 MiB are needed. "
+                "Free some space, or choose a folder on another disk with --home."
+            )
+        version_file.write_text(f"{VERSION}\n")
+        self.logs.mkdir(exist_ok=True)
+        if not self._secrets_file.exists():
+            _write_private(self._secrets_file, _new_secrets())
+
+    def lock(self) -> IO[str] | None:
+        """The lock that marks a running supervisor; None while another one holds it."""
+        held = (self.path / "supervisor.lock").open("w")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.close()
+            return None
+        return held
+
+    def running(self) -> bool:
+        """Whether a supervisor runs on this home."""
+        if not self.path.exists():
+            return False
+        held = self.lock()
+        if held is None:
+            return True
+        held.close()
+        return False
+
+    def secrets(self) -> dict[str, str]:
+        """`internal_key`, `platform_key`, `api_key`."""
+        found: dict[str, str] = json.loads(self._secrets_file.read_text())
+        return found
+
+    def write_credentials(self, url: str) -> None:
+        """What a user needs to call the API at `url`."""
+        keys = self.secrets()
+        _write_private(
+            self.credentials_file,
+            {
+                "url": url,
+                "tenant": f"tenants/{FIRST_TENANT}",
+                "api_key": keys["api_key"],
+                "platform_key": keys["platform_key"],
+                "docs": f"{url}/openapi.json",
+            },
+        )
+
+    def settle_ports(self, names: list[str]) -> dict[str, int]:
+        """A port for each name: the kept one, or a fresh one where somebody else listens on it by now. Nothing of ours may run."""
+        kept = self._kept_ports()
+        missing = [name for name in names if name not in kept or not ports.free(kept[name])]
+        settled = kept | dict(zip(missing, ports.draw(len(missing)), strict=True))
+        self._ports_file.write_text(json.dumps(settled, indent=2))
+        return {name: settled[name] for name in names}
+
+    def settle_gateway_port(self, asked: int | None) -> int:
+        """The public port: the one asked for (0 draws one), else the last one, else 8080; raises when it is in use."""
+        kept = self._kept_ports()
+        port = ports.draw(1)[0] if asked == 0 else asked or kept.get("gateway", GATEWAY_PORT)
+        if not ports.free(port):
+            raise SupervisorError(
+                f"Port {port} of 127.0.0.1 is in use. Stop what listens there, or choose another: "
+                f"groundswell up --port {port + 1} (0 picks a free one)."
+            )
+        self._ports_file.write_text(json.dumps(kept | {"gateway": port}, indent=2))
+        return port
+
+    def _kept_ports(self) -> dict[str, int]:
+        return json.loads(self._ports_file.read_text()) if self._ports_file.exists() else {}
+
+
+def bootstrap_keys(keys: dict[str, str]) -> str:
+    """The first API keys, as identity reads them: `key=tenant`, separated by commas."""
+    return f"{keys['platform_key']}={PLATFORM_TENANT},{keys['api_key']}={FIRST_TENANT}"
+
+
+def _new_secrets() -> dict[str, str]:
+    def api_key(id_: int) -> str:
+        return f"gsk_{id_}_" + "".join(secrets.choice(SECRET_ALPHABET) for _ in range(SECRET_LENGTH))
+
+    return {
+        "internal_key": secrets.token_hex(32),
+        "platform_key": api_key(PLATFORM_TENANT),
+        "api_key": api_key(FIRST_TENANT),
+    }
+
+
+def _write_private(file: Path, content: dict[str, Any]) -> None:
+    """Replaces `file` by one that its owner alone may read, at no moment readable by others."""
+    fresh = file.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        json.dump(content, stream, indent=2)
+    fresh.rename(file)

@@ -1,0 +1,175 @@
+"""What one home runs: its engines, its processes, and the environment that tells the processes about each other.
+
+An engine whose variable the user has set is somebody else's business: it is neither started nor shown, and its address goes to
+the processes as it is.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from groundswell.engines import topics
+from groundswell.engines.children import Launch
+from groundswell.engines.engine import Engine, Folders, Say, given
+from groundswell.engines.folders import ClickHouse, Objects
+from groundswell.engines.home import FIRST_SLUG, Home, bootstrap_keys
+from groundswell.engines.kafka import Kafka
+from groundswell.engines.postgres import Postgres
+from groundswell.engines.state import ProcessState
+from groundswell.engines.topology import Topology
+from groundswell.engines.valkey import Valkey
+
+READY_S_MAX = 1.0
+
+Kept = tuple[ProcessState, Callable[[Mapping[str, str]], Launch | None], Callable[[], Awaitable[bool]]]
+"""What a keeper wants to know of what it keeps."""
+
+
+class Platform:
+    """One home with one topology."""
+
+    def __init__(self, home: Home, topology: Topology, port: int | None, environment: Mapping[str, str]) -> None:
+        """Settles all addresses; `environment` may replace engines. Raises `SupervisorError` when the public port is in use."""
+        self.topology = topology
+        self._home = home
+        self._environment = environment
+        gateway_port = home.settle_gateway_port(port)
+        names = [f"{process} {use}" for process in topology.processes for use in ("rpc", "ops")]
+        self._ports = home.settle_ports([*names, "kafka", "kafka controller", "valkey", "valkey bus", "postgres"])
+        self._door = f"127.0.0.1:{gateway_port}"
+        self.url = f"http://{self._door}"
+        made = [self._engine(name) for name in topology.engines]
+        self._engines = [each for each in made if not given(environment, each)]
+        self._given = {each.variable: environment[each.variable] for each in made if given(environment, each)}
+
+    def engines(self) -> list[Kept]:
+        """The engines to keep."""
+        return [self._kept_engine(each) for each in self._engines]
+
+    def processes(self) -> list[Kept]:
+        """The processes to keep, in the topology's order."""
+        return [self._kept_process(each) for each in self.topology.processes]
+
+    def prepare(self, say: Say) -> None:
+        """Prepares every engine; blocks."""
+        for each in self._engines:
+            each.prepare(say)
+
+    async def create_topics(self) -> list[str]:
+        """Creates the topics that are missing; returns their names."""
+        if self.topology.topics is None:
+            return []
+        return await topics.create(self._addresses()[Kafka.variable], self.topology.topics)
+
+    def _engine(self, name: str) -> Engine:
+        folders, port = Folders.under(self._home.path, name), self._ports.get(name, 0)
+        match name:
+            case "kafka":
+                return Kafka(folders, port, self._ports["kafka controller"])
+            case "valkey":
+                return Valkey(folders, port, self._ports["valkey bus"])
+            case "postgres":
+                return Postgres(folders, port)
+            case "clickhouse":
+                return ClickHouse(folders)
+            case "objects":
+                return Objects(folders)
+        raise ValueError(f"there is no engine {name!r}")
+
+    def _kept_engine(self, engine: Engine) -> Kept:
+        folders = Folders.under(self._home.path, engine.name)
+        addresses = (
+            {} if engine.name == Postgres.name else {engine.variable: engine.address}
+        )  # its address holds a password
+        described = _described(engine.name, "engine", folders, addresses=addresses)
+
+        def launch(settings: Mapping[str, str]) -> Launch | None:
+            made = engine.launch()
+            return replace(made, environment={**made.environment, **settings}) if made else None
+
+        return described, launch, engine.healthy
+
+    def _kept_process(self, name: str) -> Kept:
+        folders = Folders(self._home.path / "data" / name, self._home.logs / f"{name}.log")
+        modules = tuple(self.topology.processes[name])
+        rpc, ops = self._address(name, "rpc"), self._address(name, "ops")
+        addresses = {"rpc": rpc, "ops": ops} | ({"http": self._door} if self.topology.door in modules else {})
+
+        def launch(settings: Mapping[str, str]) -> Launch:
+            folders.data.mkdir(parents=True, exist_ok=True)
+            own = {"GROUNDSWELL_PROCESS": name, "GROUNDSWELL_DATA": str(folders.data)}
+            own |= {"GROUNDSWELL_RPC_ADDRESS": rpc, "GROUNDSWELL_OPS_ADDRESS": ops}
+            return Launch(
+                [*self.topology.command, *modules], folders.log, Path.cwd(), self._shared() | own | dict(settings)
+            )
+
+        async def ready() -> bool:
+            return await answers_ready(ops)
+
+        return _described(name, "process", folders, modules=modules, addresses=addresses), launch, ready
+
+    def _address(self, process: str, use: str) -> str:
+        return f"127.0.0.1:{self._ports[f'{process} {use}']}"
+
+    def _addresses(self) -> dict[str, str]:
+        return {each.variable: each.address for each in self._engines} | self._given
+
+    def _shared(self) -> dict[str, str]:
+        """What every process is told."""
+        keys = self._home.secrets()
+        endpoints = {
+            module: self._address(name, "rpc")
+            for name, modules in self.topology.processes.items()
+            for module in modules
+        }
+        return {
+            **self._addresses(),
+            "GROUNDSWELL_ENDPOINTS": ",".join(f"{module}={address}" for module, address in endpoints.items()),
+            "GROUNDSWELL_INTERNAL_KEY": keys["internal_key"],
+            "GROUNDSWELL_STATE_FILE": str(self._home.state_file),
+            "GATEWAY_ADDRESS": self._door,
+            "IDENTITY_BOOTSTRAP_KEYS": bootstrap_keys(keys),
+            "TENANCY_FIRST_SLUG": FIRST_SLUG,
+        }
+
+
+async def answers_ready(ops_address: str) -> bool:
+    """Whether the process that serves its operations port there says that it may take work."""
+    host, _, port = ops_address.rpartition(":")
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                status = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return status.split(b" ")[1:2] == [b"200"]
+
+
+def _described(
+    name: str,
+    kind: Literal["engine", "process"],
+    folders: Folders,
+    *,
+    addresses: dict[str, str],
+    modules: Sequence[str] = (),
+) -> ProcessState:
+    return ProcessState(
+        name=name,
+        kind=kind,
+        state="stopped",
+        since=time.time(),
+        pid=None,
+        started=None,
+        restarts=0,
+        log=str(folders.log),
+        data=str(folders.data),
+        modules=modules,
+        addresses=addresses,
+    )

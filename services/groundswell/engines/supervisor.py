@@ -1,0 +1,215 @@
+"""The supervisor: one process that starts the engines, then the topics, then our processes, and keeps all of them alive.
+
+It owns its home by a lock; whoever holds no lock only talks to its socket. Everything that it started ends with it: by its own
+hand in reverse order when it is told to stop, by the kernel's when it is killed. What an earlier supervisor recorded and the
+kernel did not end is ended at the next start, if pid and start time still match; nothing is ever adopted.
+"""
+
+import asyncio
+import difflib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+
+from groundswell.engines import children, control, state
+from groundswell.engines.errors import SupervisorError
+from groundswell.engines.home import Home
+from groundswell.engines.keeper import Keeper
+from groundswell.engines.platform import Platform
+
+START_S_MAX = 120.0
+CRASHES_AT_START_MAX = 5
+REPORTS_MAX = 1_000
+
+Say = Callable[[str], None]
+
+
+class Supervisor:
+    """One running platform."""
+
+    def __init__(self, home: Home, platform: Platform, say: Say, when_up: Callable[[], None]) -> None:
+        self._home = home
+        self._platform = platform
+        self._when_up = when_up
+        self._started = time.time()
+        self._reports: list[str] = []
+        self._listeners: set[Say] = {say}
+        self._stopping = asyncio.Event()
+        self._up = asyncio.Event()
+        self._trouble: SupervisorError | None = None
+        self._engines = [Keeper(*each, self._report) for each in platform.engines()]
+        self._processes = [Keeper(*each, self._report) for each in platform.processes()]
+        self._keepers = {each.name: each for each in (*self._engines, *self._processes)}
+
+    async def run(self) -> None:
+        """Runs the platform until it is told to stop; raises `SupervisorError` when it cannot be started."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self._end_leftovers()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._home.state_file.unlink, missing_ok=True)
+            await stack.enter_async_context(control.serve(self._home.socket, self._answer))
+            keeping = [asyncio.create_task(keeper.run()) for keeper in self._keepers.values()]
+            stack.push_async_callback(_ended, *keeping)
+            stack.push_async_callback(self._stop_all)
+            starting = asyncio.create_task(self._start_all())
+            stop = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await _ended(starting)
+            if self._trouble is not None:
+                raise self._trouble
+            await asyncio.wait({stop, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _start_all(self) -> None:
+        try:
+            await self._start_in_order()
+            self._when_up()
+        except SupervisorError as error:
+            self._trouble = error
+        except OSError as error:
+            self._trouble = SupervisorError(f"The platform could not be started: {error}")
+        finally:
+            self._up.set()
+
+    async def _start_in_order(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def say(line: str) -> None:
+            loop.call_soon_threadsafe(self._report, line)
+
+        await asyncio.to_thread(self._platform.prepare, say)
+        await self._start(self._engines)
+        created = await self._platform.create_topics()
+        if created:
+            self._report(f"created {len(created)} topics")
+        await self._start(self._processes)
+
+    async def _start(self, keepers: Sequence[Keeper]) -> None:
+        for keeper in keepers:
+            keeper.want(True)
+        await asyncio.gather(*(self._until_ready(keeper) for keeper in keepers))
+
+    async def _until_ready(self, keeper: Keeper) -> None:
+        """Raises `SupervisorError` with the end of its log when it crashes again and again, or takes too long."""
+        deadline = time.monotonic() + START_S_MAX
+        crashes_before = keeper.restarts
+        while keeper.state != "ready":
+            crashes = keeper.restarts - crashes_before
+            if crashes >= CRASHES_AT_START_MAX or time.monotonic() > deadline:
+                why = f"crashed {crashes} times" if crashes else f"was not ready after {START_S_MAX:.0f} s"
+                raise SupervisorError(f"{keeper.name} {why} while it started. Its log ends with:\n{_log_end(keeper)}")
+            await asyncio.sleep(0.05)
+
+    async def _stop_all(self) -> None:
+        self._report("stopping")
+        for group in (list(reversed(self._processes)), list(reversed(self._engines))):
+            for keeper in group:
+                keeper.want(False)
+            await asyncio.gather(*(keeper.until("stopped") for keeper in group))
+        self._report("everything is stopped")
+
+    async def _end_leftovers(self) -> None:
+        """Ends what a killed supervisor left behind."""
+        last = state.read(self._home.state_file)
+        left = [each for each in last.processes if _runs(each)] if last else []
+        for each in left:
+            self._report(f"ending {each.name} (pid {each.pid}), left over by a supervisor that was killed")
+            children.kill_group(each.pid or 0)
+        while any(_runs(each) for each in left):
+            await asyncio.sleep(children.POLL_S)
+
+    async def _answer(self, request: control.Request, say: Say) -> str:
+        name, settings = str(request.get("name", "")), dict(request.get("settings") or {})
+        match request.get("do"):
+            case "follow":
+                return await self._follow(say)
+            case "down":
+                return await self._down(say)
+            case "stop":
+                return await self._stop_one(self._named(name))
+            case "start" | "restart":
+                return await self._restart_one(self._named(name), settings, must_run=request["do"] == "start")
+        raise SupervisorError(f"This supervisor does not know how to {request.get('do')!r}. Is it of another version?")
+
+    async def _follow(self, say: Say) -> str:
+        """Tells a listener all that was and is reported until the platform is up."""
+        for line in self._reports:
+            say(line)
+        self._listeners.add(say)
+        try:
+            await self._up.wait()
+        finally:
+            self._listeners.discard(say)
+        if self._trouble is not None:
+            raise self._trouble
+        if self._stopping.is_set():
+            raise SupervisorError("It was stopped while it started.")
+        return self._platform.url
+
+    async def _down(self, say: Say) -> str:
+        self._listeners.add(say)
+        self._stopping.set()
+        for keeper in self._keepers.values():
+            await keeper.until("stopped")
+        return "stopped"
+
+    async def _stop_one(self, keeper: Keeper) -> str:
+        keeper.want(False)
+        await keeper.until("stopped")
+        return f"{keeper.name} is stopped, and stays so until: groundswell start {keeper.name}"
+
+    async def _restart_one(self, keeper: Keeper, settings: Mapping[str, str], *, must_run: bool) -> str:
+        if not must_run or keeper.state == "stopped":
+            keeper.want(False)
+            await keeper.until("stopped")
+            keeper.settings.update(settings)
+        elif settings:
+            raise SupervisorError(
+                f"{keeper.name} runs already; settings take effect with: groundswell restart {keeper.name} --set …"
+            )
+        keeper.want(True)
+        await keeper.until("starting", "ready", "backing-off", "failed")
+        await self._until_ready(keeper)
+        return f"{keeper.name} is ready"
+
+    def _named(self, name: str) -> Keeper:
+        if name in self._keepers:
+            return self._keepers[name]
+        if process := self._platform.topology.process_of(name):
+            raise SupervisorError(f"The module {name} runs inside the process {process} here; name that one.")
+        near = difflib.get_close_matches(name, self._keepers, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SupervisorError(f"Nothing here is called {name!r}.{hint} There are: {', '.join(self._keepers)}.")
+
+    def _report(self, line: str) -> None:
+        """Tells everybody, and state.json."""
+        self._reports = [*self._reports[-REPORTS_MAX:], line]
+        for listener in tuple(self._listeners):
+            listener(line)
+        try:
+            state.write(self._home.state_file, self.snapshot())
+        except OSError as error:  # a full disk must not end what still runs
+            print(f"{self._home.state_file} could not be written: {error}", flush=True)
+
+    def snapshot(self) -> state.State:
+        """What runs now."""
+        me = {"pid": os.getpid(), "started": children.start_time_s(os.getpid()) or self._started}
+        kept = [keeper.snapshot() for keeper in self._keepers.values()]
+        return state.State(self._platform.topology.name, self._platform.url, self._started, me, kept)
+
+
+def _runs(process: state.ProcessState) -> bool:
+    return bool(process.pid and process.started and children.same_process(process.pid, process.started))
+
+
+def _log_end(keeper: Keeper) -> str:
+    return children.log_end(keeper.described.log)
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,47 @@
+"""The placement of modules in processes, read from a data file."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from groundswell.engines.errors import SupervisorError
+
+DEFAULT = Path(__file__).with_name("topology.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """One placement: process → its modules, in the order in which they start."""
+
+    name: str
+    processes: Mapping[str, Sequence[str]]
+    command: Sequence[str]
+    """What starts a process; the names of its modules follow."""
+    engines: Sequence[str]
+    topics: Path | None
+    """Folder of the files that describe topics."""
+    door: str
+
+    def process_of(self, module: str) -> str | None:
+        """The process that runs `module`."""
+        return next((process for process, modules in self.processes.items() if module in modules), None)
+
+
+def load(name: str, file: Path = DEFAULT) -> Topology:
+    """The topology `name` of `file`; raises `SupervisorError` when there is none of that name."""
+    described = yaml.safe_load(file.read_text())
+    known = described["topologies"]
+    if name not in known:
+        raise SupervisorError(f"There is no topology {name!r}; {file.name} has {', '.join(known)}.")
+    topics = described.get("topics")
+    return Topology(
+        name=name,
+        processes=known[name],
+        command=[word.format(python=sys.executable, folder=file.parent) for word in described["command"]],
+        engines=described["engines"],
+        topics=(file.parent / topics).resolve() if topics else None,
+        door=described["door"],
+    )

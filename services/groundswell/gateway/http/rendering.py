@@ -1,0 +1,110 @@
+"""Answers rendered once: status, headers and bytes that can leave a thousand times.
+
+Caching headers follow RFC 9111, 9213 and 5861: what a shared cache may keep says so to it alone (`CDN-Cache-Control`, `s-maxage`),
+all else is `no-store`.
+"""
+
+from urllib.parse import quote
+
+import xxhash
+from google.protobuf import duration_pb2, empty_pb2
+from google.protobuf.message import Message
+
+from groundswell.api.gateway.v1 import edge_pb2
+from groundswell.gateway.http import transcoder
+from groundswell.gateway.http.routes import Route
+from groundswell.gateway.model.answers import Answer, Counted
+
+NO_STORE = (b"cache-control", b"no-store")
+PRIVATE_NO_STORE = (b"cache-control", b"private, no-store")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+REDIRECT_STATUS = 302
+_EMPTY = empty_pb2.Empty.DESCRIPTOR.full_name
+_LOCATION_SAFE = "".join(chr(code) for code in range(0x21, 0x7F))
+
+
+def answer(route: Route, message: Message, asked_s: float, now_s: float) -> Answer:
+    """The answer to a call that was made at `asked_s` and ended now (monotonic seconds)."""
+    edge = route.edge
+    status, headers, body = _content(route, message)
+    made = Answer(status=status, headers=(), body=body, stored_s=now_s)
+    if route.cacheable:
+        headers += _kept(made, edge.cache, message, asked_s)
+        if body:
+            made.etag = b'"' + xxhash.xxh3_128_hexdigest(body).encode() + b'"'
+    else:
+        headers.append(NO_STORE)
+    made.headers = tuple(headers)
+    if edge.HasField("telemetry"):
+        made.counted = _counted(edge.telemetry, message)
+    return made
+
+
+def _content(route: Route, message: Message) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    edge = route.edge
+    if edge.HasField("redirect"):
+        status = transcoder.value_at(message, edge.redirect.status_field) if edge.redirect.status_field else 0
+        location = header_value(transcoder.value_at(message, edge.redirect.location_field))
+        return (status if status in REDIRECT_STATUSES else REDIRECT_STATUS), [(b"location", location)], b""
+    if message.DESCRIPTOR.full_name == _EMPTY:
+        return 204, [], b""
+    body, media_type = transcoder.answer_of(route, message)
+    headers = [(b"content-type", header_value(media_type)), NOSNIFF]
+    if not edge.created:
+        return 200, headers, body
+    name = getattr(message, "name", "")
+    if isinstance(name, str) and name:
+        headers.append((b"location", header_value(f"/{route.template.segments[0]}/{name}")))
+    return 201, headers, body
+
+
+def _kept(made: Answer, cache: edge_pb2.Cache, message: Message, asked_s: float) -> list[tuple[bytes, bytes]]:
+    """Sets until when `made` may be kept; returns the headers that say the same to caches outside."""
+    lifetime_s = float("inf")
+    if cache.ttl_field and message.HasField(cache.ttl_field):
+        duration = getattr(message, cache.ttl_field)
+        assert isinstance(duration, duration_pb2.Duration)  # checked by the option's documentation
+        lifetime_s = duration.ToMilliseconds() / 1000
+    if lifetime_s <= 0:
+        return [PRIVATE_NO_STORE]
+    # Counted from before the question, so that the way there and back never lengthens a life.
+    made.fresh_until_s = asked_s + min(cache.ttl_ms / 1000, lifetime_s)
+    made.stale_until_s = asked_s + min((cache.ttl_ms + cache.stale_ms) / 1000, lifetime_s)
+    made.tags = tuple(tag(template, message) for template in cache.tags)
+    shared_s = int(transcoder.value_at(message, cache.shared_max_age_field)) if cache.shared_max_age_field else 0
+    shared_s = int(min(shared_s, lifetime_s))
+    if shared_s <= 0:
+        return [PRIVATE_NO_STORE]
+    stale_s = (
+        int(min(cache.stale_ms / 1000, lifetime_s - shared_s)) if lifetime_s != float("inf") else cache.stale_ms // 1000
+    )
+    stale = b"stale-while-revalidate=%d, stale-if-error=%d" % (stale_s, stale_s)
+    return [
+        (b"cache-control", b"public, max-age=0, s-maxage=%d, " % shared_s + stale),
+        (b"cdn-cache-control", b"max-age=%d, " % shared_s + stale),
+        (b"cache-tag", ",".join(quote(each, safe="/:@._-") for each in made.tags).encode()),
+    ]
+
+
+def _counted(telemetry: edge_pb2.Telemetry, message: Message) -> Counted:
+    tenant = int(transcoder.value_at(message, telemetry.tenant_field)) if telemetry.tenant_field else 0
+    return Counted(
+        telemetry.kind, tenant, int(transcoder.value_at(message, telemetry.item_field)), telemetry.wait_for_ack
+    )
+
+
+def tag(template: str, message: Message) -> str:
+    """A purge tag with the message's fields in its braces."""
+    text, *parts = template.split("{")
+    for part in parts:
+        path, _, literal = part.partition("}")
+        text += f"{transcoder.value_at(message, path)}{literal}"
+    return text
+
+
+def header_value(text: str) -> bytes:
+    """The text as the value of a header: what is not printable ASCII, line ends above all, is percent-encoded."""
+    if text.isascii() and text.isprintable():
+        return text.encode()
+    return quote(text, safe=_LOCATION_SAFE).encode()

@@ -1,0 +1,97 @@
+"""Answers on their way out: compression, conditional requests, cross-origin headers."""
+
+import gzip
+from collections.abc import Iterable, Sequence
+
+from groundswell.gateway.http.requests import Request, Send
+
+GZIP_BYTES_MIN = 1_024
+GZIP_LEVEL = 4
+SERVER = (b"server", b"groundswell")
+VARY_ENCODING = b"accept-encoding"
+_COMPRESSED_TYPES = (
+    b"application/json",
+    b"application/problem+json",
+    b"text/",
+    b"image/svg+xml",
+    b"application/javascript",
+)
+_BODILESS = frozenset({204, 304})
+_CORS_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_CORS_EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Groundswell-View"
+_CORS_REQUEST_HEADERS = (
+    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Api-Key, X-Request-Id"
+)
+
+Header = tuple[bytes, bytes]
+
+
+async def send_whole(send: Send, request: Request, status: int, headers: Iterable[Header], body: bytes) -> None:
+    """Sends an answer, compressed when it is worth it and the client can."""
+    out = [*headers, SERVER, (b"x-request-id", request.id)]
+    if status in _BODILESS:
+        body = b""
+    elif len(body) > GZIP_BYTES_MIN and _compressible(out):
+        out.append((b"vary", VARY_ENCODING))
+        if accepts_gzip(request):
+            body = gzip.compress(body, GZIP_LEVEL, mtime=0)
+            out = [(name, value[:-1] + b'-gz"' if name == b"etag" else value) for name, value in out]
+            out.append((b"content-encoding", b"gzip"))
+    await send({"type": "http.response.start", "status": status, "headers": out})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _compressible(headers: Sequence[Header]) -> bool:
+    names = dict(headers)
+    return b"content-encoding" not in names and names.get(b"content-type", b"").startswith(_COMPRESSED_TYPES)
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether the client takes gzip."""
+    for part in (request.header(b"accept-encoding") or "").lower().split(","):
+        name, _, parameters = part.strip().partition(";")
+        if name.strip() in ("gzip", "*") and parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
+            return True
+    return False
+
+
+def matches(request: Request, etag: bytes) -> bool:
+    """Whether the client has the answer named `etag` already (`If-None-Match`, weak comparison)."""
+    wanted = request.header(b"if-none-match")
+    if wanted is None or not etag:
+        return False
+    name = etag.decode().strip('"')
+    given = {part.strip().removeprefix("W/").strip('"').removesuffix("-gz") for part in wanted.split(",")}
+    return name in given or wanted.strip() == "*"
+
+
+class Origins:
+    """Which pages of other origins may call the API."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._any = "*" in allowed
+        self._allowed = frozenset(origin.encode() for origin in allowed)
+
+    def headers(self, request: Request) -> list[Header]:
+        """What an answer to a page of another origin must carry; nothing for the rest."""
+        origin = request.headers.get(b"origin")
+        if origin is None or not (self._any or origin in self._allowed):
+            return []
+        vary = [] if self._any else [(b"vary", b"origin")]
+        return [
+            (b"access-control-allow-origin", b"*" if self._any else origin),
+            (b"access-control-expose-headers", _CORS_EXPOSED),
+            *vary,
+        ]
+
+    def preflight(self, request: Request) -> list[Header]:
+        """The same for a preflight."""
+        allowed = self.headers(request)
+        if not allowed or b"access-control-request-method" not in request.headers:
+            return []
+        return [
+            *allowed,
+            (b"access-control-allow-methods", _CORS_METHODS),
+            (b"access-control-allow-headers", _CORS_REQUEST_HEADERS),
+            (b"access-control-max-age", b"600"),
+        ]

@@ -1,0 +1,33 @@
+"""Settings of the gateway."""
+
+from groundswell.kernel import settings
+
+
+@settings.section("GATEWAY")
+class GatewaySettings:
+    """Settings of the public door."""
+
+    address: str = "127.0.0.1:8080"
+    """`host:port` of the public port."""
+    hosts: tuple[str, ...] = ("localhost", "*.localhost")
+    """Hosts whose API is served here; `*.` covers one more label, `*` alone any host. Short domains need no entry."""
+    host_aliases: tuple[str, ...] = ("127.0.0.1=localhost", "[::1]=localhost")
+    """Other names of a host, `alias=host`: links made on one are found on the other."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) whose `X-Forwarded-For` is believed; none unless a proxy of yours stands in front."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of browsers that may call the API, `https://app.example.com`; `*` for any. Same-origin pages need none."""
+    console: str = "console/dist"
+    """Folder of the built console; when it is absent, `/` says how to build it."""
+    cache_bytes_max: int = 256 << 20
+    """Memory of the near cache."""
+    feed_lag_s_max: float = 2.0
+    """Beyond this lag of the purge feed the near cache is bypassed."""
+    upstream_timeout_s: float = 10.0
+    """Longest time for one unary call, retries included."""
+    cached_upstream_timeout_s: float = 2.0
+    """The same for methods with a near cache, whose visitors are better served stale than late."""
+    drain_accept_s: float = 1.0
+    """After SIGTERM new requests are still served for this long, so that balancers notice the failing readiness first."""
+    drain_s: float = 20.0
+    """Longest wait for requests in flight after that; streams are closed at once."""

@@ -1,0 +1,111 @@
+"""Who may call what: the rule on every RPC, and the check of a caller's credential.
+
+A method without a rule is a mistake, not a default: the server that serves it does not start. The tenant and the actor come from
+a verified credential or from a context that another process of the platform has signed, and from nowhere else.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from groundswell.api.access.v1 import access_pb2
+from groundswell.kernel import errors
+from groundswell.kernel.context import Context
+
+CHECK_KEPT_S = 30.0
+CHECKS_KEPT_MAX = 10_000
+
+
+class Audience(Enum):
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    PERMISSION = "permission"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a method; `permission` is set for `Audience.PERMISSION` only."""
+
+    audience: Audience
+    permission: str = ""
+
+
+class UnmarkedMethod(Exception):
+    """A served method carries no access rule."""
+
+
+def rule_of(method: MethodDescriptor) -> Rule:
+    """The rule of `method`; raises `UnmarkedMethod`."""
+    rule = method.GetOptions().Extensions[access_pb2.rule]
+    match rule.WhichOneof("kind"):
+        case "public":
+            return Rule(Audience.PUBLIC)
+        case "internal":
+            return Rule(Audience.INTERNAL)
+        case "permission":
+            return Rule(Audience.PERMISSION, rule.permission)
+    raise UnmarkedMethod(f"{method.full_name} has no (groundswell.api.access.v1.rule): say who may call it.")
+
+
+class InvalidCredential(errors.Unauthenticated):
+    def __init__(self) -> None:
+        super().__init__(
+            "This credential is not valid: unknown, expired or revoked. Send a live API key as `Authorization: Bearer gsk_…`."
+        )
+
+
+class PermissionDenied(errors.Denied):
+    def __init__(self, permission: str) -> None:
+        super().__init__(f"This credential lacks the permission `{permission}`.")
+
+
+def require(rule: Rule, context: Context) -> None:
+    """Lets `context` pass or raises `Unauthenticated` (no credential) or `Denied`. Internal rules are the server's to judge."""
+    if rule.audience is not Audience.PERMISSION:
+        return
+    context.require_tenant()
+    if not context.allows(rule.permission):
+        raise PermissionDenied(rule.permission)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What identity says of a secret. `expires_s` is on the wall clock; None means never."""
+
+    key_id: int
+    context: Context
+    expires_s: float | None
+
+
+class Verifier:
+    """Checks API keys with identity and remembers the answers for 30 s; a revocation ends the memory at once.
+
+    `check` asks identity (raises `InvalidCredential`); `revoked` says whether a key's revocation was heard of.
+    While identity is down, what is remembered still holds, and everything else is `Unavailable`.
+    """
+
+    def __init__(self, check: Callable[[str], Awaitable[Credential]], revoked: Callable[[int], bool]) -> None:
+        self._check = check
+        self._revoked = revoked
+        self._known: dict[str, tuple[float, Credential]] = {}
+
+    async def verify(self, secret: str) -> Context:
+        """The context of the secret's holder; raises `InvalidCredential` or `Unavailable`."""
+        if not secret.startswith("gsk_") or len(secret) > 256:
+            raise InvalidCredential
+        found = self._known.get(secret)
+        if found is None or found[0] < time.monotonic():
+            credential = await self._check(secret)
+            if len(self._known) >= CHECKS_KEPT_MAX:
+                self._known.pop(next(iter(self._known)))
+            self._known[secret] = time.monotonic() + CHECK_KEPT_S, credential
+        else:
+            credential = found[1]
+        if self._revoked(credential.key_id) or (
+            credential.expires_s is not None and credential.expires_s <= time.time()
+        ):
+            raise InvalidCredential
+        return credential.context

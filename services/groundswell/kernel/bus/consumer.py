@@ -1,0 +1,181 @@
+"""Consuming events: in order per partition, at least once, with dead letters for what can never succeed.
+
+A handler applies an event or raises. Errors that may pass (`Unavailable`, `Conflict`) are tried again without end, since skipping
+an event because a database is away would lose it; everything else is tried `TRIES_MAX` times and then goes to `<topic>.dlq` with
+the reason. Offsets are committed after the effect, never before.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord
+from opentelemetry import trace
+from prometheus_client import Counter
+
+from groundswell.kernel import errors, failpoints, telemetry
+from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
+
+log = logging.getLogger(__name__)
+
+TRIES_MAX = 5
+BACKOFF_S = 0.1
+BACKOFF_S_MAX = 5.0
+BROKER_RETRY_S = 1.0
+BATCH_RECORDS_MAX = 500
+DEAD_LETTER_SUFFIX = ".dlq"
+
+_CONSUMED = Counter("groundswell_events_consumed_total", "Events whose effect was applied.", ["group", "topic"])
+_DEAD = Counter("groundswell_events_dead_total", "Events that went to the dead letters.", ["group", "topic"])
+
+Handle = Callable[[Incoming], Awaitable[None]]
+HandleBatch = Callable[[Sequence[Incoming]], Awaitable[None]]
+
+
+async def consume(
+    bootstrap: str, group: str, topics: Sequence[str], handle: Handle, producer: AIOKafkaProducer
+) -> None:
+    """Consumes until cancelled, one event at a time per partition."""
+
+    async def handle_each(events: Sequence[Incoming]) -> None:
+        for event in events:
+            await _handled(event, handle, group, producer)
+
+    await _consume(bootstrap, group, topics, handle_each, producer)
+
+
+async def consume_batches(
+    bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: AIOKafkaProducer
+) -> None:
+    """Consumes until cancelled, up to 500 events of one partition at a time.
+
+    When a batch fails for good it is tried event by event, so that only the bad ones go to the dead letters.
+    """
+
+    async def handle_one(event: Incoming) -> None:
+        await handle([event])
+
+    async def handle_all(events: Sequence[Incoming]) -> None:
+        try:
+            await handle(events)
+        except Exception:  # each event then meets the retry and dead-letter rules on its own
+            log.warning("a batch of %d events of %s failed, trying them one by one", len(events), group, exc_info=True)
+            for event in events:
+                await _handled(event, handle_one, group, producer)
+
+    await _consume(bootstrap, group, topics, handle_all, producer)
+
+
+async def _consume(
+    bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: AIOKafkaProducer
+) -> None:
+    consumer = AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=10_000,
+        heartbeat_interval_ms=2_000,
+        max_poll_interval_ms=600_000,
+    )
+    await started(consumer)
+    try:
+        while True:
+            batches = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_RECORDS_MAX)
+            for partition, records in batches.items():
+                await handle(await _parsed(records, group, producer))
+                _CONSUMED.labels(group, partition.topic).inc(len(records))
+                failpoints.reach("consumer.before_commit")
+                await _commit(consumer, partition, records[-1].offset + 1)
+    finally:
+        await consumer.stop()
+
+
+async def started(consumer: AIOKafkaConsumer) -> None:
+    """Starts a consumer, waiting for the broker as long as it takes."""
+    while True:
+        try:
+            await consumer.start()
+            return
+        except KafkaError as error:
+            log.warning("waiting for Kafka: %s", type(error).__name__)
+            await asyncio.sleep(BROKER_RETRY_S)
+
+
+async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
+    try:
+        await consumer.commit({partition: offset})
+    except (CommitFailedError, IllegalStateError):
+        # The partition went to another member, which reads these events again and finds their effect in its inbox.
+        log.info("the partition %s moved before its commit", partition)
+    except KafkaError as error:
+        log.warning("a commit waits for the next one: %s", type(error).__name__)
+
+
+async def _parsed(records: Sequence[ConsumerRecord], group: str, producer: AIOKafkaProducer) -> list[Incoming]:
+    events = []
+    for record in records:
+        try:
+            events.append(incoming(record))
+        except MalformedEvent as error:
+            await bury(record.topic, record.key, record.value, list(record.headers), error, group, producer)
+    return events
+
+
+async def _handled(event: Incoming, handle: Handle, group: str, producer: AIOKafkaProducer) -> None:
+    tries, backoff_s = 0, BACKOFF_S
+    while True:
+        try:
+            with telemetry.tracer().start_as_current_span(
+                f"{group} {event.type}", kind=trace.SpanKind.CONSUMER, links=telemetry.link_to(event.traceparent)
+            ):
+                return await handle(event)
+        except Exception as error:
+            tries += 1
+            passing = isinstance(error, errors.Error) and error.retryable
+            if not passing and (tries >= TRIES_MAX or isinstance(error, errors.Error)):
+                log.exception("the event %s of %s can not be applied", event.id, event.topic)
+                headers = [
+                    ("ce_id", event.id.encode()),
+                    ("ce_type", event.type.encode()),
+                    ("ce_tenantid", str(event.tenant).encode()),
+                    (telemetry.TRACEPARENT, event.traceparent.encode()),
+                ]
+                return await bury(event.topic, event.key.encode(), event.body, headers, error, group, producer)
+            log.warning(
+                "the event %s of %s is tried again in %.1f s: %s",
+                event.id,
+                event.topic,
+                backoff_s,
+                type(error).__name__,
+            )
+        await asyncio.sleep(backoff_s)
+        backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+
+
+async def bury(
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: list[tuple[str, bytes]],
+    error: Exception,
+    group: str,
+    producer: AIOKafkaProducer,
+) -> None:
+    """Sends a record to the dead letters; waits for the broker as long as it takes, since the alternative is to lose it."""
+    reason = [
+        ("dlq_reason", f"{type(error).__name__}: {error}"[:1000].encode()),
+        ("dlq_group", group.encode()),
+        ("dlq_topic", topic.encode()),
+    ]
+    while True:
+        try:
+            await producer.send_and_wait(topic + DEAD_LETTER_SUFFIX, value, key=key, headers=[*headers, *reason])
+            _DEAD.labels(group, topic).inc()
+            return
+        except KafkaError as failure:
+            log.warning("a dead letter waits for Kafka: %s", type(failure).__name__)
+            await asyncio.sleep(BROKER_RETRY_S)

@@ -1,0 +1,95 @@
+"""Feeds: topics that every process reads whole, for directories, revocations and purges.
+
+A feed has no group and commits nothing: it starts at the beginning (to build a state) or at the end (to hear of changes), and knows
+how old its knowledge may be, which is what a cache needs to decide whether to trust itself.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from groundswell.kernel.bus.consumer import started
+from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
+
+log = logging.getLogger(__name__)
+
+CHECK_S = 0.5
+
+
+class Feed:
+    """All partitions of `topics`, each event given to `handle` (quick, without waiting) in order per partition."""
+
+    def __init__(
+        self, bootstrap: str, topics: Sequence[str], handle: Callable[[Incoming], None], *, from_start: bool
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._handle = handle
+        self._from_start = from_start
+        self._fresh_at = 0.0
+        self.caught_up = asyncio.Event()
+        """Set once everything that was in the topics when the feed began has been handled."""
+
+    def lag_s(self) -> float:
+        """An upper bound on the age of what the feed has not seen; infinite before the first look."""
+        return time.monotonic() - self._fresh_at if self._fresh_at else float("inf")
+
+    async def run(self) -> None:
+        """Reads until cancelled; survives the broker's absence."""
+        consumer = AIOKafkaConsumer(
+            *self._topics,
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest" if self._from_start else "latest",
+            fetch_max_wait_ms=100,
+        )
+        await started(consumer)
+        try:
+            partitions = await self._assigned(consumer)
+            checking = asyncio.create_task(self._check(consumer, partitions))
+            try:
+                while not checking.done():
+                    for records in (await consumer.getmany(timeout_ms=200)).values():
+                        for record in records:
+                            self._offer(record)
+                checking.result()
+            finally:
+                checking.cancel()
+        finally:
+            await consumer.stop()
+
+    async def _assigned(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        """All partitions of all topics: without a group a consumer is given every one, as soon as the broker knows the topics."""
+        while {partition.topic for partition in consumer.assignment()} != set(self._topics):
+            await asyncio.sleep(0.02)
+        return sorted(consumer.assignment())
+
+    def _offer(self, record: object) -> None:
+        try:
+            self._handle(incoming(record))
+        except MalformedEvent as error:
+            log.warning("a feed skips a record that is no event: %s", error)
+
+    async def _check(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+        """Compares positions with the ends of the log: at or beyond them, all that was there when asked has been seen."""
+        while True:
+            asked_at = time.monotonic()
+            try:
+                async with asyncio.timeout(2.0):
+                    ends = await consumer.end_offsets(partitions)
+                    while not all([await consumer.position(p) >= ends[p] for p in partitions]):
+                        await asyncio.sleep(0.02)
+                self._fresh_at = asked_at
+                self.caught_up.set()
+            except (TimeoutError, KafkaError) as error:
+                log.warning("a feed of %s is behind: %s", ",".join(self._topics), type(error).__name__)
+            await asyncio.sleep(CHECK_S)
+
+
+def follow(bootstrap: str, topics: Sequence[str], handle: Callable[[Incoming], None], *, from_start: bool) -> Feed:
+    """A feed of `topics`; its `run` is a task of the module."""
+    return Feed(bootstrap, topics, handle, from_start=from_start)

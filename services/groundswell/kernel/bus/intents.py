@@ -1,0 +1,163 @@
+"""Group membership with exact control of offsets: for consumers whose effect is kept in another store than the offset.
+
+An offset is committed with a note. Before an effect, the unchanged offset is committed with the note of what is about to happen
+(an intent); after it, the next offset. Whoever gets the partition later reads the note and repeats exactly that, under the same
+token, so that the other store drops what it already has.
+
+The fence: work is done inside `turn()`, and a rebalance waits for the turn to end. So all commits of a turn are of one generation
+of the group, and those of a member that was thrown out are refused (`Fenced`). A process that slept longer than its session
+(SIGSTOP, swap) may wake up as the only member of an empty group, where commits are not refused; hence `turn` also has an age.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
+
+from groundswell.kernel.bus.consumer import started
+
+log = logging.getLogger(__name__)
+
+SESSION_S = 10.0
+FETCH_BYTES_MAX = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A committed offset and its note."""
+
+    offset: int
+    note: str = ""
+
+
+class Fenced(Exception):
+    """This member no longer owns what it worked on; it must read its marks again."""
+
+
+LOST = (Fenced, KafkaError)
+"""What a turn may end with when the group or the log is away; afterwards nothing is known until the marks are read again."""
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """One member of `group` on one topic. `instance` names it, so that its restart takes its partitions at once."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str, *, instance: str, fetch: bool = True) -> None:
+        self._group, self._topic, self._fetch = group, topic, fetch
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            group_instance_id=f"{group}.{instance}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(SESSION_S * 1000),
+            heartbeat_interval_ms=2_000,
+            max_poll_interval_ms=600_000,
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+            fetch_max_bytes=4 * FETCH_BYTES_MAX,
+        )
+        self._turn = asyncio.Lock()
+        self._began_s = 0.0
+        self.partitions: frozenset[int] = frozenset()
+        self.fresh: set[int] = set()
+        """Partitions whose marks must be read before they are worked on."""
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator[None]:
+        """Takes part in the group while the block runs; waits for the broker as long as it takes."""
+        await started(self._consumer)
+        try:
+            await self._admin.start()
+            self._consumer.subscribe([self._topic], listener=self)
+            yield
+        finally:
+            await self._consumer.stop()
+            await self._admin.close()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Work whose commits are all of one generation; a rebalance waits for it."""
+        async with self._turn:
+            self._began_s = time.monotonic()
+            yield
+
+    async def commit(self, marks: Mapping[int, Mark], *, intent: bool = False) -> None:
+        """Commits inside a turn; raises `Fenced` when the partitions may belong to another member.
+
+        An `intent` is refused when the turn is older than a session: what it was decided on may have been done by another.
+        """
+        if intent and time.monotonic() - self._began_s > SESSION_S / 2:
+            raise Fenced("the turn is older than a session allows")
+        offsets = {self._tp(p): OffsetAndMetadata(mark.offset, mark.note) for p, mark in marks.items()}
+        try:
+            await self._consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError) as error:
+            raise Fenced(str(error)) from error
+
+    async def mark(self, partition: int) -> Mark | None:
+        """The newest committed mark; None when there was never one."""
+        found = await self._admin.list_consumer_group_offsets(self._group, partitions=[self._tp(partition)])
+        committed = found.get(self._tp(partition))
+        return None if committed is None or committed.offset < 0 else Mark(committed.offset, committed.metadata or "")
+
+    async def beginning(self, partition: int) -> int:
+        """The oldest offset that the log still has."""
+        return int((await self._consumer.beginning_offsets([self._tp(partition)]))[self._tp(partition)])
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Reads on from `offset`."""
+        self._consumer.seek(self._tp(partition), offset)
+
+    async def records(self, wait_s: float) -> dict[int, list[ConsumerRecord]]:
+        """What has come, by partition, waiting at most `wait_s`; without `fetch` only the group's clock is kept."""
+        found = await self._consumer.getmany(timeout_ms=int(wait_s * 1000))
+        return {tp.partition: records for tp, records in found.items()}
+
+    async def stretch(self, partition: int, first: int, last: int) -> list[ConsumerRecord]:
+        """The records at the offsets `first` to `last`; leaves the position behind them."""
+        self.seek(partition, first)
+        self._consumer.resume(self._tp(partition))
+        found: list[ConsumerRecord] = []
+        while first <= last:
+            for records in (await self._consumer.getmany(self._tp(partition), timeout_ms=1_000)).values():
+                found += [record for record in records if record.offset <= last]
+            first = await self._consumer.position(self._tp(partition))
+        self.seek(partition, last + 1)
+        return found
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Waits for the turn, then gives everything up."""
+        async with self._turn:
+            self.partitions = frozenset()
+            self.fresh.clear()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """All partitions are fresh, also those that stay: another member may have had them in between."""
+        self.partitions = frozenset(tp.partition for tp in assigned)
+        self.fresh = set(self.partitions)
+        # Fetching waits until the position is known.
+        self._consumer.pause(*assigned)
+        log.info("%s has the partitions %s", self._group, sorted(self.partitions))
+
+    def ready(self, partition: int, offset: int) -> None:
+        """The partition's marks are read; from now on it gives records from `offset` on."""
+        self.fresh.discard(partition)
+        if self._fetch:
+            self.seek(partition, offset)
+            self._consumer.resume(self._tp(partition))
+
+    def restart(self) -> None:
+        """Something failed with unknown outcome: all marks are to be read again."""
+        self.fresh = set(self.partitions)
+        if self.partitions:
+            self._consumer.pause(*(self._tp(p) for p in self.partitions))
+
+    def _tp(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)

@@ -1,0 +1,25 @@
+"""Publishing what is absolute: events that say how things stand, and so need no outbox.
+
+Whoever publishes repeats the newest state after a crash; consumers keep the newest, so nothing is lost by sending twice.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+
+from groundswell.kernel.bus.events import Outgoing, headers_of, wire_headers
+from groundswell.kernel.ids import Ids
+
+IN_FLIGHT_MAX = 5_000
+
+
+async def publish(producer: AIOKafkaProducer, ids: Ids, events: Sequence[Outgoing]) -> None:
+    """Sends the events; returns when the log has all of them, raises `KafkaError` when that is not known."""
+    for at in range(0, len(events), IN_FLIGHT_MAX):
+        sent = []
+        for event in events[at : at + IN_FLIGHT_MAX]:
+            headers = wire_headers(headers_of(event, ids.next(), event.tenant or 0))
+            body = event.message.SerializeToString()
+            sent.append(await producer.send(event.topic, body, key=event.key.encode(), headers=headers))
+        await asyncio.gather(*sent)

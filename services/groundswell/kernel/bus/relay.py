@@ -1,0 +1,100 @@
+"""The relay: the only producer of domain events, from the outbox of a service's database to Kafka.
+
+At least once and in order per key: rows are read in order of their sequence, sent by an idempotent producer, and deleted after the
+broker has acknowledged them. A crash in between sends them again with the same event id, which consumers drop. One relay a
+database is active; the others wait for its lock. Memory is bounded by the batch, however long the backlog.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from prometheus_client import Counter
+
+from groundswell.kernel import failpoints
+from groundswell.kernel.bus.events import wire_headers
+from groundswell.kernel.postgres.database import Database
+
+log = logging.getLogger(__name__)
+
+BATCH_ROWS_MAX = 1_000
+POLL_S = 0.05
+RETRY_S = 0.5
+_LOCK = 0x6F7574626F78  # "outbox"
+
+_RELAYED = Counter("groundswell_outbox_relayed_total", "Events that left an outbox, by topic.", ["topic"])
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """One row of the outbox, before it is sent."""
+
+    sequence: int
+    topic: str
+    key: bytes
+    headers: dict[str, str]
+    body: bytes
+
+
+BeforePublish = Callable[[Sequence[Outbound]], Awaitable[None]]
+
+
+async def relay(database: Database, producer: AIOKafkaProducer, before_publish: BeforePublish | None = None) -> None:
+    """Relays until cancelled. `before_publish` sees each batch first, so that a cache is corrected before anyone hears of a change."""
+    while True:
+        try:
+            await _lead(database, producer, before_publish)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
+            log.warning("the relay waits for its engines: %s", type(error).__name__)
+            await asyncio.sleep(RETRY_S)
+
+
+async def _lead(database: Database, producer: AIOKafkaProducer, before_publish: BeforePublish | None) -> None:
+    connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10)
+    try:
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+            await asyncio.sleep(RETRY_S)
+        while True:
+            database.outbox_written.clear()
+            rows = await _next(connection)
+            if not rows:
+                await _written(database)
+                continue
+            if before_publish is not None:
+                await before_publish(rows)
+            failpoints.reach("relay.before_send")
+            await _send(producer, rows)
+            failpoints.reach("relay.after_send")
+            await connection.execute("DELETE FROM outbox WHERE seq = ANY($1::bigint[])", [row.sequence for row in rows])
+    finally:
+        connection.terminate()
+
+
+async def _next(connection: asyncpg.Connection) -> list[Outbound]:
+    records = await connection.fetch(
+        "SELECT seq, topic, key, headers, body FROM outbox ORDER BY seq LIMIT $1", BATCH_ROWS_MAX
+    )
+    return [Outbound(r["seq"], r["topic"], r["key"], orjson.loads(r["headers"]), r["body"]) for r in records]
+
+
+async def _written(database: Database) -> None:
+    """Waits for a commit of this process, or for the time in which to look for those of others."""
+    try:
+        async with asyncio.timeout(POLL_S):
+            await database.outbox_written.wait()
+    except TimeoutError:
+        return
+
+
+async def _send(producer: AIOKafkaProducer, rows: Sequence[Outbound]) -> None:
+    acknowledgements = [
+        await producer.send(row.topic, row.body, key=row.key, headers=wire_headers(row.headers)) for row in rows
+    ]
+    for row, acknowledged in zip(rows, acknowledgements, strict=True):
+        await acknowledged
+        _RELAYED.labels(row.topic).inc()

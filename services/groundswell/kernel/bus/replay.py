@@ -1,0 +1,31 @@
+"""Reading a stretch of the log again, to rebuild what a process kept in memory."""
+
+from collections.abc import AsyncIterator
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from groundswell.kernel.bus.consumer import started
+
+RECORDS_MAX = 64
+
+
+async def replay(
+    bootstrap: str, topic: str, partition: int, *, since_ms: int, until: int
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """The records of `partition` that came at or after `since_ms` and lie below the offset `until`, oldest first, some at a time."""
+    tp = TopicPartition(topic, partition)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    await started(consumer)
+    try:
+        consumer.assign([tp])
+        found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
+        if found is None:
+            return
+        consumer.seek(tp, found.offset)
+        while await consumer.position(tp) < until:
+            records = (await consumer.getmany(tp, timeout_ms=500, max_records=RECORDS_MAX)).get(tp, [])
+            if below := [record for record in records if record.offset < until]:
+                yield below
+    finally:
+        await consumer.stop()

@@ -1,0 +1,202 @@
+"""ClickHouse: the same calls to the engine inside this process (`chdb://folder`) and to a server (`http://…`).
+
+The drivers block, so every call runs in a thread of a small pool, one connection a thread. Queries are bounded in time and memory;
+values are always bound parameters (`{name:Type}`), never text of the query. An insert carries a token: the table drops it when a
+block with that token is already there, which is what makes a replay harmless.
+
+One process owns an embedded folder; two that open it would destroy it, so the folder is locked.
+"""
+
+import asyncio
+import fcntl
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver import exceptions
+from clickhouse_connect.driver.client import Client
+
+from groundswell.kernel import errors, settings
+
+T = TypeVar("T")
+
+EMBEDDED = "chdb://"
+
+_TIMEOUT_EXCEEDED, _TOO_SLOW = 159, 160
+_MEMORY_LIMIT_EXCEEDED = 241
+_TOO_MANY_PARTS, _TOO_MANY_QUERIES = 252, 202
+
+
+@settings.section("CLICKHOUSE")
+class ClickHouseSettings:
+    """Where events are stored, and what one query may take."""
+
+    dsn: str = ""
+    """`chdb:///folder` for the engine inside this process, `http://user:password@host:8123/database` for a server."""
+    query_s_max: float = 10.0
+    """Seconds a query may run."""
+    query_bytes_max: int = 1_000_000_000
+    """Bytes of memory a query may take."""
+    threads: int = 6
+    """Calls at once; further ones wait."""
+
+
+class StoreOverloaded(errors.Exhausted):
+    """The query would take more memory, or the store has more to do, than is allowed."""
+
+
+class StoreUnavailable(errors.Unavailable):
+    """The store cannot be reached."""
+
+
+class QueryFailed(Exception):
+    """The store refused a statement of ours: a defect, never the caller's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows in the order of the query's columns, and how many rows the store read for them."""
+
+    rows: Sequence[Sequence[Any]]
+    rows_read: int
+
+
+class ClickHouse:
+    """One store. Any number of tasks may call at once."""
+
+    def __init__(self, config: ClickHouseSettings) -> None:
+        self._config = config
+        self._threads = ThreadPoolExecutor(config.threads, thread_name_prefix="clickhouse")
+        self._local = threading.local()
+        self._clients: list[Any] = []
+        self._limits = {"max_execution_time": config.query_s_max, "max_memory_usage": config.query_bytes_max}
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the engine runs inside this process."""
+        return self._config.dsn.startswith(EMBEDDED)
+
+    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Answer:
+        """Runs a SELECT within the limits; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`."""
+
+        def run(client: Client) -> Answer:
+            result = client.query(sql, parameters=dict(parameters or {}), settings=self._limits)
+            return Answer(result.result_rows, int(result.summary.get("read_rows", 0)))
+
+        return await self._call(run)
+
+    async def execute(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, options: Mapping[str, str | int] | None = None
+    ) -> None:
+        """Runs a statement that gives no rows: a table's definition, an INSERT … SELECT. Not bounded in time."""
+        await self._call(
+            lambda client: client.command(sql, parameters=dict(parameters or {}), settings=dict(options or {}))
+        )
+
+    async def insert(self, table: str, columns: pa.Table, token: str) -> None:
+        """Inserts all rows as one block, or nothing when a block with this token is there. Columns go by name."""
+        options = insert_options(token)
+
+        def run(client: Client) -> None:
+            if self.embedded:
+                names = ", ".join(columns.column_names)
+                clause = ", ".join(f"{name} = '{value}'" for name, value in options.items())
+                # The engine reads the local variable `columns` by its name, without a copy.
+                self._engine().query(
+                    f"INSERT INTO {table} ({names}) SELECT {names} FROM Python(columns) SETTINGS {clause}"
+                )
+            else:
+                client.insert_arrow(table, columns, settings=options)
+
+        await self._call(run)
+
+    def close(self) -> None:
+        """Ends all connections; calls under way are waited for."""
+        self._threads.shutdown(wait=True)
+        for client in self._clients:
+            client.close()
+
+    async def _call(self, run: Callable[[Client], T]) -> T:
+        def guarded() -> T:
+            try:
+                return run(self._client())
+            except exceptions.DatabaseError as error:
+                raise _ours(error) from error
+            except (exceptions.OperationalError, OSError) as error:
+                raise StoreUnavailable("The store of events does not answer. Try again soon.") from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+
+    def _client(self) -> Client:
+        client: Client | None = getattr(self._local, "client", None)
+        if client is None:
+            client = clickhouse_connect.get_client(dsn=self._config.dsn)
+            self._local.client = client
+            self._clients.append(client)
+        return client
+
+    def _engine(self) -> Any:
+        """This thread's own handle to the embedded engine, for what the driver cannot do: reading Arrow in place."""
+        import chdb  # a package of the laptop only
+
+        engine = getattr(self._local, "engine", None)
+        if engine is None:
+            engine = self._local.engine = chdb.connect(self._config.dsn.removeprefix(EMBEDDED))
+            self._clients.append(engine)
+        return engine
+
+
+def insert_options(token: str) -> dict[str, str | int]:
+    """The settings of an insert that is one block and knows itself again."""
+    return {
+        "insert_deduplication_token": token,
+        "deduplicate_insert_select": "force_enable",
+        "async_insert": 0,
+        "max_insert_threads": 1,
+        "min_insert_block_size_rows": 100_000_000,
+        "min_insert_block_size_bytes": 4_000_000_000,
+        "max_insert_block_size": 100_000_000,
+        "max_partitions_per_insert_block": 0,
+    }
+
+
+def _ours(error: exceptions.DatabaseError) -> Exception:
+    code = getattr(error, "code", None)
+    if code in (_TIMEOUT_EXCEEDED, _TOO_SLOW):
+        return errors.DeadlineExceeded("The query takes too long. Ask for a shorter range or fewer dimensions.")
+    if code in (_MEMORY_LIMIT_EXCEEDED, _TOO_MANY_PARTS, _TOO_MANY_QUERIES):
+        return StoreOverloaded("The store cannot take this now. Ask for less, or try again later.", retry_after_s=5.0)
+    return QueryFailed(str(error))
+
+
+@asynccontextmanager
+async def opened(config: ClickHouseSettings) -> AsyncIterator[ClickHouse]:
+    """The store at `config.dsn`; raises `StoreUnavailable` when another process owns the embedded folder."""
+    lock = _locked(Path(config.dsn.removeprefix(EMBEDDED))) if config.dsn.startswith(EMBEDDED) else None
+    store = ClickHouse(config)
+    try:
+        yield store
+    finally:
+        await asyncio.to_thread(store.close)
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder.parent / f"{folder.name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise StoreUnavailable(
+            f"{folder} is in use by another process; only one may own the embedded engine."
+        ) from error
+    return lock

@@ -1,0 +1,114 @@
+"""Migrations: plain SQL files `NNN_name.sql`, forward only, applied by the owner role under a lock.
+
+A service has a database `gs_<service>`, an owner role that migrates it and an app role that its processes use; the app role owns
+nothing and cannot pass over row-level security. A file that was applied must never change: its checksum is kept and compared.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+KERNEL_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x67726F756E64  # "ground": one migration at a time on a server
+SERVER_VERSION_MIN = {18: 0, 17: 6, 16: 10, 15: 14}
+"""Lowest fixed minor version a major (CVE-2025-8713: statistics showed rows that policies hide)."""
+
+
+class MigrationFailed(Exception):
+    """A database cannot be brought to this version; the message says which file and what to do."""
+
+
+def role_password(role: str, internal_key: bytes) -> str:
+    """The password of a role of ours: derived, so that every process knows it and nothing stores it."""
+    return hmac.digest(internal_key, f"postgres:{role}".encode(), hashlib.sha256).hex()
+
+
+def dsn_of(admin_dsn: str, database: str, role: str = "", password: str = "") -> str:
+    """`admin_dsn` with another database, and another user where given."""
+    parts = urlsplit(admin_dsn)
+    netloc = f"{role}:{password}@{parts.netloc.rpartition('@')[2]}" if role else parts.netloc
+    return urlunsplit(parts._replace(netloc=netloc, path=f"/{database}"))
+
+
+async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: bytes) -> str:
+    """Creates what is missing of a service's database and applies its new migrations; returns the app role's DSN.
+
+    `admin_dsn` may create databases and roles. Safe to run from many processes at once. Raises `MigrationFailed`.
+    """
+    database, owner, app = f"gs_{service}", f"gs_{service}_owner", f"gs_{service}_app"
+    admin = await asyncpg.connect(dsn_of(admin_dsn, "postgres"))
+    try:
+        _require_version(admin.get_server_version())
+        await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        for role in (owner, app):
+            await _ensure_role(admin, role, role_password(role, internal_key))
+        if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
+            await admin.execute(f'CREATE DATABASE "{database}" OWNER "{owner}"')
+        await _apply(admin_dsn, database, owner, app, folder, internal_key)
+    finally:
+        await admin.close()
+    return dsn_of(admin_dsn, database, app, role_password(app, internal_key))
+
+
+def _require_version(version: asyncpg.ServerVersion) -> None:
+    least = SERVER_VERSION_MIN.get(version.major, 0 if version.major > max(SERVER_VERSION_MIN) else None)
+    if least is None or version.minor < least:
+        raise MigrationFailed(
+            f"PostgreSQL {version.major}.{version.minor} can show rows that row-level security hides. "
+            "Use 18.0, 17.6, 16.10, 15.14 or newer."
+        )
+
+
+async def _ensure_role(admin: asyncpg.Connection, role: str, password: str) -> None:
+    verb = "ALTER" if await admin.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role) else "CREATE"
+    await admin.execute(
+        f"{verb} ROLE \"{role}\" LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE PASSWORD '{password}'"
+    )
+
+
+async def _apply(admin_dsn: str, database: str, owner: str, app: str, folder: Path, internal_key: bytes) -> None:
+    connection = await asyncpg.connect(dsn_of(admin_dsn, database, owner, role_password(owner, internal_key)))
+    try:
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, checksum text NOT NULL, applied timestamptz DEFAULT now())"
+        )
+        await connection.execute(
+            f'REVOKE CONNECT ON DATABASE "{database}" FROM PUBLIC; GRANT CONNECT ON DATABASE "{database}" TO "{app}"'
+        )
+        applied = {
+            row["name"]: row["checksum"] for row in await connection.fetch("SELECT name, checksum FROM migrations")
+        }
+        for file in files_of(folder):
+            await _apply_file(connection, file, applied.get(file.name))
+        await connection.execute(
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "{app}"; REVOKE ALL ON migrations FROM "{app}";'
+            f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO "{app}"'
+        )
+    finally:
+        await connection.close()
+
+
+def files_of(folder: Path) -> Sequence[Path]:
+    """The migrations of a service in order, the kernel's first."""
+    return [*sorted(KERNEL_MIGRATIONS.glob("*.sql")), *sorted(folder.glob("*.sql"))]
+
+
+async def _apply_file(connection: asyncpg.Connection, file: Path, known_checksum: str | None) -> None:
+    text = file.read_text()
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    if known_checksum == checksum:
+        return
+    if known_checksum is not None:
+        raise MigrationFailed(
+            f"The migration {file.name} was applied with another text. Restore it, and put the change into a new file."
+        )
+    try:
+        async with connection.transaction():
+            await connection.execute(text)
+            await connection.execute("INSERT INTO migrations (name, checksum) VALUES ($1, $2)", file.name, checksum)
+    except asyncpg.PostgresError as error:
+        raise MigrationFailed(f"The migration {file.name} failed and was taken back: {error}") from error

@@ -1,0 +1,182 @@
+"""What a process has, opened when first asked for and shared by its modules."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+from aiokafka import AIOKafkaProducer
+
+import groundswell
+from groundswell.api.identity.v1 import identity_events_pb2, identity_pb2, identity_pb2_grpc
+from groundswell.kernel import access, bus, clock, context, ids, postgres, redis, rpc, settings, tenants
+from groundswell.kernel.bus.frames import FrameProducer, FrameSettings
+from groundswell.kernel.bus.frames import opened as frames_opened
+from groundswell.kernel.rpc.client import Signer
+
+S = TypeVar("S")
+
+REVOCATIONS = "identity.revocations.v1"
+
+
+@settings.section("GROUNDSWELL")
+class ProcessSettings:
+    """What the supervisor (or the chart) tells every process."""
+
+    process: str = ""
+    """Name of the process, in logs and metrics."""
+    data: str = ".groundswell/data"
+    """Folder of this process alone: journals live here and survive it."""
+    endpoints: str = ""
+    """Where each module listens: `links=127.0.0.1:4001,writer=…`."""
+    rpc_address: str = "127.0.0.1:0"
+    """`host:port` of this process's gRPC server."""
+    ops_address: str = ""
+    """`host:port` of health and metrics; empty serves none."""
+    internal_key: str = ""
+    """64 hex digits that only processes of the platform know: signs contexts and page tokens."""
+    state_file: str = ""
+    """The supervisor's state.json; empty on a cluster."""
+
+
+@settings.section("")
+class EngineSettings:
+    """Addresses of the engines."""
+
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """Brokers, `host:port` separated by commas."""
+    redis_url: str = "redis://127.0.0.1:6379"
+    """A Valkey or Redis server; with `?cluster=1`, a node of a cluster."""
+    postgres_dsn: str = ""
+    """A role that may create databases and roles."""
+
+
+class Resources:
+    """One process's connections; made by `Resources.open` only."""
+
+    def __init__(self, environment: Mapping[str, str], stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._environment = environment
+        self.process = self.settings(ProcessSettings)
+        self._engines = self.settings(EngineSettings)
+        self.clock: clock.Clock = clock.SystemClock()
+        self.ids = ids.Ids(self.clock)
+        self.data = Path(self.process.data)
+        self.internal_key = bytes.fromhex(self.process.internal_key)
+        self.kafka = self._engines.kafka_bootstrap_servers
+        self.tenants = tenants.Directory()
+        self._endpoints = dict(part.split("=", 1) for part in self.process.endpoints.split(",") if part)
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._databases: dict[str, postgres.Database] = {}
+        self._lock = asyncio.Lock()
+        self._producer: AIOKafkaProducer | None = None
+        self._redis: redis.Redis | None = None
+        self._frames: FrameProducer | None = None
+        self._verifier: access.Verifier | None = None
+        self._revoked: set[int] = set()
+        self._feeds: dict[str, bus.Feed] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, environment: Mapping[str, str]) -> AsyncIterator["Resources"]:
+        """The resources of this process; all that was opened is closed when the block ends."""
+        async with AsyncExitStack() as stack:
+            resources = cls(environment, stack)
+            Signer.key = resources.internal_key
+            yield resources
+
+    def settings(self, cls: type[S]) -> S:
+        """The section `cls`, from this process's environment."""
+        return settings.load(cls, self._environment)
+
+    async def postgres(self, service: str) -> postgres.Database:
+        """The migrated database of `service`."""
+        async with self._lock:
+            if service not in self._databases:
+                folder = Path(groundswell.__path__[0]) / service / "migrations"
+                dsn = await postgres.migrate(self._engines.postgres_dsn, service, folder, self.internal_key)
+                self._databases[service] = await self._stack.enter_async_context(postgres.opened(dsn, self.ids))
+            return self._databases[service]
+
+    async def redis(self) -> redis.Redis:
+        """The process's client of Valkey."""
+        async with self._lock:
+            if self._redis is None:
+                self._redis = await self._stack.enter_async_context(redis.opened(self._engines.redis_url))
+            return self._redis
+
+    async def producer(self) -> AIOKafkaProducer:
+        """The process's producer of events: idempotent, acknowledged by all replicas."""
+        async with self._lock:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self.kafka,
+                    enable_idempotence=True,
+                    acks="all",
+                    linger_ms=2,
+                    request_timeout_ms=10_000,
+                )
+                await producer.start()
+                self._stack.push_async_callback(producer.stop)
+                self._producer = producer
+            return self._producer
+
+    async def frames(self) -> FrameProducer:
+        """The process's producer of telemetry, with its journal under `data`."""
+        async with self._lock:
+            if self._frames is None:
+                self._frames = await self._stack.enter_async_context(
+                    frames_opened(self.kafka, self.data / "journal", self.settings(FrameSettings))
+                )
+            return self._frames
+
+    def channel(self, module: str) -> grpc.aio.Channel:
+        """A channel to the process that runs `module`; raises `KeyError` when no endpoint is configured for it."""
+        target = self._endpoints[module]
+        if target not in self._channels:
+            self._channels[target] = rpc.channel(target)
+            self._stack.push_async_callback(self._channels[target].close)
+        return self._channels[target]
+
+    def verifier(self) -> access.Verifier:
+        """The process's check of credentials, with identity."""
+        if self._verifier is None:
+            stub = identity_pb2_grpc.ApiKeyServiceStub(self.channel("identity"))
+
+            async def check(secret: str) -> access.Credential:
+                request = identity_pb2.VerifyApiKeyRequest(secret=secret)
+                answer = await rpc.call(
+                    stub.VerifyApiKey, request, context.service("kernel"), timeout_s=2.0, idempotent=True
+                )
+                holder = context.Context(answer.tenant_id, f"apiKeys/{answer.key_id}", frozenset(answer.scopes))
+                expires = answer.expire_time.ToMilliseconds() / 1000 if answer.HasField("expire_time") else None
+                return access.Credential(answer.key_id, holder, expires)
+
+            self._verifier = access.Verifier(check, self._revoked.__contains__)
+        return self._verifier
+
+    async def tenant_gate(self) -> Callable[[context.Context], None]:
+        """What refuses callers of suspended tenants. Starts the feeds that every process follows and waits for their first end."""
+        if not self._feeds:
+            self._feeds = {
+                "tenants": bus.follow(self.kafka, [tenants.TOPIC], self.tenants.hear, from_start=True),
+                "revocations": bus.follow(self.kafka, [REVOCATIONS], self._hear_revocation, from_start=True),
+            }
+            for feed in self._feeds.values():
+                self._stack.push_async_callback(_ended, asyncio.create_task(feed.run()))
+        return self.tenants.refuse_suspended
+
+    def ready(self) -> dict[str, Callable[[], bool]]:
+        """The readiness of what all processes share: every feed has been read to its end once."""
+        return {f"feeds.{name}": feed.caught_up.is_set for name, feed in self._feeds.items()}
+
+    def _hear_revocation(self, event: bus.Incoming) -> None:
+        self._revoked.add(event.parse(identity_events_pb2.AccessRevoked).key_id)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,76 @@
+"""Calling another module."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from groundswell.kernel import errors, telemetry
+from groundswell.kernel.context import Context
+from groundswell.kernel.rpc import status, wire
+
+TIMEOUT_S = 5.0
+
+Answer = TypeVar("Answer")
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+_OPTIONS = (
+    # A killed neighbour is back within a second: look often, or its callers wait for gRPC's default of up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+)
+
+
+class Signer:
+    """Holds the internal key of this process, with which outgoing contexts are signed. Set once, when the process starts."""
+
+    key: bytes = b""
+
+
+def channel(target: str) -> grpc.aio.Channel:
+    """A channel to one process of the platform, `host:port`."""
+    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+
+
+def outgoing(context: Context) -> Metadata:
+    """The metadata that carries `context` and the current trace."""
+    pairs: list[tuple[str, str | bytes]] = [(wire.CONTEXT, wire.encode(context, Signer.key))]
+    if traceparent := telemetry.traceparent():
+        pairs.append((telemetry.TRACEPARENT, traceparent))
+    return tuple(pairs)
+
+
+async def call(
+    method: Callable[..., Awaitable[Answer]],
+    request: Any,
+    context: Context,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    idempotent: bool = False,
+) -> Answer:
+    """Calls `method` (a stub's) for `context`; raises errors of `kernel.errors`, never gRPC's.
+
+    The time is the smaller of `timeout_s` and what the context has left. An `idempotent` call whose server was away is tried once
+    more within that time.
+    """
+    until = time.monotonic() + timeout_s
+    if context.deadline_s is not None:
+        until = min(until, context.deadline_s)
+    for retries_left in (1 if idempotent else 0, 0):
+        left = until - time.monotonic()
+        if left <= 0:
+            raise errors.DeadlineExceeded("The time for this call is over.")
+        try:
+            return await method(request, timeout=left, metadata=outgoing(context))
+        except grpc.aio.AioRpcError as failure:
+            if not (retries_left and failure.code() is grpc.StatusCode.UNAVAILABLE):
+                raise status.error_from(failure) from failure
+        await asyncio.sleep(random.uniform(0.02, 0.1))
+    raise AssertionError("unreachable: the last round returns or raises")

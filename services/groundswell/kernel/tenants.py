@@ -1,0 +1,61 @@
+"""The directory of tenants in every process, kept from `tenancy.events.v1`.
+
+It answers from memory, so that no request waits for tenancy; while tenancy is down the last state holds. A tenant that the
+directory has not heard of yet is let through: its credential was verified, and the news of it is at most seconds away.
+"""
+
+from dataclasses import dataclass
+
+from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
+from groundswell.api.tenancy.v1 import tenancy_pb2 as pb
+from groundswell.kernel import bus, errors
+from groundswell.kernel.context import Context
+
+TOPIC = "tenancy.events.v1"
+
+
+class TenantSuspended(errors.Denied):
+    def __init__(self) -> None:
+        super().__init__("This tenant is suspended. Ask the platform's operators to resume it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What every process knows of a tenant."""
+
+    id: int
+    slug: str
+    suspended: bool
+    revision: int
+
+
+class Directory:
+    """Tenants by id; a lower revision never replaces a higher one, so redelivery is harmless."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Entry] = {}
+
+    def find(self, tenant: int) -> Entry | None:
+        """The tenant, or None when it is not known here (yet)."""
+        return self._entries.get(tenant)
+
+    def refuse_suspended(self, context: Context) -> None:
+        """Raises `TenantSuspended` when the caller's tenant is suspended."""
+        entry = self._entries.get(context.tenant)
+        if entry is not None and entry.suspended:
+            raise TenantSuspended
+
+    def hear(self, event: bus.Incoming) -> None:
+        """Takes an event of tenancy in."""
+        if event.is_a(events_pb.TenantCreated):
+            self._take(event.parse(events_pb.TenantCreated).tenant)
+        elif event.is_a(events_pb.TenantSuspended):
+            self._take(event.parse(events_pb.TenantSuspended).tenant)
+        elif event.is_a(events_pb.TenantResumed):
+            self._take(event.parse(events_pb.TenantResumed).tenant)
+
+    def _take(self, tenant: pb.Tenant) -> None:
+        id_ = int(tenant.name.partition("/")[2])
+        known = self._entries.get(id_)
+        if known is None or known.revision < tenant.revision:
+            self._entries[id_] = Entry(id_, tenant.slug, tenant.state == pb.Tenant.SUSPENDED, tenant.revision)

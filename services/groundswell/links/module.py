@@ -1,0 +1,82 @@
+"""The wiring of links."""
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from groundswell.kernel import bus
+from groundswell.kernel.bus.relay import relay
+from groundswell.kernel.modules import Module
+from groundswell.kernel.resources import Resources
+from groundswell.links import consumers, events
+from groundswell.links.events import LinkEvents
+from groundswell.links.model.addresses import Addresses
+from groundswell.links.rpc import LinkRpc
+from groundswell.links.service.bulkhead import Bulkhead
+from groundswell.links.service.codes import Codes
+from groundswell.links.service.corrections import Corrections
+from groundswell.links.service.creation import Creation
+from groundswell.links.service.domains import Domains
+from groundswell.links.service.links import Links
+from groundswell.links.service.redirects import Redirects
+from groundswell.links.service.visits import Visits
+from groundswell.links.settings import LinksSettings, PublicDoor
+from groundswell.links.store.targets import TargetCache
+
+
+@asynccontextmanager
+async def links(resources: Resources) -> AsyncIterator[Module]:
+    """LinkService, the relay of its events, and the consumers that keep domains, caches and totals true."""
+    database, clock = await resources.postgres("links"), resources.clock
+    addresses, bulkhead = _addresses(resources), Bulkhead()
+    cache = TargetCache(await resources.redis(), clock)
+    corrections, announce = Corrections(cache), LinkEvents(addresses)
+    domains = Domains(database, bulkhead, addresses, partial(_slug_of, resources), resources.ids, clock)
+    codes = Codes(database, _code_secret(resources))
+    creation = Creation(database, domains, codes, corrections, announce, resources.ids, clock)
+    managed = Links(database, domains, corrections, announce, clock)
+    redirects = Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), clock)
+    producer, kafka = await resources.producer(), resources.kafka
+    yield Module(
+        "links",
+        servicers=[LinkRpc(creation, managed, domains, redirects, addresses, resources.internal_key)],
+        tasks={
+            "relay": partial(relay, database, producer, corrections.before_publish),
+            "domains": partial(
+                bus.consume,
+                kafka,
+                "links.domains",
+                [consumers.TENANCY_TOPIC],
+                consumers.tenant_created(domains),
+                producer,
+            ),
+            "cache": partial(bus.consume_batches, kafka, "links.cache", [events.TOPIC], corrections.heard, producer),
+            "totals": partial(
+                bus.consume_batches,
+                kafka,
+                "links.totals",
+                [consumers.TOTALS_TOPIC],
+                consumers.totals_changed(managed),
+                producer,
+            ),
+        },
+        ready={"redirects": lambda: cache.up or bulkhead.up},
+    )
+
+
+def _addresses(resources: Resources) -> Addresses:
+    config = resources.settings(LinksSettings)
+    port = config.public_port or int(resources.settings(PublicDoor).address.rpartition(":")[2])
+    return Addresses(config.base_domain, config.home_slug, config.home_hosts, config.public_scheme, port)
+
+
+def _slug_of(resources: Resources, tenant: int) -> str | None:
+    entry = resources.tenants.find(tenant)
+    return None if entry is None else entry.slug
+
+
+def _code_secret(resources: Resources) -> bytes:
+    chosen = resources.settings(LinksSettings).code_secret.encode()
+    return hmac.digest(chosen or resources.internal_key, b"links.codes", hashlib.sha256)

@@ -1,0 +1,48 @@
+"""A bulkhead: what redirects may ask of PostgreSQL at once, so that a cold cache can not drown it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from groundswell.kernel import errors
+
+RUNNING_MAX = 6
+"""Fewer than the pool has connections: management goes on while redirects queue."""
+WAITING_MAX = 256
+SECONDS_MAX = 2.0
+
+
+class Bulkhead:
+    """At most `running` at a time and `waiting` in line, and none for longer than `seconds`; the next is refused at once."""
+
+    def __init__(self, running: int = RUNNING_MAX, waiting: int = WAITING_MAX, seconds: float = SECONDS_MAX) -> None:
+        self._slots = asyncio.Semaphore(running)
+        self._waiting_max = waiting
+        self._seconds = seconds
+        self._waiting = 0
+        self.up = True
+        """Whether what is behind answered last time."""
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """A place in it; raises `Unavailable` when the line is full, or when the block takes too long."""
+        if self._slots.locked() and self._waiting >= self._waiting_max:
+            raise errors.Unavailable("Too many are asking at once. Try again in a second.")
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._slot()
+                try:
+                    yield
+                finally:
+                    self._slots.release()
+            self.up = True
+        except (errors.Unavailable, TimeoutError) as error:
+            self.up = False
+            raise errors.Unavailable("The database does not answer. Try again in a second.") from error
+
+    async def _slot(self) -> None:
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1

@@ -1,0 +1,74 @@
+"""Generated codes, drawn from leased blocks of sequence numbers.
+
+A process leases 10,000 numbers of a domain and length in one short transaction and then draws codes without asking anybody, so
+creation has no central counter. What a process leaves of its block when it ends is never used: 62^7 codes can bear it.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from groundswell.kernel import context, postgres
+from groundswell.links import errors
+from groundswell.links.model import codes
+from groundswell.links.model.codes import Permutation
+from groundswell.links.model.links import Domain
+from groundswell.links.store.domains import DomainStore
+
+BLOCK_NUMBERS = 10_000
+LANES_MAX = 10_000
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The codes of one domain and length: what is left of this process's block, and the order in which they come."""
+
+    permutation: Permutation
+    numbers: Iterator[int] = field(default_factory=lambda: iter(()))
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Codes:
+    """Draws generated codes; `secret` is what keeps their order from everybody else."""
+
+    def __init__(self, database: postgres.Database, secret: bytes) -> None:
+        self._database = database
+        self._secret = secret
+        self._lanes: dict[tuple[int, int], _Lane] = {}
+
+    async def draw(self, domain: Domain, length: int, count: int) -> list[str]:
+        """`count` codes that were never drawn before; raises `CodesExhausted`."""
+        lane = self._lane(domain, length)
+        drawn: list[str] = []
+        async with lane.lock:
+            while len(drawn) < count:
+                number = next(lane.numbers, None)
+                if number is None:
+                    lane.numbers = await self._lease(domain, length)
+                    continue
+                code = codes.spelled(lane.permutation(number), length)
+                if codes.presentable(code):
+                    drawn.append(code)
+        return drawn
+
+    def _lane(self, domain: Domain, length: int) -> _Lane:
+        lane = self._lanes.get((domain.id, length))
+        if lane is None:
+            if len(self._lanes) >= LANES_MAX:
+                self._lanes.pop(next(iter(self._lanes)))
+            lane = self._lanes[domain.id, length] = _Lane(order_of(self._secret, domain.id, length))
+        return lane
+
+    async def _lease(self, domain: Domain, length: int) -> Iterator[int]:
+        async with self._database.tenant_tx(context.service("links", domain.tenant)) as tx:
+            first = await DomainStore(tx).lease(domain.id, length, BLOCK_NUMBERS)
+        if first >= codes.count(length):
+            raise errors.CodesExhausted(length)
+        return iter(range(first, min(first + BLOCK_NUMBERS, codes.count(length))))
+
+
+def order_of(secret: bytes, domain: int, length: int) -> Permutation:
+    """The order in which the codes of a domain and length come; only who has `secret` knows it."""
+    return Permutation(codes.count(length), hmac.digest(secret, f"{domain}:{length}".encode(), hashlib.sha256))

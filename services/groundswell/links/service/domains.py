@@ -1,0 +1,166 @@
+"""Domains: every tenant has one of its own, may add more, and each host leads to one.
+
+Which host leads where is asked at every redirect, so each process remembers it; hosts never move from one domain to another, so what
+is remembered stays true, and it is kept even past its time while PostgreSQL is away.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from groundswell.kernel import context as contexts
+from groundswell.kernel import errors as kernel_errors
+from groundswell.kernel import postgres
+from groundswell.kernel.clock import Clock
+from groundswell.kernel.context import Context
+from groundswell.kernel.idempotency import RequestKey
+from groundswell.kernel.ids import Ids
+from groundswell.links import errors
+from groundswell.links.model import destinations
+from groundswell.links.model.addresses import Addresses
+from groundswell.links.model.links import Domain
+from groundswell.links.service.bulkhead import Bulkhead
+from groundswell.links.store.domains import DomainStore, place_of, serving
+
+DOMAINS_LISTED_MAX = 1_000
+HOSTS_REMEMBERED_MAX = 10_000
+KNOWN_S = 60.0
+UNKNOWN_S = 5.0
+
+SlugOf = Callable[[int], str | None]
+"""The slug of a tenant, as far as this process knows it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    domain: Domain | None
+    until_s: float
+
+
+class Domains:
+    """The domains of all tenants. A tenant's own is made on the news of the tenant, or when it is first needed."""
+
+    def __init__(
+        self,
+        database: postgres.Database,
+        bulkhead: Bulkhead,
+        addresses: Addresses,
+        slug_of: SlugOf,
+        ids: Ids,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._bulkhead = bulkhead
+        self._addresses = addresses
+        self._slug_of = slug_of
+        self._ids = ids
+        self._clock = clock
+        self._defaults: dict[int, Domain] = {}
+        self._hosts: dict[str, _Remembered] = {}
+
+    async def serving(self, host: str) -> Domain | None:
+        """The domain that `host` leads to; raises `Unavailable` when it is not remembered and PostgreSQL is away."""
+        known = self._hosts.get(host)
+        if known is not None and known.until_s > self._clock.monotonic_s():
+            return known.domain
+        try:
+            async with self._bulkhead.entered():
+                found = await self._read(host)
+        except kernel_errors.Unavailable:
+            if known is not None and known.domain is not None:
+                return known.domain
+            raise
+        self._remember(host, found)
+        return found
+
+    async def of(self, context: Context, host: str) -> Domain:
+        """The caller's domain with this host, its default one when empty; raises `DomainUnknown` or `DomainNotReady`."""
+        if not host:
+            return await self.default(context.require_tenant())
+        found = await self.serving(host.lower())
+        if found is None or found.tenant != context.require_tenant():
+            raise errors.DomainUnknown(host)
+        return found
+
+    async def default(self, tenant: int) -> Domain:
+        """The tenant's own domain, made now if it is not there yet; raises `DomainNotReady` when the tenant is not known here."""
+        if (known := self._defaults.get(tenant)) is not None:
+            return known
+        async with self._database.tenant_tx(contexts.service("links", tenant)) as tx:
+            found = await DomainStore(tx).default()
+        if found is None:
+            slug = self._slug_of(tenant)
+            if slug is None:
+                raise errors.DomainNotReady
+            found = await self.make_default(tenant, slug)
+        return self._remember_default(found)
+
+    async def make_default(self, tenant: int, slug: str) -> Domain:
+        """Makes the tenant's own domain and leads its hosts there; asking again changes nothing, at whatever number of places at once."""
+        async with self._database.tenant_tx(contexts.service("links", tenant)) as tx:
+            store = DomainStore(tx)
+            await store.add(
+                Domain(self._ids.next(), tenant, self._addresses.default_host(slug), True, self._clock.now_ms())
+            )
+            made = await store.default()
+            if made is None:
+                raise errors.DomainNotReady
+            for host in self._addresses.hosts_of(slug):
+                await store.claim_host(host, made.id)
+        for host in self._addresses.hosts_of(slug):
+            self._hosts.pop(host, None)
+        return self._remember_default(made)
+
+    async def create(self, context: Context, host: str, request: RequestKey) -> Domain:
+        """Adds a domain to the caller's tenant; raises `HostInvalid`, `HostReserved` or `HostTaken`."""
+        checked = destinations.checked_host(host)
+        if self._addresses.is_platforms(checked):
+            raise errors.HostReserved(checked)
+        await self.default(context.require_tenant())
+        async with self._database.tenant_tx(context) as tx:
+            if answered := await tx.replayed(request, Domain):
+                return answered
+            store = DomainStore(tx)
+            domain = Domain(self._ids.next(), context.tenant, checked, False, self._clock.now_ms())
+            if not await store.claim_host(checked, domain.id):
+                raise errors.HostTaken(checked)
+            await store.add(domain)
+            await tx.answer(request, domain)
+        self._hosts.pop(checked, None)
+        return domain
+
+    async def all(self, context: Context) -> Sequence[Domain]:
+        """The caller's domains, its own one first."""
+        await self.default(context.require_tenant())
+        async with self._database.tenant_tx(context) as tx:
+            return await DomainStore(tx).all(DOMAINS_LISTED_MAX)
+
+    async def looping(self, tx: postgres.Tx, urls: Sequence[str]) -> list[int]:
+        """Which of the checked destinations `urls` lead back to a short link's host, of whatever tenant."""
+        parsed = [destinations.checked(url) for url in urls]
+        own = await serving(tx, {each.host for each in parsed})
+        return [
+            index
+            for index, each in enumerate(parsed)
+            if (each.host in own or self._addresses.is_platforms(each.host)) and self._addresses.serves_port(each.port)
+        ]
+
+    async def _read(self, host: str) -> Domain | None:
+        async with self._database.platform_tx() as tx:
+            place = await place_of(tx, host)
+        if place is None:
+            return None
+        tenant, domain = place
+        async with self._database.tenant_tx(contexts.service("links", tenant)) as tx:
+            return await DomainStore(tx).get(domain)
+
+    def _remember(self, host: str, domain: Domain | None) -> None:
+        self._hosts.pop(host, None)
+        if len(self._hosts) >= HOSTS_REMEMBERED_MAX:
+            self._hosts.pop(next(iter(self._hosts)))
+        self._hosts[host] = _Remembered(domain, self._clock.monotonic_s() + (KNOWN_S if domain else UNKNOWN_S))
+
+    def _remember_default(self, domain: Domain) -> Domain:
+        if len(self._defaults) >= HOSTS_REMEMBERED_MAX:
+            self._defaults.pop(next(iter(self._defaults)))
+        self._defaults[domain.tenant] = domain
+        return domain

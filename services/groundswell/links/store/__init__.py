@@ -1,0 +1,1 @@
+"""All queries of links: PostgreSQL by table family, and the records in Valkey."""

@@ -1,0 +1,91 @@
+"""A log and a store of their own for each test; the store in a child process where it is to be killed."""
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from groundswell.kernel.bus import frames
+
+PARTITIONS = 4
+TENANT = 7
+
+
+@pytest.fixture
+async def frames_topic(kafka_address: str) -> str:
+    """A fresh topic of frames, and its dead letters."""
+    name = f"frames-{secrets.token_hex(4)}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_address)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}.dlq", 1, 1)])
+    await admin.close()
+    return name
+
+
+@pytest.fixture
+async def frame_producer(kafka_address: str, frames_topic: str, tmp_path: Path) -> AsyncIterator[frames.FrameProducer]:
+    config = frames.FrameSettings(topic=frames_topic, frame_rows_max=50)
+    async with frames.opened(kafka_address, tmp_path / "journal", config) as producer:
+        yield producer
+
+
+async def acknowledged(producer: frames.FrameProducer, rows: Sequence[frames.Row]) -> None:
+    """Appends rows and waits until the log has all of them."""
+    positions = [producer.append(row) for row in rows]
+    assert all(await asyncio.gather(*(producer.acknowledged(position, 30.0) for position in positions)))
+
+
+@dataclass
+class WriterProcess:
+    """The writer in a child process, with its store in a folder that survives it."""
+
+    bootstrap: str
+    topic: str
+    folder: Path
+    group_suffix: str = field(default_factory=lambda: secrets.token_hex(4))
+    child: asyncio.subprocess.Process | None = None
+
+    async def start(self, instance: str = "one", **environment: str) -> asyncio.subprocess.Process:
+        """Starts it; the environment may hold failpoints and settings of the writer."""
+        self.child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.analytics.writer_process", "run", self.bootstrap, self.topic, str(self.folder), instance,
+            env=os.environ | {"PYTHONPATH": "services"} | environment,
+        )  # fmt: skip
+        return self.child
+
+    async def stop(self) -> None:
+        """Ends it as kill -9 does."""
+        if self.child is not None and self.child.returncode is None:
+            self.child.kill()
+            await self.child.wait()
+
+    async def counts(self) -> dict[str, int]:
+        """Rows in every table, read by another child while no writer runs."""
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.analytics.writer_process", "count", str(self.folder),
+            env=os.environ | {"PYTHONPATH": "services"}, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        answer, _ = await child.communicate()
+        found: dict[str, int] = json.loads(answer)
+        return found
+
+    async def done(self, rows: int, timeout_s: float = 60.0) -> None:
+        """Waits until everything is stored, rolled up and published, as the process itself says."""
+        note = self.folder.parent / "status"
+        async with asyncio.timeout(timeout_s):
+            while not (note.exists() and json.loads(note.read_text() or "{}").get("done", -1) >= rows):
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def writer_process(kafka_address: str, frames_topic: str, tmp_path: Path) -> AsyncIterator[WriterProcess]:
+    process = WriterProcess(kafka_address, frames_topic, tmp_path / "clickhouse")
+    yield process
+    await process.stop()

@@ -1,0 +1,141 @@
+"""The live window against a plain model: every count, distinct user and top item, over time, lateness and repetition."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundswell.analytics.model import window as window_module
+from groundswell.analytics.model.window import WINDOW_S, Columns, Window
+from groundswell.analytics.service.live import LiveCounters
+from groundswell.kernel import streams
+from groundswell.kernel.bus import frames
+from tests.clocks import HeldClock
+
+NOW_MS = 1_800_000_000_500
+rows = st.builds(
+    frames.Row,
+    ts_ms=st.integers(NOW_MS - 70_000, NOW_MS),
+    kind=st.sampled_from(["click", "view"]),
+    tenant=st.sampled_from([7, 8]),
+    item=st.integers(1, 5),
+    user=st.integers(1, 6),
+    country=st.sampled_from([0, 0x4445]),
+    device=st.integers(0, 2),
+    flags=st.sampled_from([0, frames.BOT]),
+    network=st.just(0),
+    value=st.just(0.0),
+    props=st.just(""),
+    name=st.just(""),
+)
+
+
+def columns_of(window: Window, batch: list[frames.Row]) -> Columns:
+    arrays = [np.array(column) for column in zip(*batch, strict=True)]
+    ts_ms, _, tenants, items, users, _, countries, devices, flags = arrays[:9]
+    kinds = np.array([window.kind(row.kind) for row in batch])
+    return Columns(ts_ms, tenants, kinds, items, users, countries, devices, flags & frames.BOT != 0)
+
+
+def counted(*batches: list[frames.Row], now_ms: int = NOW_MS) -> Window:
+    window = Window()
+    for batch in batches:
+        window.count(columns_of(window, batch), now_ms)
+    return window
+
+
+def record_of(batch: pa.RecordBatch, offset: int, header: frames.Header) -> streams.Record:
+    return streams.Record(0, offset, frames.encode(batch), header.to_record())
+
+
+@pytest.mark.promise("ANALYTICS-8")
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(rows, min_size=1, max_size=40), min_size=1, max_size=4))
+def test_the_window_equals_a_plain_model(batches: list[list[frames.Row]]) -> None:
+    window, every = counted(*batches), [row for batch in batches for row in batch]
+    now_s = NOW_MS // 1000
+    for tenant, kind in ((7, ""), (7, "click"), (8, "view")):
+        mine = [row for row in every if row.tenant == tenant and kind in ("", row.kind)]
+        look = window.look(tenant, kind, NOW_MS)
+        per_second = Counter(row.ts_ms // 1000 for row in mine)
+        assert look.events_per_second == [per_second[second] for second in range(now_s - 60, now_s)]
+        assert look.window_events == len(mine)
+        assert look.window_bots == sum(row.flags & frames.BOT for row in mine)
+        assert look.users == len({row.user for row in mine if row.ts_ms // 1000 == now_s - 1})
+        minute = [row for row in mine if row.ts_ms // 1000 > now_s - 60]
+        assert sum(count for _, _, count in look.top_items) == len(minute)
+        top = Counter((row.kind, row.item) for row in minute)
+        assert {(each_kind, item): count for each_kind, item, count in look.top_items} == dict(top)
+        assert look.countries == dict(Counter(row.country for row in minute))
+        assert look.devices == dict(Counter(row.device for row in minute))
+
+
+def click(ts_ms: int, item: int = 1, user: int = 1) -> frames.Row:
+    return frames.Row(ts_ms, "click", 7, item, user)
+
+
+def test_what_is_older_than_the_window_is_not_counted_and_the_rest_ages_out() -> None:
+    window = counted([click(NOW_MS - (WINDOW_S + 5) * 1000), click(NOW_MS - 10_000), click(NOW_MS)])
+    assert window.look(7, "", NOW_MS).window_events == 2
+    assert window.look(7, "", NOW_MS + 300_000).window_events == 2
+    assert window.look(7, "", NOW_MS + (WINDOW_S + 20) * 1000).window_events == 0
+
+
+def test_a_clock_that_runs_ahead_does_not_move_the_window() -> None:
+    window = counted([click(NOW_MS - 5_000)], [click(NOW_MS + 3_600_000)])
+    look = window.look(7, "", NOW_MS)
+    assert look.window_events == 2
+    assert look.events_per_second[-5] == 1
+
+
+def test_a_frame_is_counted_once_however_often_it_comes() -> None:
+    counters = LiveCounters(HeldClock(NOW_MS))
+    batch = frames.record_batch([click(NOW_MS - 100), click(NOW_MS - 50)])
+    header = frames.Header(99, 5, 2, NOW_MS - 100, NOW_MS - 50)
+    counters.take([record_of(batch, 10, header), record_of(batch, 10, header)])
+    counters.take([record_of(batch, 11, header)])
+    assert counters.look(7, "").window_events == 2
+    assert counters.freshness_ms == 100
+
+
+def test_a_client_batch_that_comes_in_two_frames_is_counted_once_and_parked_rows_never() -> None:
+    counters = LiveCounters(HeldClock(NOW_MS))
+    batch = frames.record_batch([click(NOW_MS), click(NOW_MS), click(NOW_MS)._replace(flags=frames.PARKED)])
+    for sequence in (1, 2):
+        group = (frames.Group(b"d" * 16, 0, 2),)
+        counters.take([record_of(batch, sequence, frames.Header(99, sequence, 3, NOW_MS, NOW_MS, group))])
+    assert counters.look(7, "").window_events == 2
+
+
+def test_a_corrupt_frame_is_skipped_and_the_next_one_counted() -> None:
+    counters = LiveCounters(HeldClock(NOW_MS))
+    batch = frames.record_batch([click(NOW_MS)])
+    header = frames.Header(99, 1, 1, NOW_MS, NOW_MS)
+    counters.take([streams.Record(0, 1, b"nonsense", header.to_record()), record_of(batch, 2, header)])
+    assert counters.look(7, "").window_events == 1
+
+
+def test_items_that_are_no_ids_keep_their_names() -> None:
+    counters = LiveCounters(HeldClock(NOW_MS))
+    item, name = frames.item_id("pages/pricing")
+    batch = frames.record_batch([click(NOW_MS), frames.Row(NOW_MS, "view", 7, item, 1, name=name)])
+    counters.take([record_of(batch, 1, frames.Header(99, 1, 2, NOW_MS, NOW_MS))])
+    names = {counters.name_of(item) for _, item, _ in counters.look(7, "").top_items}
+    assert names == {"1", "pages/pricing"}
+
+
+def test_past_its_bound_the_quietest_items_are_forgotten_and_totals_stay_exact() -> None:
+    window = Window()
+    extra = window_module.ITEMS_MAX + 100
+    window.count(columns_of(window, [click(NOW_MS, item=1) for _ in range(50)]), NOW_MS)
+    for start in range(0, extra, 8_000):
+        window.count(
+            columns_of(window, [click(NOW_MS, item=n + 10) for n in range(start, min(start + 8_000, extra))]), NOW_MS
+        )
+    look = window.look(7, "", NOW_MS)
+    assert look.window_events == extra + 50
+    assert look.top_items[0] == ("click", 1, 50)
+    assert len(window._items) <= window_module.ITEMS_MAX + 8_000

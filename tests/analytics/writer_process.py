@@ -1,0 +1,76 @@
+"""The writer's two loops without the rest of a process, to be killed by tests.
+
+`run` stores and rolls up until killed, and after each moment without pending work writes how many rows are in every table to the
+file `status` beside the store. `count` prints the rows of every table of a store that nobody has open.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from groundswell.analytics.consumers import rollups as rolling
+from groundswell.analytics.consumers import writer as writing
+from groundswell.analytics.service.storing import LogRecord
+from groundswell.analytics.settings import WriterSettings
+from groundswell.analytics.store import schema
+from groundswell.analytics.store.ranges import RangeStore
+from groundswell.analytics.store.rollups import RollupStore, Total
+from groundswell.kernel import clickhouse, settings
+from groundswell.kernel.bus.intents import Membership
+from groundswell.kernel.clock import SystemClock
+
+
+async def counts(store: clickhouse.ClickHouse) -> dict[str, int]:
+    found = {"ev": (await store.query(f"SELECT count() FROM {schema.EV}")).rows[0][0]}
+    for table in schema.ROLLUPS:
+        found[table] = (await store.query(f"SELECT sum(events) FROM {table}")).rows[0][0]
+    accepted = await store.query(f"SELECT sum(accepted), sum(parked), sum(duplicate) FROM {schema.FRAMES}")
+    found["accepted"], found["parked"], found["duplicates"] = accepted.rows[0]
+    return {name: int(value) for name, value in found.items()}
+
+
+async def count(folder: str) -> None:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+        print(json.dumps(await counts(store)))
+
+
+async def run(bootstrap: str, topic: str, folder: str, instance: str) -> None:
+    config = settings.load(WriterSettings)
+    published: dict[tuple[int, str, int], int] = {}
+
+    async def set_aside(record: LogRecord, reason: Exception) -> None:
+        print("set aside", reason, file=sys.stderr)
+
+    async def publish(totals: Sequence[Total]) -> None:
+        published.update({(t.tenant, t.kind, t.item): t.events for t in totals})
+
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+        await schema.create(store, config.deduplication_window)
+        ranges, rollups = RangeStore(store, topic), RollupStore(store, topic)
+        writes = Membership(bootstrap, f"{topic}.writer", topic, instance=instance)
+        rolls = Membership(bootstrap, f"{topic}.rollups", topic, instance=instance, fetch=False)
+        stored = writing.Writer(writes, ranges, SystemClock(), config, set_aside)
+        rolled = rolling.Rollups(rolls, ranges, rollups, config, publish)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stored.run())
+            tasks.create_task(rolled.run())
+            tasks.create_task(_report(store, Path(folder).parent / "status"))
+
+
+async def _report(store: clickhouse.ClickHouse, status: Path) -> None:
+    while True:
+        with contextlib.suppress(clickhouse.QueryFailed):
+            found = await counts(store)
+            kept = {found[name] for name in ("ev", *schema.ROLLUPS)}
+            draft = status.with_suffix(".new")
+            draft.write_text(json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1}))
+            draft.replace(status)
+        await asyncio.sleep(0.1)
+
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    asyncio.run(run(*arguments) if command == "run" else count(*arguments))

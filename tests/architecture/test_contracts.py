@@ -1,0 +1,87 @@
+"""Every import contract fails on a deliberate violation, so none of them is decoration.
+
+The sources are copied, one bad line is added, and the linter must name the contract that it breaks.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVICES = sorted(
+    folder.name
+    for folder in (ROOT / "services" / "groundswell").iterdir()
+    if (folder / "service.py").exists() or (folder / "service").is_dir()
+)
+
+VIOLATIONS = [
+    ("Services meet only in main", "services/groundswell/tenancy/service.py", "import groundswell.links.model"),
+    (
+        "Every service has the same anatomy",
+        "services/groundswell/identity/model.py",
+        "import groundswell.identity.store",
+    ),
+    (
+        "Every service has the same anatomy",
+        "services/groundswell/identity/extras.py",
+        '"""A file that the anatomy does not know."""',
+    ),
+    (
+        "The kernel knows no service and no engine",
+        "services/groundswell/kernel/clock.py",
+        "import groundswell.links.model",
+    ),
+    ("Only stores and the kernel touch drivers", "services/groundswell/tenancy/service.py", "import asyncpg"),
+    ("Use cases and rules know nothing of transport", "services/groundswell/tenancy/service.py", "import grpc"),
+    (
+        "Engines and services do not know each other",
+        "services/groundswell/tenancy/module.py",
+        "import groundswell.engines.ports",
+    ),
+    ("Load tests see the platform from outside", "loadtests/__init__.py", "import groundswell.kernel.ids"),
+]
+
+
+def copied(folder: Path) -> Path:
+    """The sources and the contracts in `folder`, to be changed there."""
+    for source in ("services/groundswell", "loadtests"):
+        shutil.copytree(ROOT / source, folder / source, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    shutil.copy(ROOT / ".importlinter", folder)
+    return folder
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The sources and the contracts, to be spoiled."""
+    return copied(tmp_path)
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The linter over the copy, with the copy's own packages before the installed ones."""
+    program = "import sys; sys.path[:0] = ['.', 'services']; from importlinter.cli import lint_imports_command; lint_imports_command()"
+    command = [sys.executable, "-c", program]
+    return subprocess.run([*command, "--no-cache"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_sources_as_they_are_keep_every_contract(copy: Path) -> None:
+    done = lint(copy)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("contract", "file", "line"), VIOLATIONS)
+def test_a_violation_breaks_its_contract(copy: Path, contract: str, file: str, line: str) -> None:
+    target = copy / file
+    target.write_text((target.read_text() if target.exists() else "") + f"\n{line}\n")
+    done = lint(copy)
+    assert done.returncode == 1, done.stdout
+    broken = [text for text in done.stdout.splitlines() if " BROKEN" in text]
+    assert any(text.startswith(contract) for text in broken), done.stdout
+
+
+def test_every_service_is_under_the_contracts() -> None:
+    contracts = (ROOT / ".importlinter").read_text()
+    for service in SERVICES:
+        assert contracts.count(f"    groundswell.{service}\n") >= 3, f"add {service} to the contracts in .importlinter"

@@ -1,0 +1,151 @@
+"""CONTRIBUTING's recipe "add a service", followed to the letter: the service `bookmarks` beside this file.
+
+It is laid into a copy of the sources, its protos are generated, one line is added to `main`, and then it must keep every import
+contract, migrate its database, start, answer a call once however often it is sent, and publish its event.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from groundswell.kernel.context import Context
+from groundswell.kernel.rpc import wire
+
+from .test_contracts import copied, lint
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = Path(__file__).parent / "bookmarks"
+KEY = b"k" * 32
+TOPICS = ["tenancy.events.v1", "identity.revocations.v1", "bookmarks.events.v1"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the sources with the new service in it."""
+    copied(tmp_path)
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    shutil.copytree(
+        TEMPLATE,
+        tmp_path / "services" / "groundswell" / "bookmarks",
+        ignore=shutil.ignore_patterns("*.proto", "__pycache__"),
+    )
+    protos = tmp_path / "protos" / "groundswell" / "api" / "bookmarks" / "v1"
+    protos.mkdir(parents=True)
+    for proto in TEMPLATE.glob("*.proto"):
+        shutil.copy(proto, protos)
+    subprocess.run([sys.executable, "protos/generate.py"], cwd=tmp_path, check=True)
+    edit(
+        tmp_path / "services" / "groundswell" / "main.py",
+        '    "tenancy":',
+        '    "bookmarks": "groundswell.bookmarks.module:bookmarks",\n    "tenancy":',
+    )
+    (tmp_path / ".importlinter").write_text(
+        (ROOT / ".importlinter")
+        .read_text()
+        .replace("    groundswell.gateway\n", "    groundswell.bookmarks\n    groundswell.gateway\n")
+    )
+    return tmp_path
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def address(project: Path, postgres_dsn: str, kafka_address: str, redis_url: str) -> "Iterator[str]":  # type: ignore[misc]
+    """The running service."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_address)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 1, 1) for topic in TOPICS if topic not in await admin.list_topics()])
+    await admin.close()
+    rpc, ops = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    environment = os.environ | {
+        "PYTHONPATH": str(project / "services"),
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_address,
+        "POSTGRES_DSN": postgres_dsn,
+        "REDIS_URL": redis_url,
+        "GROUNDSWELL_INTERNAL_KEY": KEY.hex(),
+        "GROUNDSWELL_ENDPOINTS": f"bookmarks={rpc},identity={rpc}",
+        "GROUNDSWELL_RPC_ADDRESS": rpc,
+        "GROUNDSWELL_OPS_ADDRESS": ops,
+        "GROUNDSWELL_DATA": str(project / "data"),
+    }
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.path.insert(0, 'services'); from groundswell.main import run; sys.exit(run(['bookmarks']))",
+    ]
+    process = subprocess.Popen(command, cwd=project, env=environment)  # noqa: ASYNC220  # nothing else runs yet
+    try:
+        wait_ready(process, f"http://{ops}/readyz")
+        yield rpc
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the service died while it started"
+        try:
+            with urllib.request.urlopen(url, timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.05)  # between two probes of a process that is starting
+    raise AssertionError("the service did not become ready")
+
+
+def test_the_new_service_keeps_every_contract(project: Path) -> None:
+    done = lint(project)
+    assert done.returncode == 0, done.stdout
+
+
+async def test_the_new_service_runs_answers_once_and_publishes(address: str, kafka_address: str) -> None:
+    context = Context(tenant=7, actor="apiKeys/1", permissions=frozenset({"bookmarks.*"}))
+    metadata = ((wire.CONTEXT, wire.encode(context, KEY)),)
+    # A CreateBookmarkRequest by its field numbers: the test's own process does not know the new messages.
+    request = b"\x0a\x09\x12\x07read me" + b"\x12\x02r1"
+    async with grpc.aio.insecure_channel(address) as channel:
+        create: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/groundswell.api.bookmarks.v1.BookmarkService/CreateBookmark"
+        )
+        first = await create(request, metadata=metadata, timeout=10)
+        again = await create(request, metadata=metadata, timeout=10)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await create(request, timeout=10)
+    assert first == again
+    assert b"read me" in first
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    consumer = AIOKafkaConsumer("bookmarks.events.v1", bootstrap_servers=kafka_address, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        records = (await consumer.getmany(timeout_ms=5_000)).values()
+        types = [dict(record.headers)["ce_type"] for batch in records for record in batch]
+    finally:
+        await consumer.stop()
+    assert types == [b"groundswell.api.bookmarks.v1.BookmarkCreated"]

@@ -1,0 +1,70 @@
+"""The real engines, for every test that asks: each starts once a session, when its first test wants it, and ends with the session.
+
+An address in the environment (`KAFKA_BOOTSTRAP_SERVERS`, `POSTGRES_DSN`, `REDIS_URL`) replaces the engine that it names.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from groundswell.engines import ports, running
+from groundswell.engines.engine import Engine, Folders, given
+from groundswell.engines.kafka import Kafka
+from groundswell.engines.postgres import Postgres
+from groundswell.engines.valkey import Valkey
+
+
+@pytest.fixture(scope="session")
+def engines_home() -> Iterator[Path]:
+    """A folder for the session's engines, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="groundswell-tests-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _address(home: Path, make: Callable[[Folders], Engine], name: str) -> Iterator[str]:
+    engine = make(Folders.under(home, name))
+    if given(os.environ, engine):
+        yield os.environ[engine.variable]
+        return
+    engine.prepare(print)
+    child = asyncio.run(running.start(engine))
+    assert child is not None
+    try:
+        yield engine.address
+    finally:
+        asyncio.run(child.stop())
+
+
+@pytest.fixture(scope="session")
+def kafka_address(engines_home: Path) -> Iterator[str]:
+    """`host:port` of a broker."""
+    with _address(engines_home, lambda folders: Kafka(folders, *ports.draw(2)), "kafka") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def redis_url(engines_home: Path) -> Iterator[str]:
+    """A Valkey that owns all slots."""
+    with _address(engines_home, lambda folders: Valkey(folders, *ports.draw(2)), "valkey") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(engines_home: Path) -> Iterator[str]:
+    """A server on which the user may create databases and roles."""
+    with _address(engines_home, lambda folders: Postgres(folders, *ports.draw(1)), "postgres") as address:
+        yield address
+
+
+@pytest.fixture
+def clickhouse_dsn(tmp_path: Path) -> str:
+    """An empty ClickHouse folder, which one process at a time may open."""
+    return f"chdb://{tmp_path / 'clickhouse'}"

@@ -1,0 +1,172 @@
+"""The live page in a real browser, fed by a server that speaks the gateway's contract."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.console import scenes
+from tests.console.stage import Stage
+
+PHONE = {"width": 360, "height": 780}
+DESK = {"width": 1280, "height": 900}
+
+
+@dataclass
+class Watched:
+    """What a page asked for and complained about."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, stage: Stage, path: str, size: dict[str, int], *, dark: bool = False
+) -> AsyncIterator[Watched]:
+    """The page at `path` in a window of `size`, in a fresh profile."""
+    context = await browser.new_context(
+        viewport={"width": size["width"], "height": size["height"]}, color_scheme="dark" if dark else "light"
+    )
+    try:
+        watched = Watched(await context.new_page())
+        watched.page.on("request", lambda request: watched.requests.append(request.url))
+        watched.page.on(
+            "console",
+            lambda message: watched.complaints.append(message.text) if message.type in {"error", "warning"} else None,
+        )
+        watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
+        await watched.page.goto(stage.url + path)
+        yield watched
+    finally:
+        await context.close()
+
+
+async def shows(page: Page, name: str, value: int) -> None:
+    """Waits until the number `name` is `value`."""
+    await expect(page.get_by_test_id(name)).to_have_attribute("data-value", str(value))
+
+
+async def test_the_page_shows_what_the_stream_and_the_tables_say(browser: Browser, stage: Stage) -> None:
+    """Every number that a person or a drill reads here is the one that the platform sent."""
+    scenes.viral(stage)
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        page = watched.page
+        for name, value in (
+            ("events-per-second", int(stage.metrics["events"])),
+            ("users-per-second", 2104),
+            ("freshness-ms", 84),
+            ("window-events", 27_185),
+            ("stored", 1_284_906),
+            ("difference", 0),
+            ("totals", 1_284_906),
+            ("top-item-1", 21_408),
+        ):
+            await shows(page, name, value)
+        await expect(page.get_by_test_id("stored")).to_have_text("1,284,906")
+        await expect(page.get_by_test_id("top-item-1")).to_contain_text("/launch")
+        await expect(page.get_by_test_id("process-writer")).to_have_attribute("data-restarts", "1")
+        await expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "live")
+        await expect(page.get_by_test_id("alarm")).to_have_count(0)
+
+
+async def test_the_page_asks_only_its_own_origin_and_never_fights_the_policy(browser: Browser, stage: Stage) -> None:
+    """A console of a closed network must work, and a script from elsewhere must not."""
+    scenes.viral(stage)
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        await shows(watched.page, "stored", 1_284_906)
+        await watched.page.mouse.move(640, 320)
+        assert watched.requests
+        assert [url for url in watched.requests if not url.startswith(stage.url + "/")] == []
+        assert watched.complaints == []
+
+
+async def test_the_key_leaves_the_address_bar_and_stays_with_the_tab(browser: Browser, stage: Stage) -> None:
+    """A key in the address would end in the history and in screenshots."""
+    scenes.viral(stage)
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        await shows(watched.page, "difference", 0)
+        assert watched.page.url == stage.url + "/"
+        await watched.page.reload()
+        await shows(watched.page, "difference", 0)
+
+
+async def test_a_refused_key_leads_back_to_the_form_with_a_sentence(browser: Browser, stage: Stage) -> None:
+    """Whoever typed a wrong key learns so, and can type another."""
+    scenes.viral(stage)
+    async with opened(browser, stage, "/#key=gsk_other", DESK) as watched:
+        await expect(watched.page.get_by_test_id("refusal")).to_have_text(
+            "This key was not accepted: The API key is unknown or has expired."
+        )
+        await watched.page.get_by_label("API key").fill("gsk_stage")
+        await watched.page.get_by_role("button", name="Open the live page").click()
+        await shows(watched.page, "stored", 1_284_906)
+
+
+async def test_a_broken_stream_is_visible_keeps_its_numbers_and_mends_itself(browser: Browser, stage: Stage) -> None:
+    """Old numbers say that they are old; nobody has to reload."""
+    scenes.viral(stage)
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        await shows(watched.page, "users-per-second", 2104)
+        stage.open = False
+        await expect(watched.page.get_by_test_id("connection")).to_have_attribute("data-state", "reconnecting")
+        await expect(watched.page.get_by_test_id("connection-reason")).to_contain_text("Analytics does not answer.")
+        await shows(watched.page, "users-per-second", 2104)
+        stage.metrics["users"] = "7"
+        stage.open = True
+        await expect(watched.page.get_by_test_id("connection")).to_have_attribute("data-state", "live", timeout=10_000)
+        await shows(watched.page, "users-per-second", 7)
+
+
+async def test_books_that_are_off_raise_an_alarm_until_they_agree_again(browser: Browser, stage: Stage) -> None:
+    """A lost or doubled event is the one thing that this page must shout about."""
+    scenes.viral(stage)
+    stage.metrics["difference"] = stage.balance["difference"] = "-12"
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        await expect(watched.page.get_by_test_id("alarm")).to_contain_text(
+            "The store holds 12 events more than were accepted."
+        )
+        await shows(watched.page, "difference", -12)
+        stage.metrics["difference"] = stage.balance["difference"] = "0"
+        await expect(watched.page.get_by_test_id("alarm")).to_have_count(0)
+        await shows(watched.page, "difference", 0)
+
+
+async def test_a_platform_without_traffic_says_so(browser: Browser, stage: Stage) -> None:
+    """Protobuf leaves zeros out: an empty message is a quiet platform, not a broken page."""
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        await shows(watched.page, "events-per-second", 0)
+        await expect(watched.page.get_by_text("Nothing was opened in the last minute.")).to_be_visible()
+        await expect(watched.page.get_by_test_id("freshness-ms")).to_have_attribute("data-value", "")
+        assert watched.complaints == []
+
+
+@pytest.mark.parametrize("path", ["/", "/#key=gsk_stage"])
+@pytest.mark.parametrize("dark", [False, True])
+async def test_nothing_is_wider_than_a_phone(browser: Browser, stage: Stage, path: str, dark: bool) -> None:
+    """At 360 pixels the page scrolls one way only, in both themes, with numbers of any length."""
+    scenes.viral(stage)
+    stage.metrics |= {"stored": "9876543210123", "events": "1234567", "windowEvents": "987654321"}
+    stage.upstreams["processes"][6]["state"] = "backing-off"
+    async with opened(browser, stage, path, PHONE, dark=dark) as watched:
+        if "key" in path:
+            await shows(watched.page, "stored", 9_876_543_210_123)
+        width = await watched.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= PHONE["width"]
+
+
+async def test_the_theme_follows_the_system_until_somebody_chooses(browser: Browser, stage: Stage) -> None:
+    """The choice outlives a reload."""
+    scenes.viral(stage)
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    async with opened(browser, stage, "/#key=gsk_stage", DESK, dark=True) as watched:
+        await shows(watched.page, "difference", 0)
+        night = await watched.page.evaluate(ground)
+        await watched.page.get_by_test_id("theme-light").click()
+        assert await watched.page.evaluate(ground) != night
+        await watched.page.reload()
+        await shows(watched.page, "difference", 0)
+        assert await watched.page.evaluate(ground) != night

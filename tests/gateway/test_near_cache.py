@@ -1,0 +1,282 @@
+"""Kept answers: how long, how many calls, who forgets them; first the rules alone, then through the door."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from groundswell.gateway.model.answers import OVERHEAD_BYTES, Answer, Key, NearCache
+from groundswell.gateway.service import FILL_TRIES_MAX, Answers, Verdict
+from groundswell.kernel import errors
+from tests.gateway.door import Door, pb
+
+KEY: Key = (0, "method", b"request")
+
+
+@dataclass
+class Hand:
+    """A clock that the test moves."""
+
+    now_s: float = 1_000.0
+
+    def now_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Origin:
+    """An upstream that counts, waits and fails as it is told."""
+
+    clock: Hand
+    ttl_s: float = 5.0
+    stale_s: float = 60.0
+    calls: int = 0
+    failure: errors.Error | None = None
+    gate: asyncio.Event | None = None
+    during: list[Any] = field(default_factory=list)
+
+    async def ask(self) -> Answer:
+        self.calls += 1
+        number = self.calls
+        if self.gate:
+            await self.gate.wait()
+        if self.during:
+            self.during.pop(0)()
+        await asyncio.sleep(0)
+        if self.failure:
+            raise self.failure
+        fresh = self.clock.now_s + self.ttl_s if self.ttl_s else 0.0
+        return Answer(200, (), b"%d" % number, tags=("t",), fresh_until_s=fresh, stale_until_s=fresh + self.stale_s)
+
+
+class Bench:
+    """The use case with all its collaborators."""
+
+    def __init__(self) -> None:
+        self.clock = Hand()
+        self.origin = Origin(self.clock)
+        self.lag_s = 0.0
+        self.cache = NearCache(1 << 20)
+        self.answers = Answers(self.cache, self.clock, lambda: self.lag_s, 2.0)
+
+    async def get(self) -> tuple[bytes, Verdict]:
+        answer, verdict = await self.answers.answer(KEY, self.origin.ask)
+        return answer.body, verdict
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_however_many_wait_the_upstream_is_asked_once_for_a_key_and_a_lifetime(bench: Bench) -> None:
+    """GATEWAY-7. 200 callers, one call; after the lifetime one more."""
+    bench.origin.gate = asyncio.Event()
+    waiting = [asyncio.create_task(bench.get()) for _ in range(200)]
+    await asyncio.sleep(0)
+    bench.origin.gate.set()
+    assert {body for body, _ in await asyncio.gather(*waiting)} == {b"1"}
+    bench.clock.now_s += 4.9
+    assert await bench.get() == (b"1", Verdict.HIT)
+    bench.clock.now_s += 0.2
+    assert await bench.get() == (b"2", Verdict.MISS)
+    assert bench.origin.calls == 2
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_a_caller_who_leaves_does_not_take_the_call_from_those_who_wait(bench: Bench) -> None:
+    """GATEWAY-7. The first caller's client hangs up."""
+    bench.origin.gate = asyncio.Event()
+    first, second = asyncio.create_task(bench.get()), asyncio.create_task(bench.get())
+    await asyncio.sleep(0)
+    first.cancel()
+    bench.origin.gate.set()
+    assert (await second)[0] == b"1"
+    assert bench.origin.calls == 1
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_a_purge_forgets_at_once_and_voids_the_fill_that_it_overtakes(bench: Bench) -> None:
+    """GATEWAY-7. Kept answers go; an answer asked before the purge is asked again, and nobody gets the old one."""
+    await bench.get()
+    bench.answers.purge("t")
+    assert await bench.get() == (b"2", Verdict.MISS)
+    bench.answers.purge("t")
+    bench.origin.during = [lambda: bench.answers.purge("t")]
+    assert await bench.get() == (b"4", Verdict.MISS)
+    assert await bench.get() == (b"4", Verdict.HIT)
+    bench.answers.purge("t")
+    bench.origin.during = [lambda: bench.answers.purge("t")] * FILL_TRIES_MAX
+    await bench.get()
+    assert len(bench.cache) == 0, "an answer that was overtaken each time must not be kept"
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_while_the_feed_is_behind_nothing_kept_is_served(bench: Bench) -> None:
+    """GATEWAY-7. Beyond 2 s every caller is answered from upstream. Control: with the bound lifted the old answer comes."""
+    await bench.get()
+    bench.lag_s = 2.1
+    assert await bench.get() == (b"2", Verdict.BYPASS)
+    assert bench.answers.hit((b"", b"")) is None
+    trusting = Answers(bench.cache, bench.clock, lambda: bench.lag_s, float("inf"))
+    assert (await trusting.answer(KEY, bench.origin.ask))[1] is Verdict.HIT
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_a_stale_answer_stands_in_only_while_its_upstream_is_down_and_within_its_life(bench: Bench) -> None:
+    """GATEWAY-7. Unavailable and late are `down`; gone and not found are answers."""
+    await bench.get()
+    bench.clock.now_s += 6
+    bench.origin.failure = errors.Unavailable("down")
+    assert await bench.get() == (b"1", Verdict.STALE)
+    assert await bench.get() == (b"1", Verdict.STALE)
+    assert bench.origin.calls == 2, "within half a second only one caller finds out whether it is back"
+    bench.clock.now_s += 1
+    bench.origin.failure = errors.Gone("gone")
+    with pytest.raises(errors.Gone):
+        await bench.get()
+    bench.origin.failure = errors.DeadlineExceeded("late")
+    assert (await bench.get())[1] is Verdict.STALE
+    bench.clock.now_s += 60
+    with pytest.raises(errors.DeadlineExceeded):
+        await bench.get()
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_a_purged_answer_never_stands_in(bench: Bench) -> None:
+    """GATEWAY-7. It was called old, so it is not served however far down its upstream is."""
+    await bench.get()
+    bench.clock.now_s += 6
+    bench.origin.failure = errors.Unavailable("down")
+    bench.origin.during = [lambda: bench.answers.purge("t")]
+    with pytest.raises(errors.Unavailable):
+        await bench.get()
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_an_answer_that_may_not_be_kept_is_asked_for_each_caller(bench: Bench) -> None:
+    """GATEWAY-7. A link with a bound on its visits must not hand one visit to many."""
+    bench.origin.ttl_s = 0
+    bodies = [body for body, _ in await asyncio.gather(*(bench.get() for _ in range(20)))]
+    assert len(set(bodies)) == 20
+    assert len({body for body, _ in await asyncio.gather(*(bench.get() for _ in range(20)))}) == 20
+    assert bench.origin.calls == 40
+
+
+def test_memory_stays_within_its_bound_and_answers_that_are_read_stay_longer() -> None:
+    """The cache evicts what nobody reads first, and counts its bytes right through all changes."""
+    cache = NearCache(10 * (OVERHEAD_BYTES + 100))
+    for number in range(10):
+        cache.keep((0, "m", b"%d" % number), Answer(200, (), b"x" * 100, tags=(f"t{number}",), fresh_until_s=1))
+    assert cache.find((0, "m", b"0")) is not None
+    cache.keep((0, "m", b"new"), Answer(200, (), b"x" * 100, fresh_until_s=1))
+    assert cache.find((0, "m", b"0")) is not None
+    assert cache.find((0, "m", b"1")) is None
+    assert cache.size_bytes == 10 * (OVERHEAD_BYTES + 100)
+    cache.keep((0, "m", b"huge"), Answer(200, (), b"x" * 100_000, fresh_until_s=1))
+    assert cache.find((0, "m", b"huge")) is None
+    assert cache.purge("t0") == 1
+    cache.sweep(2)
+    assert (len(cache), cache.size_bytes) == (0, 0)
+
+
+def test_an_alias_lives_and_dies_with_its_answer() -> None:
+    """The hot path finds nothing that the cache has forgotten."""
+    cache = NearCache(1 << 20)
+    answer = Answer(200, (), b"", tags=("t",), fresh_until_s=1)
+    cache.keep(KEY, answer)
+    cache.alias((b"h", b"/p"), KEY, answer)
+    assert cache.by_alias[b"h", b"/p"] is answer
+    cache.purge("t")
+    assert not cache.by_alias
+    cache.alias((b"h", b"/p"), KEY, answer)
+    assert not cache.by_alias, "an answer that is no longer kept gets no alias"
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_through_the_door_a_hot_redirect_needs_no_call_and_a_purge_reaches_the_hot_path(door: Door) -> None:
+    """GATEWAY-7. The same, on real sockets."""
+    door.library.locations["abc"] = pb.FollowCodeResponse(location="https://a.example/")
+    first = await door.client.get("/abc")
+    assert (first.status_code, first.headers["location"]) == (302, "https://a.example/")
+    assert first.headers["cache-status"] == "groundswell; fwd=miss"
+    for _ in range(5):
+        assert (await door.client.get("/abc")).headers["cache-status"] == "groundswell; hit"
+    assert (await door.client.get("/abc?utm_source=x")).headers["cache-status"] == "groundswell; hit"
+    assert len(door.library.calls) == 1
+    door.library.locations["abc"] = pb.FollowCodeResponse(location="https://b.example/")
+    door.answers.purge("code/localhost/abc")
+    assert (await door.client.get("/abc")).headers["location"] == "https://b.example/"
+    door.lag_s[0] = 3.0
+    assert (await door.client.get("/abc")).headers["cache-status"] == "groundswell; fwd=bypass"
+    assert len(door.library.calls) == 3
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_through_the_door_an_answer_is_not_served_after_its_own_end(door: Door) -> None:
+    """GATEWAY-7. A link that ends in 0.3 s is asked again after 0.3 s, also when its service is down."""
+    answer = pb.FollowCodeResponse(location="https://a.example/")
+    answer.life.FromMilliseconds(300)
+    door.library.locations["short"] = answer
+    assert (await door.client.get("/short")).status_code == 302
+    door.library.locations.clear()
+    async with asyncio.timeout(5):
+        while (await door.client.get("/short")).status_code == 302:
+            await asyncio.sleep(0.02)
+    assert (await door.client.get("/short")).status_code == 404
+    door.library.down = True
+    assert (await door.client.get("/short")).status_code == 503
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_through_the_door_stale_answers_stand_in_while_the_service_is_down(door: Door) -> None:
+    """GATEWAY-7. `stale-if-error`, and back to fresh ones afterwards."""
+    assert (await door.get("/v1/shelves/3/books/4")).status_code == 200
+    door.library.down = True
+    async with asyncio.timeout(5):
+        while (await door.get("/v1/shelves/3/books/4")).headers["cache-status"] == "groundswell; hit":
+            await asyncio.sleep(0.02)
+    stale = await door.get("/v1/shelves/3/books/4")
+    assert (stale.status_code, stale.headers["cache-status"]) == (200, "groundswell; hit; detail=stale-if-error")
+    async with asyncio.timeout(5):
+        while (await door.get("/v1/shelves/3/books/4")).status_code == 200:
+            await asyncio.sleep(0.05)
+    assert (await door.get("/v1/shelves/3/books/4")).headers["retry-after"] == "1"
+
+
+@pytest.mark.promise("GATEWAY-6")
+async def test_answers_that_may_be_kept_outside_say_so_and_all_others_say_no_store(door: Door) -> None:
+    """GATEWAY-6. What a CDN needs for a link that opted in; `private, no-store` for one that is counted here."""
+    door.library.locations["counted"] = pb.FollowCodeResponse(location="https://a.example/")
+    door.library.locations["shared"] = pb.FollowCodeResponse(location="https://a.example/", edge_seconds=30, status=301)
+    counted, shared = await door.client.get("/counted"), await door.client.get("/shared")
+    assert counted.headers["cache-control"] == "private, no-store"
+    assert "cache-tag" not in counted.headers
+    assert shared.status_code == 301
+    assert (
+        shared.headers["cache-control"]
+        == "public, max-age=0, s-maxage=30, stale-while-revalidate=60, stale-if-error=60"
+    )
+    assert shared.headers["cdn-cache-control"] == "max-age=30, stale-while-revalidate=60, stale-if-error=60"
+    assert shared.headers["cache-tag"] == "code/localhost/shared"
+    assert (await door.client.get("/unknown")).headers["cache-control"] == "no-store"
+    assert (await door.get("/v1/shelves/3/books")).headers["cache-control"] == "no-store"
+    assert "age" in (await door.client.get("/shared")).headers
+
+
+@pytest.mark.promise("GATEWAY-6")
+async def test_a_strong_etag_saves_the_body(door: Door) -> None:
+    """GATEWAY-6. 304 on `If-None-Match`, whatever form the client gives the tag."""
+    first = await door.get("/v1/shelves/3/books/4")
+    etag = first.headers["etag"]
+    assert etag.startswith('"')
+    for given in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = await door.get("/v1/shelves/3/books/4", **{"if-none-match": given})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == etag
+    assert (await door.get("/v1/shelves/3/books/4", **{"if-none-match": '"other"'})).status_code == 200

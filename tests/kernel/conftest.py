@@ -1,0 +1,62 @@
+"""A database of the kernel's own tests: one tenant table, migrated as every service's is."""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from groundswell.kernel import clock, ids, postgres
+
+KEY = b"k" * 32
+
+NOTES = """
+CREATE TABLE notes (tenant_id bigint NOT NULL, id bigint NOT NULL, body text NOT NULL, PRIMARY KEY (tenant_id, id));
+CALL isolate_tenants('notes');
+"""
+
+
+@pytest.fixture
+def service_name() -> str:
+    """A database of its own for each test."""
+    return f"notes{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "001_notes.sql").write_text(NOTES)
+    return folder
+
+
+@pytest.fixture
+async def app_dsn(postgres_dsn: str, service_name: str, migrations: Path) -> str:
+    return await postgres.migrate(postgres_dsn, service_name, migrations, KEY)
+
+
+@pytest.fixture
+async def database(app_dsn: str) -> AsyncIterator[postgres.Database]:
+    async with postgres.opened(app_dsn, ids.Ids(clock.SystemClock()), connections_max=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def topic(kafka_address: str) -> str:
+    """A fresh topic with four partitions, and its dead letters."""
+    name = f"notes-{secrets.token_hex(4)}.events.v1"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_address)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 4, 1), NewTopic(f"{name}.dlq", 1, 1)])
+    await admin.close()
+    return name
+
+
+@pytest.fixture
+async def producer(kafka_address: str) -> AsyncIterator[AIOKafkaProducer]:
+    made = AIOKafkaProducer(bootstrap_servers=kafka_address, enable_idempotence=True, acks="all", linger_ms=2)
+    await made.start()
+    yield made
+    await made.stop()

@@ -1,0 +1,218 @@
+"""Events end to end on a real broker and database: outbox, relay, consumers, dead letters, feeds."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
+from groundswell.api.tenancy.v1 import tenancy_pb2 as pb
+from groundswell.kernel import bus, errors, postgres
+from groundswell.kernel.bus import dead_letters
+from groundswell.kernel.bus.relay import Outbound, relay
+from groundswell.kernel.context import Context
+
+ALICE = Context(tenant=7)
+
+
+def event(topic: str, key: str, revision: int = 1) -> bus.Outgoing:
+    return bus.Outgoing(topic, key, events_pb.TenantCreated(tenant=pb.Tenant(name=f"tenants/{key}", revision=revision)))
+
+
+async def publish(database: postgres.Database, *events: bus.Outgoing) -> None:
+    async with database.tenant_tx(ALICE) as tx:
+        await tx.publish(*events)
+
+
+@asynccontextmanager
+async def running(*tasks: Awaitable[None]):  # type: ignore[no-untyped-def]  # a test's own scaffold
+    """Runs tasks while the block runs; one that dies fails the test."""
+    started = [asyncio.ensure_future(task) for task in tasks]
+    try:
+        yield
+        for task in started:
+            if task.done():
+                task.result()
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_event_arrives_with_its_tenant_type_and_message(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    got: list[bus.Incoming] = []
+
+    async def take(each: bus.Incoming) -> None:
+        got.append(each)
+
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
+        await publish(database, event(topic, "7"))
+        await until(lambda: len(got) == 1)
+    assert (got[0].tenant, got[0].key, got[0].is_a(events_pb.TenantCreated)) == (7, "7", True)
+    assert got[0].parse(events_pb.TenantCreated).tenant.name == "tenants/7"
+
+
+async def test_what_is_rolled_back_never_leaves(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    got: list[str] = []
+
+    async def take(each: bus.Incoming) -> None:
+        got.append(each.key)
+
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012  # what fails is the transaction as a whole
+        async with database.tenant_tx(ALICE) as tx:
+            await tx.publish(event(topic, "never"))
+            raise ZeroDivisionError
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
+        await publish(database, event(topic, "kept"))
+        await until(lambda: bool(got))
+    assert got == ["kept"]
+
+
+async def test_a_backlog_leaves_in_order_per_key_and_the_hook_sees_each_event_first(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    for start in range(0, 2_500, 500):
+        await publish(database, *(event(topic, str(n % 10), n) for n in range(start, start + 500)))
+    hooked: list[int] = []
+    got: list[bus.Incoming] = []
+
+    async def hook(rows: Sequence[Outbound]) -> None:
+        hooked.extend(row.sequence for row in rows)
+
+    async def take(each: Sequence[bus.Incoming]) -> None:
+        assert len(hooked) >= len(got) + len(each)
+        got.extend(each)
+
+    async with running(
+        relay(database, producer, hook), bus.consume_batches(kafka_address, f"g-{topic}", [topic], take, producer)
+    ):
+        await until(lambda: len(got) >= 2_500)
+    for key in map(str, range(10)):
+        revisions: list[int] = [e.parse(events_pb.TenantCreated).tenant.revision for e in got if e.key == key]
+        assert revisions == sorted(set(revisions))
+        assert len(revisions) == 250
+    async with database.platform_tx() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_an_event_delivered_twice_has_one_effect(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    """The inbox row is in the effect's transaction; the relay's crash between send and delete delivers again."""
+    seen: list[str] = []
+
+    async def take(each: bus.Incoming) -> None:
+        async with database.tenant_tx(ALICE) as tx:
+            if await tx.first_time(each, "notes"):
+                await tx.execute("INSERT INTO notes VALUES (7, $1, 'x')", int(each.key))
+        seen.append(each.key)
+
+    await publish(database, event(topic, "1"))
+    async with database.platform_tx() as tx:
+        await tx.execute("INSERT INTO outbox (topic, key, headers, body) SELECT topic, key, headers, body FROM outbox")
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
+        await until(lambda: len(seen) == 2)
+    async with database.tenant_tx(ALICE) as tx:
+        assert await tx.fetchval("SELECT count(*) FROM notes") == 1
+
+
+async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_one_is_applied(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    got: list[str] = []
+
+    async def take(each: bus.Incoming) -> None:
+        if each.key == "poison":
+            raise errors.Invalid("It can never be applied.")
+        got.append(each.key)
+
+    await producer.send_and_wait(topic, b"no event at all", key=b"garbage")
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
+        await publish(database, event(topic, "poison"), event(topic, "good"))
+        await until(lambda: got == ["good"])
+        dead = await _read(kafka_address, f"{topic}.dlq", 2)
+    reasons = sorted(dict(record.headers)["dlq_reason"].decode() for record in dead)
+    assert reasons[0] == "Invalid: It can never be applied."
+    assert reasons[1].startswith("MalformedEvent")
+
+
+async def test_an_event_waits_while_what_it_needs_is_away(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    tries: list[str] = []
+
+    async def take(each: bus.Incoming) -> None:
+        tries.append(each.key)
+        if len(tries) < 8:
+            raise errors.Unavailable("The database does not answer.")
+
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
+        await publish(database, event(topic, "1"))
+        await until(lambda: len(tries) == 8, 40)
+
+
+async def test_a_feed_reads_from_the_start_and_knows_how_fresh_it_is(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    got: list[str] = []
+    feed = bus.follow(kafka_address, [topic], lambda each: got.append(each.key), from_start=True)
+    assert feed.lag_s() == float("inf")
+    async with running(relay(database, producer)):
+        await publish(database, *(event(topic, str(n)) for n in range(20)))
+        await _read(kafka_address, topic, 20)
+        async with running(feed.run()):
+            await asyncio.wait_for(feed.caught_up.wait(), 10)
+            assert len(got) == 20
+            assert feed.lag_s() < 2
+            await publish(database, event(topic, "later"))
+            await until(lambda: got[-1] == "later", 3)
+
+
+async def _read(kafka_address: str, topic: str, count: int) -> list:  # type: ignore[type-arg]  # records of the driver
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=kafka_address, auto_offset_reset="earliest", group_id=f"r-{secrets.token_hex(4)}"
+    )
+    await consumer.start()
+    try:
+        async with asyncio.timeout(20):
+            return [await consumer.getone() for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+async def test_dead_letters_are_listed_and_go_back_once(
+    producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    headers = [
+        ("ce_id", b"1"),
+        ("ce_type", b"t"),
+        ("ce_tenantid", b"7"),
+        ("dlq_reason", b"Invalid: no"),
+        ("dlq_group", b"notes"),
+    ]
+    for key in (b"a", b"b"):
+        await producer.send_and_wait(f"{topic}.dlq", b"body", key=key, headers=headers)
+    letters = await dead_letters.list_letters(kafka_address, topic)
+    assert [(letter.key, letter.reason, letter.group) for letter in letters] == [
+        ("a", "Invalid: no", "notes"),
+        ("b", "Invalid: no", "notes"),
+    ]
+    assert await dead_letters.redrive(kafka_address, topic) == 2
+    again = await _read(kafka_address, topic, 2)
+    assert {record.key for record in again} == {b"a", b"b"}
+    assert "dlq_reason" not in dict(again[0].headers)
+    assert await dead_letters.redrive(kafka_address, topic) == 0
+    assert await dead_letters.list_letters(kafka_address, topic) == []

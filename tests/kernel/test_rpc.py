@@ -1,0 +1,171 @@
+"""The RPC edge over real sockets: what a caller sees of access, contexts, errors and deadlines."""
+
+import socket
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from google.protobuf import empty_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from groundswell.api.identity.v1 import identity_pb2 as pb
+from groundswell.api.identity.v1 import identity_pb2_grpc
+from groundswell.kernel import access, errors, rpc
+from groundswell.kernel.context import Context
+from groundswell.kernel.rpc import wire
+from groundswell.kernel.rpc.client import Signer
+
+KEY = b"k" * 32
+ALICE = Context(tenant=7, actor="apiKeys/1", permissions=frozenset({"identity.*"}))
+
+
+class TooManyKeys(errors.Exhausted):
+    pass
+
+
+class Keys(identity_pb2_grpc.ApiKeyServiceServicer):
+    """A servicer that answers with what it was told, and fails as it is asked to."""
+
+    def __init__(self) -> None:
+        self.calls: list[rpc.Call] = []
+
+    async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: rpc.Call) -> pb.CreateApiKeyResponse:
+        match request.tenant:
+            case "invalid":
+                raise errors.Invalid("The name is too long.", field="api_key.display_name")
+            case "exhausted":
+                raise TooManyKeys("You have enough keys.", retry_after_s=2.5)
+            case "gone":
+                raise errors.Gone("It was here.")
+            case "bug":
+                raise KeyError("secret internals")
+        self.calls.append(call)
+        return pb.CreateApiKeyResponse(secret=f"{call.context.tenant} {call.context.actor}")
+
+    async def ListApiKeys(self, request: pb.ListApiKeysRequest, call: rpc.Call) -> pb.ListApiKeysResponse:
+        return pb.ListApiKeysResponse()
+
+    async def DeleteApiKey(self, request: pb.DeleteApiKeyRequest, call: rpc.Call) -> empty_pb2.Empty:
+        return empty_pb2.Empty()
+
+    async def VerifyApiKey(self, request: pb.VerifyApiKeyRequest, call: rpc.Call) -> pb.VerifyApiKeyResponse:
+        return pb.VerifyApiKeyResponse(key_id=call.context.tenant)
+
+
+async def check(secret: str) -> access.Credential:
+    if secret != "gsk_1_good":
+        raise access.InvalidCredential
+    return access.Credential(1, ALICE, None)
+
+
+@pytest.fixture
+def address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    Signer.key = KEY
+    async with rpc.serve([Keys()], address, KEY, access.Verifier(check, lambda _: False)), rpc.channel(address) as made:
+        yield made
+
+
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> identity_pb2_grpc.ApiKeyServiceStub:
+    return identity_pb2_grpc.ApiKeyServiceStub(channel)
+
+
+async def create(stub: identity_pb2_grpc.ApiKeyServiceStub, tenant: str = "", context: Context = ALICE) -> str:
+    answer = await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(tenant=tenant), context)
+    return str(answer.secret)
+
+
+async def test_the_context_arrives_as_it_was_sent(stub: identity_pb2_grpc.ApiKeyServiceStub) -> None:
+    assert await create(stub) == "7 apiKeys/1"
+
+
+async def test_errors_arrive_with_their_fields_reason_and_waiting_time(
+    stub: identity_pb2_grpc.ApiKeyServiceStub,
+) -> None:
+    with pytest.raises(errors.Invalid, match="too long") as invalid:
+        await create(stub, "invalid")
+    assert invalid.value.fields == (errors.FieldViolation("api_key.display_name", "The name is too long."),)
+    with pytest.raises(errors.Exhausted) as exhausted:
+        await create(stub, "exhausted")
+    assert (exhausted.value.reason, exhausted.value.retry_after_s) == ("TOO_MANY_KEYS", 2.5)
+    with pytest.raises(errors.Gone):
+        await create(stub, "gone")
+
+
+async def test_a_mistake_of_ours_tells_nothing_of_its_insides(stub: identity_pb2_grpc.ApiKeyServiceStub) -> None:
+    with pytest.raises(errors.Error) as mistake:
+        await create(stub, "bug")
+    assert "secret internals" not in mistake.value.message
+    assert type(mistake.value) is errors.Error
+
+
+async def test_a_caller_without_the_permission_is_refused(stub: identity_pb2_grpc.ApiKeyServiceStub) -> None:
+    with pytest.raises(errors.Denied, match=r"identity\.apiKeys\.create"):
+        await create(stub, context=Context(tenant=7, permissions=frozenset({"links.*"})))
+    with pytest.raises(errors.Unauthenticated):
+        await create(stub, context=Context())
+
+
+@pytest.mark.promise("TENANCY-3")
+async def test_a_forged_context_is_refused(stub: identity_pb2_grpc.ApiKeyServiceStub) -> None:
+    """A caller that does not hold the internal key cannot name its own tenant."""
+    forged = wire.encode(ALICE, b"x" * 32)
+    for signed in (forged, forged[:16] + wire.encode(Context(tenant=8), KEY)[16:], b"", b"short"):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.CreateApiKey(pb.CreateApiKeyRequest(), metadata=((wire.CONTEXT, signed),))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_bearer_key_is_checked_where_no_gateway_stands_before(
+    stub: identity_pb2_grpc.ApiKeyServiceStub,
+) -> None:
+    answer = await stub.CreateApiKey(pb.CreateApiKeyRequest(), metadata=(("authorization", "Bearer gsk_1_good"),))
+    assert answer.secret == "7 apiKeys/1"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.CreateApiKey(pb.CreateApiKeyRequest(), metadata=(("authorization", "Bearer gsk_1_bad"),))
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_internal_methods_are_closed_to_credentials(stub: identity_pb2_grpc.ApiKeyServiceStub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.VerifyApiKey(pb.VerifyApiKeyRequest(), metadata=(("authorization", "Bearer gsk_1_good"),))
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.promise("IDENTITY-15")
+async def test_an_unmarked_method_keeps_the_server_from_starting(address: str) -> None:
+    """A missing rule is a mistake, not a default."""
+
+    class HealthServicer(health_pb2_grpc.HealthServicer):
+        async def Check(self, request: object, call: rpc.Call) -> object: ...
+
+    with pytest.raises(access.UnmarkedMethod, match=r"Health\.Check"):
+        async with rpc.serve([HealthServicer()], address, KEY, access.Verifier(check, lambda _: False)):
+            pass
+
+
+async def test_health_and_reflection_answer(channel: grpc.aio.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service="groundswell.api.identity.v1.ApiKeyService")
+    answer = await health.Check(request)  # type: ignore[attr-defined]  # its stubs name no methods
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_an_absent_server_is_unavailable_within_the_time(address: str) -> None:
+    Signer.key = KEY
+    async with rpc.channel(address) as nobody:
+        with pytest.raises((errors.Unavailable, errors.DeadlineExceeded)):
+            await rpc.call(
+                identity_pb2_grpc.ApiKeyServiceStub(nobody).ListApiKeys,
+                pb.ListApiKeysRequest(),
+                ALICE,
+                timeout_s=0.5,
+                idempotent=True,
+            )

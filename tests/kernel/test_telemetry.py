@@ -1,0 +1,88 @@
+"""Traces across gRPC and Kafka, and logs that can be found by them."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
+from groundswell.api.identity.v1 import identity_pb2 as pb
+from groundswell.api.identity.v1 import identity_pb2_grpc
+from groundswell.kernel import bus, postgres, rpc, telemetry
+from groundswell.kernel.bus.relay import relay
+
+from .test_events import ALICE, event, running, until
+from .test_rpc import ALICE as CALLER
+from .test_rpc import address, channel, stub
+
+__all__ = ["address", "channel", "stub"]  # fixtures
+
+
+class Collected(SpanExporter):
+    """Every finished span."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.spans.extend(spans)
+        return SpanExportResult.SUCCESS
+
+    def named(self, part: str) -> list[ReadableSpan]:
+        return [span for span in self.spans if part in span.name]
+
+
+@pytest.fixture(scope="module")
+def collected() -> Collected:
+    made = Collected()
+    logging_before = logging.getLogger().handlers[:]
+    telemetry.setup("tests", telemetry.TelemetrySettings(), extra=SimpleSpanProcessor(made))
+    logging.getLogger().handlers[:] = logging_before
+    return made
+
+
+async def test_a_call_continues_the_callers_trace(
+    collected: Collected, stub: identity_pb2_grpc.ApiKeyServiceStub
+) -> None:
+    with telemetry.tracer().start_as_current_span("caller") as caller:
+        await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(), CALLER)
+    served = collected.named("ApiKeyService.CreateApiKey")[-1]
+    assert served.context.trace_id == caller.get_span_context().trace_id
+    assert served.parent is not None
+    assert served.parent.span_id == caller.get_span_context().span_id
+
+
+async def test_a_consumer_links_to_the_span_that_made_the_event(
+    collected: Collected, database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    """The event was made in another process, perhaps long ago: a link, not a parent."""
+    got: list[bus.Incoming] = []
+
+    async def take(each: bus.Incoming) -> None:
+        got.append(each)
+
+    with telemetry.tracer().start_as_current_span("producer") as made:
+        async with database.tenant_tx(ALICE) as tx:
+            await tx.publish(event(topic, "1"))
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
+        await until(lambda: bool(got))
+    consumed = collected.named(f"g-{topic}")[-1]
+    assert [link.context.trace_id for link in consumed.links] == [made.get_span_context().trace_id]
+
+
+async def test_a_log_line_carries_the_trace(collected: Collected) -> None:
+    record = logging.LogRecord("groundswell.x", logging.WARNING, __file__, 1, "it %s", ("happened",), None)
+    with telemetry.tracer().start_as_current_span("work") as span:
+        line = json.loads(telemetry.JsonFormatter("gateway").format(record))
+    assert (line["message"], line["level"], line["process"]) == ("it happened", "warning", "gateway")
+    assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+
+
+async def test_without_an_endpoint_the_ids_travel_all_the_same() -> None:
+    with telemetry.tracer().start_as_current_span("work"):
+        await asyncio.sleep(0)
+        assert telemetry.traceparent().startswith("00-")

@@ -1,0 +1,208 @@
+"""Creating links: codes of one's own and generated ones, replays, batches, and what is never left half done."""
+
+import asyncio
+
+import pytest
+
+from groundswell.kernel.context import Context
+from groundswell.kernel.idempotency import RequestIdReused, RequestKey
+from groundswell.links import errors
+from groundswell.links.model import codes
+from groundswell.links.model.links import Draft, Link, Options
+from groundswell.links.service.codes import order_of
+from groundswell.links.store.links import LinkStore
+
+from .conftest import KEY, NO_REQUEST, Process
+
+DESTINATION = "https://example.com/"
+
+
+def draft(code: str = "", destination: str = DESTINATION) -> Draft:
+    return Draft(options=Options(destination=destination), code=code)
+
+
+async def rows(process: Process, context: Context, table: str) -> int:
+    async with process.database.tenant_tx(context) as tx:
+        return int(await tx.fetchval(f"SELECT count(*) FROM {table} WHERE tenant_id = $1", context.tenant))
+
+
+async def outbox(process: Process, context: Context) -> list[str]:
+    """Types of the tenant's events that wait, oldest first."""
+    async with process.database.platform_tx() as tx:
+        found = await tx.fetch(
+            "SELECT headers->>'ce_type' AS type FROM outbox WHERE headers->>'ce_tenantid' = $1 ORDER BY seq",
+            str(context.tenant),
+        )
+    return [row["type"].rpartition(".")[2] for row in found]
+
+
+@pytest.mark.promise("LINKS-1", "LINKS-10")
+async def test_a_link_without_a_code_gets_seven_base62_characters_and_its_id_carries_its_shard(
+    process: Process, alice: Context
+) -> None:
+    made = await process.create(alice)
+    assert len(made.code) == 7
+    assert set(made.code) <= set(codes.ALPHABET)
+    assert (made.id >> 10) & 8191 == codes.shard_of(made.domain_id, made.code)
+    assert await process.links.get(alice, made.id) == made
+    assert len((await process.create(alice, code_length=8)).code) == 8
+    with pytest.raises(errors.CodeLengthInvalid):
+        await process.create(alice, code_length=5)
+
+
+@pytest.mark.promise("LINKS-7")
+async def test_of_many_concurrent_claims_of_a_code_one_wins_and_the_others_leave_no_rows(
+    process: Process, other: Process, alice: Context
+) -> None:
+    """64 claims from two processes at once, five times."""
+    for code in (f"claim-{number}" for number in range(5)):
+        claims = [
+            (process if number % 2 else other).create(alice, f"https://example.com/{number}", code=code, tags=("a",))
+            for number in range(64)
+        ]
+        results = await asyncio.gather(*claims, return_exceptions=True)
+        assert sorted(type(each).__name__ for each in results) == ["CodeTaken"] * 63 + ["Link"]
+    for table in ("links", "links_by_owner", "link_finds", "link_tags"):
+        assert await rows(process, alice, table) == 5, table
+    assert await outbox(process, alice) == ["LinkCreated"] * 5
+
+
+@pytest.mark.promise("LINKS-7")
+async def test_codes_differ_by_case_and_by_domain(process: Process, alice: Context, bob: Context) -> None:
+    lower, upper = await process.create(alice, code="summer"), await process.create(alice, code="Summer")
+    foreign = await process.create(bob, code="summer")
+    assert len({lower.id, upper.id, foreign.id}) == 3
+    with pytest.raises(errors.CodeTaken):
+        await process.create(alice, code="summer")
+
+
+@pytest.mark.promise("LINKS-2")
+async def test_a_generated_code_that_is_somebodys_own_is_passed_over(
+    process: Process, other: Process, alice: Context
+) -> None:
+    """Both processes hold the same secret: what the second would draw is claimed through the first."""
+    domain = await process.domains.default(alice.tenant)
+    order = order_of(KEY, domain.id, 7)
+    await process.create(alice, code=codes.spelled(order(0), 7))
+    assert (await other.create(alice)).code == codes.spelled(order(1), 7)
+
+
+@pytest.mark.promise("LINKS-2")
+async def test_processes_never_draw_the_same_code(process: Process, other: Process, alice: Context) -> None:
+    """Both cross the ends of their blocks of 10,000 numbers."""
+    domain = await process.domains.default(alice.tenant)
+    drawn = await asyncio.gather(*(each.codes.draw(domain, 7, 4_000) for each in (process, other) for _ in range(4)))
+    assert len({code for part in drawn for code in part}) == 32_000
+
+
+@pytest.mark.promise("LINKS-8")
+async def test_find_if_exists_gives_back_the_owners_lasting_link_with_the_same_options(
+    process: Process, alice: Context
+) -> None:
+    first = await process.create(alice, title="x")
+    again = Draft(options=Options(destination=DESTINATION, title="x"))
+    assert await process.creation.create(alice, again, NO_REQUEST, find_if_exists=True) == first
+    assert (await process.creation.create(alice, again, NO_REQUEST)).id != first.id
+    assert (await process.creation.create(alice, draft(), NO_REQUEST, find_if_exists=True)).id != first.id
+    colleague = Context(alice.tenant, "apiKeys/9", alice.permissions)
+    assert (await process.creation.create(colleague, again, NO_REQUEST, find_if_exists=True)).id != first.id
+
+
+@pytest.mark.promise("LINKS-8")
+async def test_find_if_exists_passes_over_links_that_ended(process: Process, alice: Context) -> None:
+    """Disabled, changed to something else, deleted, expired."""
+    seen = set()
+    options = Options(destination=DESTINATION, expires_ms=process.clock.now_ms() + 3_600_000)
+
+    async def find() -> Link:
+        return await process.creation.create(alice, Draft(options=options), NO_REQUEST, find_if_exists=True)
+
+    for end in ("disable", "change", "delete", "expire"):
+        link = await find()
+        assert link.id not in seen
+        assert (await find()).id == link.id
+        seen.add(link.id)
+        if end == "disable":
+            await process.change(alice, link, active=False)
+        elif end == "change":
+            await process.change(alice, link, title="another")
+        elif end == "delete":
+            await process.links.delete(alice, link.id, NO_REQUEST)
+        else:
+            process.clock.ahead_ms += 3_600_001
+    assert (await find()).id not in seen
+
+
+@pytest.mark.promise("LINKS-8")
+async def test_concurrent_finds_make_one_link(process: Process, other: Process, alice: Context) -> None:
+    found = await asyncio.gather(
+        *(
+            each.creation.create(alice, draft(), NO_REQUEST, find_if_exists=True)
+            for each in (process, other)
+            for _ in range(10)
+        )
+    )
+    assert len({each.id for each in found}) == 1
+
+
+@pytest.mark.promise("LINKS-2")
+async def test_the_same_request_twice_makes_one_link_and_one_event(
+    process: Process, other: Process, alice: Context
+) -> None:
+    request = RequestKey("r1", b"digest")
+    first = await process.creation.create(alice, draft(), request)
+    assert await other.creation.create(alice, draft(), request) == first
+    assert await outbox(process, alice) == ["LinkCreated"]
+    with pytest.raises(RequestIdReused):
+        await process.creation.create(alice, draft("another"), RequestKey("r1", b"other digest"))
+    batch = RequestKey("r2", b"digest")
+    made = await process.creation.create_batch(alice, [draft(), draft("own-one")], batch)
+    assert await other.creation.create_batch(alice, [draft(), draft("own-one")], batch) == made
+
+
+@pytest.mark.promise("LINKS-2")
+async def test_a_batch_is_made_whole_or_not_at_all(process: Process, alice: Context) -> None:
+    await process.create(alice, code="taken")
+    made = await process.creation.create_batch(alice, [draft() for _ in range(1_000)], NO_REQUEST)
+    assert len({link.code for link in made}) == len({link.id for link in made}) == 1_000
+    assert await outbox(process, alice) == ["LinkCreated"] * 1_001
+    for bad, kind in (("taken", errors.CodeTaken), ("no", errors.CodeInvalid), ("healthz", errors.CodeReserved)):
+        with pytest.raises(kind) as refused:
+            await process.creation.create_batch(alice, [draft(), draft("free"), draft(bad)], NO_REQUEST)
+        assert refused.value.fields[0].field == "links[2].code"
+    with pytest.raises(errors.CodeTaken):
+        await process.creation.create_batch(alice, [draft("twice"), draft("twice")], NO_REQUEST)
+    for size in (0, 1_001):
+        with pytest.raises(errors.BatchSizeInvalid):
+            await process.creation.create_batch(alice, [draft()] * size, NO_REQUEST)
+    assert await rows(process, alice, "links") == 1_001
+
+
+@pytest.mark.promise("LINKS-6")
+async def test_a_destination_on_any_short_domain_is_refused(process: Process, alice: Context, bob: Context) -> None:
+    """Own domain, another tenant's, one that no tenant has yet, and the same host on a port that is not the gateway's."""
+    await process.domains.create(bob, "go.bob.example", NO_REQUEST)
+    theirs = await process.domains.default(bob.tenant)
+    for url in (
+        f"http://{theirs.host}:8080/x",
+        "https://GO.bob.example./x",
+        "http://nobody.short.test/",
+        "http://home.test:8080/",
+    ):
+        with pytest.raises(errors.DestinationRefused, match="short link"):
+            await process.create(alice, url)
+    await process.create(alice, "http://home.test:3000/")
+
+
+@pytest.mark.promise("LINKS-7")
+async def test_a_deleted_links_code_is_nobodys_for_ninety_days(process: Process, alice: Context) -> None:
+    first = await process.create(alice, code="summer", tags=("a",))
+    await process.links.delete(alice, first.id, NO_REQUEST)
+    with pytest.raises(errors.LinkNotFound):
+        await process.links.get(alice, first.id)
+    with pytest.raises(errors.CodeTaken):
+        await process.create(alice, code="summer")
+    process.clock.ahead_ms = 90 * 86_400_000 + 1
+    assert (await process.create(alice, code="summer")).id != first.id
+    async with process.database.tenant_tx(alice) as tx:
+        assert await LinkStore(tx).get(first.id) is None

@@ -1,0 +1,168 @@
+"""Redirects while an engine is away: Valkey wiped, stopped, frozen with old records; PostgreSQL stopped.
+
+The engines are the tests' own, so that they may be stopped.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from groundswell.engines import ports, running
+from groundswell.engines.children import Child
+from groundswell.engines.engine import Engine, Folders
+from groundswell.engines.postgres import Postgres
+from groundswell.engines.valkey import Valkey
+from groundswell.kernel import bus, errors, postgres
+from groundswell.kernel.bus.events import headers_of
+from groundswell.kernel.context import Context
+from groundswell.links.events import LinkEvents
+from groundswell.links.model.links import Link
+
+from .conftest import ADDRESSES, KEY, MIGRATIONS, Process, started
+from .test_redirects import follow, forget, outcome
+
+
+class Switched:
+    """An engine that a test switches off and on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._child: Child | None = None
+        engine.prepare(print)
+
+    @property
+    def address(self) -> str:
+        return self._engine.address
+
+    async def on(self) -> None:
+        self._child = await running.start(self._engine)
+
+    async def off(self) -> None:
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._child is not None
+        os.kill(self._child.pid, number)
+
+
+@pytest.fixture
+async def valkey(tmp_path: Path) -> AsyncIterator[Switched]:
+    switched = Switched(Valkey(Folders.under(tmp_path, "valkey"), *ports.draw(2)))
+    await switched.on()
+    yield switched
+    await switched.off()
+
+
+@pytest.fixture
+async def database(engines_home: Path) -> AsyncIterator[Switched]:
+    switched = Switched(Postgres(Folders.under(engines_home, "postgres-switched"), *ports.draw(1)))
+    await switched.on()
+    yield switched
+    await switched.off()
+
+
+@pytest.fixture
+async def process(links_dsn: str, valkey: Switched, slugs: dict[int, str]) -> AsyncIterator[Process]:
+    async with started(links_dsn, valkey.address, slugs, cache_answer_s_max=0.05) as running_process:
+        yield running_process
+
+
+async def until_cache_answers(process: Process) -> None:
+    """The client looks for an absent server once a second."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await process.redis.execute("PING")
+                return
+            except errors.Unavailable:
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_redirects_go_on_while_valkey_is_wiped_stopped_and_back(
+    process: Process, valkey: Switched, alice: Context
+) -> None:
+    link = await process.create(alice)
+    assert (await follow(process, link)).target.link == link.id
+    await process.redis.execute("FLUSHALL")
+    assert (await follow(process, link)).target.link == link.id
+    await valkey.off()
+    for _ in range(200):
+        assert (await follow(process, link)).target.link == link.id
+    made = await process.create(alice, code="while-away")
+    assert (await follow(process, made)).target.link == made.id
+    await valkey.on()
+    await until_cache_answers(process)
+    assert (await follow(process, link)).target.link == link.id
+    assert await process.cache.read(link.domain, link.code) is not None
+
+
+@pytest.mark.promise("LINKS-9")
+async def test_a_change_made_while_valkey_was_frozen_is_there_within_a_second_of_its_return(
+    process: Process, valkey: Switched, alice: Context
+) -> None:
+    """It comes back with its old records, as after a network partition; the event's consumer does not give up."""
+    link = await process.create(alice)
+    await follow(process, link)
+    valkey.signal(signal.SIGSTOP)
+    try:
+        changed = await process.change(alice, link, active=False)
+        assert await outcome(process, link.domain, link.code) == "LinkGone"
+        hearing = asyncio.create_task(process.corrections.heard([_event(link, changed)]))
+        await asyncio.sleep(0)
+        assert not hearing.done()
+    finally:
+        valkey.signal(signal.SIGCONT)
+    await asyncio.wait_for(hearing, 3)
+    entry = await process.cache.read(link.domain, link.code)
+    assert entry is not None
+    assert entry.target is not None
+    assert not entry.target.active
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_what_valkey_holds_redirects_while_postgresql_is_stopped(
+    database: Switched, valkey: Switched, alice: Context, slugs: dict[int, str]
+) -> None:
+    """What must ask PostgreSQL is Unavailable at once and says when to come again; all is well after its return."""
+    dsn = await postgres.migrate(database.address, "links", MIGRATIONS, KEY)
+    async with started(dsn, valkey.address, slugs) as process:
+        known, cold, bounded = (
+            await process.create(alice),
+            await process.create(alice),
+            await process.create(alice, max_visits=5),
+        )
+        await follow(process, known)
+        await follow(process, bounded)
+        await forget(process, cold)
+        await database.off()
+        for _ in range(200):
+            assert (await follow(process, known)).target.link == known.id
+        process.clock.ahead_ms = 50 * 60_000  # past the time in which the host is taken for known
+        assert (await follow(process, known)).target.link == known.id
+        for link in (cold, bounded):
+            with pytest.raises(errors.Unavailable) as refused:
+                await asyncio.wait_for(follow(process, link), 3)
+            assert refused.value.retry_after_s
+        with pytest.raises(errors.Unavailable):
+            await process.create(alice)
+        await database.on()
+        assert (await follow(process, cold)).target.link == cold.id
+        assert (await follow(process, bounded)).target.link == bounded.id
+        assert (await process.links.get(alice, bounded.id)).visits_used == 2
+
+
+def _event(before: Link, after: Link) -> bus.Incoming:
+    """The event of a change as its consumer gets it."""
+    outgoing = LinkEvents(ADDRESSES).changed(before, after)
+    headers = headers_of(outgoing, 1, after.tenant)
+    body = outgoing.message.SerializeToString()
+    return bus.Incoming(
+        outgoing.topic, 0, 0, outgoing.key, headers["ce_id"], headers["ce_type"], after.tenant, 0, "", body
+    )
