@@ -1,5 +1,11 @@
 """The small parts of the kernel: rules without I/O."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +88,28 @@ def test_failpoints_fire_once_at_their_count_and_refuse_nonsense() -> None:
     assert (points["a.b"].action, points["a.b"].left, points["c"].action) == ("kill", 3, "delay:0.5")
     with pytest.raises(ValueError, match="NAME=ACTION"):
         failpoints.parse("a.b=explode")
+
+
+def test_a_running_process_is_told_to_die_by_a_file_and_its_successor_is_not(tmp_path: Path) -> None:
+    """Goal: a crash point can be armed from outside, once: the file is gone before the process is."""
+    armed = tmp_path / "points"
+    reaching = f"""
+import pathlib
+from groundswell.kernel import failpoints
+failpoints.reach("a.b")
+pathlib.Path({str(armed)!r}).write_text("a.b=kill@2")
+failpoints.reach("a.b")
+print("still here", flush=True)
+failpoints.reach("a.b")
+print("never reached", flush=True)
+"""
+    environment = {**os.environ, failpoints.VARIABLE: f"@{armed}"}
+    first = subprocess.run(
+        [sys.executable, "-c", reaching], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (first.returncode, first.stdout.split("\n")[0]) == (-signal.SIGKILL, "still here")
+    assert "never reached" not in first.stdout
+    assert not armed.exists()
 
 
 def test_an_error_has_a_stable_reason_and_keeps_its_field() -> None:
