@@ -101,8 +101,12 @@ class ClickHouse:
         )
 
     async def insert(self, table: str, columns: pa.Table, token: str) -> None:
-        """Inserts all rows as one block, or nothing when a block with this token is there. Columns go by name."""
+        """Inserts all rows as one block, or nothing when a block with this token is there. Columns go by name.
+
+        The store knows an insert again by its token and by the chunks that its rows came in, so they come in one.
+        """
         options = insert_options(token)
+        columns = columns.combine_chunks()
 
         def run(client: Client) -> None:
             if self.embedded:
@@ -154,7 +158,11 @@ class ClickHouse:
 
 
 def insert_options(token: str) -> dict[str, str | int]:
-    """The settings of an insert that is one block and knows itself again."""
+    """The settings of an insert that is one block and is known again.
+
+    What the store remembers is derived from the token and from the number of blocks in which the rows arrive: an INSERT … SELECT
+    must see to it that its SELECT gives as many each time.
+    """
     return {
         "insert_deduplication_token": token,
         "deduplicate_insert_select": "force_enable",

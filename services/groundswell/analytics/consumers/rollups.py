@@ -114,7 +114,7 @@ class Rollups:
         if note.intent is not None and rolled_to <= note.intent[1]:
             again = Range(partition, *note.intent)
             log.info("partition %d: offsets %d to %d are rolled up again", partition, *note.intent)
-            await self._rollups.write(again)
+            await self._rollups.write_again(again)
             rolled_to = again.last + 1
         place = _Place(max(mark.offset, rolled_to), note.totals or 0)
         self._places[partition] = place

@@ -1,4 +1,10 @@
-"""Rollups: one grouped insert per table and range, read back from the raw rows; and the totals that come of them."""
+"""Rollups: one grouped insert per table and range, read back from the raw rows; and the totals that come of them.
+
+A token alone does not make an INSERT … SELECT repeatable: what the store remembers is derived from the token and from the number of
+blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory of the moment decides. Two things hold against
+it: the blocks are kept from depending on anything but the rows (`_STEADY`), and whoever repeats a range first asks each table's marker,
+which lies in the same part as the range's rows.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +20,8 @@ _FAR = "toDateTime('2100-01-01 00:00:00', 'UTC')"
 _RANGE = "raw._p = {p:UInt8} AND raw._o BETWEEN {a:UInt64} AND {b:UInt64}"
 """Named with its table: a bare `_p` would mean the column that the insert makes, which is every row's."""
 _MARK = "{b:UInt64} + 1 AS w"
+_STEADY = {"group_by_two_level_threshold": 0, "group_by_two_level_threshold_bytes": 0}
+"""Never split the groups into buckets, which become blocks."""
 
 
 class Total(NamedTuple):
@@ -51,7 +59,7 @@ INSERT INTO {schema.ITEM_TOTALS} (_p, tenant, kind, item, events, nonbots, w) SE
     UNION ALL
     SELECT {{p:UInt8}}, toUInt64(0), '', toUInt64(0), toUInt64(0), toUInt64(0), {_MARK})"""
 
-_INSERTS = {
+INSERTS = {
     schema.EV_1S: _by_time(schema.EV_1S, "toStartOfSecond"),
     schema.EV_1M: _by_time(schema.EV_1M, "toStartOfMinute"),
     schema.EV_1H: _by_time(schema.EV_1H, "toStartOfHour"),
@@ -67,17 +75,29 @@ class RollupStore:
         self._store, self._topic = store, topic
 
     async def write(self, of: Range) -> None:
-        """Adds the range to every rollup; doing so again changes nothing."""
-        bound = {"p": of.partition, "a": of.first, "b": of.last}
-        for table, statement in _INSERTS.items():
-            await self._store.execute(statement, bound, insert_options(of.token(table, self._topic)))
-            failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
+        """Adds the range to every rollup."""
+        for table in INSERTS:
+            await self._add(table, of)
+
+    async def write_again(self, of: Range) -> None:
+        """Adds the range to every rollup that does not hold it: for a range that somebody may have begun."""
+        for table in INSERTS:
+            if await self._end(table, of.partition) <= of.last:
+                await self._add(table, of)
 
     async def newest(self, partition: int) -> int:
         """The first offset that the last table of a rollup does not hold; 0 when it holds none."""
+        return await self._end(schema.ITEM_TOTALS, partition)
+
+    async def _add(self, table: str, of: Range) -> None:
+        bound = {"p": of.partition, "a": of.first, "b": of.last}
+        await self._store.execute(INSERTS[table], bound, insert_options(of.token(table, self._topic)) | _STEADY)
+        failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
+
+    async def _end(self, table: str, partition: int) -> int:
+        """The first offset that the table does not hold."""
         answer = await self._store.query(
-            f"SELECT max(w) FROM {schema.ITEM_TOTALS} WHERE tenant = 0 AND kind = '' AND _p = {{p:UInt8}}",
-            {"p": partition},
+            f"SELECT max(w) FROM {table} WHERE tenant = 0 AND kind = '' AND _p = {{p:UInt8}}", {"p": partition}
         )
         return int(answer.rows[0][0])
 

@@ -1,0 +1,30 @@
+"""A range that is stored and rolled up again adds nothing, however its rows lie by then."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundswell.analytics.store import schema
+from tests.analytics.repeated_ranges import ROWS
+
+
+@pytest.mark.promise("ANALYTICS-2")
+async def test_a_range_that_is_stored_and_rolled_up_again_adds_nothing_however_its_rows_lie(tmp_path: Path) -> None:
+    """Goal: neither tokens nor markers let a replay count twice. Method: repeat with the rows in other chunks, other parts and
+    other tokens; the control repeats with the groups in other blocks, which a token alone does not recognise."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.analytics.repeated_ranges",
+        str(tmp_path / "clickhouse"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told, _ = await child.communicate()
+    found = json.loads(told)
+    tables = ("ev", *schema.ROLLUPS)
+    for moment in ("once", "by tokens", "by markers"):
+        assert {table: found[moment][table] for table in tables} == dict.fromkeys(tables, ROWS), moment
+    assert all(found["control"][table] > ROWS for table in schema.ROLLUPS)
