@@ -17,8 +17,8 @@ from loadtests.arrivals import Plan, Stream, Visitors, constant, draw, ramp
 from loadtests.faults.kills import Kill
 from loadtests.oracles import freshness
 from loadtests.platform.installation import Installation
-from loadtests.reports import verdict
 from loadtests.reports.screen import Screen
+from loadtests.reports.verdict import Report
 
 CALM, HIGH = 20.0, 1_000.0
 OTHER_LINKS, OTHER_RATE = 4, 10.0
@@ -77,11 +77,11 @@ async def _show(installation: Installation, options: argparse.Namespace, screen:
     seconds = time.monotonic() - began_s
     told = freshness.told(ran.calm_samples())
     seen = freshness.seen(ran.calm_samples(), ran.loaded)
-    outcome = verdict.Verdict(ran, told, seen, seconds)
-    print(outcome.text(page=page, home=options.home, stays_up=not options.stop))
+    report = Report(ran, told, seen, seconds)
+    print(report.text(page=page, home=options.home, stays_up=not options.stop))
     if options.json is not None:
-        options.json.write_text(json.dumps(outcome.machine(), indent=1) + "\n")
-    return 0 if ran.holds else 1
+        options.json.write_text(json.dumps(report.machine(), indent=1) + "\n")
+    return ran.verdict.exit_code
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

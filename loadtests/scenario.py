@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +29,20 @@ CALM_AFTER_KILL_S = 2.0
 """Samples so shortly after a victim is back are still taken as under the fault."""
 
 
+class Verdict(StrEnum):
+    """What a run shows. A number that is wrong is wrong however the run went, so FAILED comes before INVALID."""
+
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    """At least one judgement does not hold."""
+    INVALID = "INVALID"
+    """Every judgement holds, but load or faults were not as ordered, so that shows too little."""
+
+    @property
+    def exit_code(self) -> int:
+        return {Verdict.PASSED: 0, Verdict.FAILED: 1, Verdict.INVALID: 2}[self]
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """The tenant of one run."""
@@ -42,6 +57,7 @@ class Ran:
     """Everything that is known after a run."""
 
     loaded: Loaded
+    ordered: Sequence[Kill]
     struck: Sequence[Struck]
     promised: Promised
     books: Books
@@ -51,8 +67,25 @@ class Ran:
     memory_bytes: dict[str, int]
 
     @property
-    def holds(self) -> bool:
-        return all(finding.holds for finding in self.findings)
+    def verdict(self) -> Verdict:
+        if not all(finding.holds for finding in self.findings):
+            return Verdict.FAILED
+        return Verdict.INVALID if self.doubts() else Verdict.PASSED
+
+    def doubts(self) -> list[str]:
+        """Why this run would show too little even if every number were right; a sentence each."""
+        end_s, sentences = self.loaded.plan.seconds, []
+        if not self.loaded.is_as_ordered:
+            sentences.append(
+                f"{self.loaded.off_share:.1%} of the visits did not come when ordered: this machine was too busy"
+            )
+        if len(self.struck) < len(self.ordered):
+            sentences.append(f"{len(self.struck)} of {len(self.ordered)} kills were made")
+        late = [kill for kill in self.struck if kill.at_s > end_s]
+        sentences += [f"{kill.process} was killed at {kill.at_s:.0f} s, after the load had ended" for kill in late]
+        if not self.promised.total:
+            sentences.append("no visit was answered as counted or spooled")
+        return sentences
 
     def calm_samples(self) -> list[Sample]:
         """Samples of the live page during the load while nothing was being killed."""
@@ -96,14 +129,14 @@ async def run(
         async with _background(sampler.run(), _told(load, sampler, watch)):
             while not load.started_s and not load.progress.done:
                 await asyncio.sleep(0.02)
-            loaded, _ = await asyncio.gather(load.finished(), killer.run(list(kills)))
+            loaded, _ = await asyncio.gather(load.finished(), killer.run(kills))
             memory = installation.memory_bytes()
             await installation.all_ready(timeout_s=60)
             promised = oracle.promised(loaded, len(targets))
             say(f"load is over: {promised.total:,} answered as counted or spooled; reading the books")
             books, settled_s = await reading.settled(door, tenant.links, promised, patience_s)
     findings = oracle.judge(promised, books)
-    return Ran(loaded, killer.struck, promised, books, findings, settled_s, sampler.samples, memory)
+    return Ran(loaded, kills, killer.struck, promised, books, findings, settled_s, sampler.samples, memory)
 
 
 async def warm(installation: Installation, tenant: Tenant) -> None:

@@ -1,25 +1,25 @@
 """Kills: what is struck, how, and what became of it.
 
 `kill` is SIGKILL. `freeze` stops the process for a moment first, so that its peers have sent into a dead end when it
-dies. `crash` switches on a named crash point, lets the process die there, and switches the point off again. Each ends
-when the victim's successor is ready.
+dies. Any other way names a crash point of the platform: the process dies by its own hand the next time it gets there
+(the platform must have been started with a failpoint file, see `Installation.up`). A strike ends when the victim's
+successor is ready. Different processes are struck without regard to each other, as real deaths are; one process is
+struck again only once it is back.
 """
 
 import asyncio
-import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from loadtests.platform.installation import Installation, PlatformFailed
 
-How = Literal["kill", "freeze", "crash"]
+KILL, FREEZE = "kill", "freeze"
 FREEZE_S = 1.0
 BACK_S_MAX = 60.0
 CRASH_S_MAX = 20.0
-FAILPOINTS = "GROUNDSWELL_FAILPOINTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,8 @@ class Kill:
 
     at_s: float
     victim: str
-    how: How = "kill"
-    point: str = ""
-    """The crash point, for `crash`."""
+    how: str = KILL
+    """`kill`, `freeze`, or a crash point such as `writer.after_rows`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,44 +38,58 @@ class Struck:
 
     victim: str
     process: str
-    how: How
-    point: str
+    how: str
     pid: int
     at_s: float
     back_s: float
 
 
 class Killer:
-    """Makes planned kills one after the other; `struck` is what it did. A kill waits until its victim is up again from the last one."""
+    """Makes planned kills; `struck` is what it did, in the order of the deaths."""
 
     def __init__(self, installation: Installation, start_s: Callable[[], float], say: Callable[[str], None]) -> None:
         """`start_s` tells the load's start on `time.monotonic()`."""
         self._installation, self._start_s, self._say = installation, start_s, say
-        self.struck: list[Struck] = []
+        self._arming = asyncio.Lock()
+        self._struck: list[Struck] = []
 
-    async def run(self, kills: list[Kill]) -> None:
-        """Raises `PlatformFailed` when a victim does not come back."""
+    @property
+    def struck(self) -> list[Struck]:
+        return sorted(self._struck, key=lambda each: each.at_s)
+
+    async def run(self, kills: Sequence[Kill]) -> None:
+        """Raises `PlatformFailed` when a victim does not die as planned, or does not come back."""
+        by_process: dict[str, list[Kill]] = defaultdict(list)
         for kill in sorted(kills, key=lambda each: each.at_s):
+            by_process[self._installation.holder(kill.victim)].append(kill)
+        striking = [asyncio.create_task(self._strike_all(name, each)) for name, each in by_process.items()]
+        try:
+            await asyncio.gather(*striking)
+        finally:
+            for task in striking:
+                task.cancel()
+            await asyncio.gather(*striking, return_exceptions=True)
+
+    async def _strike_all(self, name: str, kills: Sequence[Kill]) -> None:
+        for kill in kills:
             await asyncio.sleep(max(kill.at_s - self._elapsed_s, 0))
-            self.struck.append(await self._strike(kill))
+            await self._installation.ready(name, BACK_S_MAX)
+            pid = await self._die(name, kill.how)
+            at_s = self._elapsed_s
+            self._say(f"{_sentence(kill.how)} {name} (pid {pid})")
+            await self._installation.ready(name, BACK_S_MAX, other_than=pid)
+            self._struck.append(Struck(kill.victim, name, kill.how, pid, at_s, self._elapsed_s))
+            self._say(f"{name} is back after {self._elapsed_s - at_s:.1f} s")
 
     @property
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._start_s()
 
-    async def _strike(self, kill: Kill) -> Struck:
-        name = self._installation.holder(kill.victim)
-        await self._installation.ready(name, BACK_S_MAX)
-        if kill.how == "crash":
-            pid, at_s = await self._crash(name, kill.point)
-        else:
-            at_s = self._elapsed_s
-            pid = await self._freeze(name) if kill.how == "freeze" else self._installation.signal(name, signal.SIGKILL)
-            self._say(f"kill -9 {name} (pid {pid}){' after a freeze' if kill.how == 'freeze' else ''}")
-        await self._installation.ready(name, BACK_S_MAX, other_than=pid)
-        back_s = self._elapsed_s
-        self._say(f"{name} is back after {back_s - at_s:.1f} s")
-        return Struck(kill.victim, name, kill.how, kill.point, pid, at_s, back_s)
+    async def _die(self, name: str, how: str) -> int:
+        """Returns the pid of the dead."""
+        if how == KILL:
+            return self._installation.signal(name, signal.SIGKILL)
+        return await (self._freeze(name) if how == FREEZE else self._crash(name, how))
 
     async def _freeze(self, name: str) -> int:
         pid = self._installation.signal(name, signal.SIGSTOP)
@@ -86,17 +99,23 @@ class Killer:
             self._installation.signal(name, signal.SIGKILL)
         return pid
 
-    async def _crash(self, name: str, point: str) -> tuple[int, float]:
-        """Lets the process die at a crash point; its successor must not have it, or it would die there again."""
-        try:
-            with contextlib.suppress(PlatformFailed):  # it may die before it was ready: then the restart says so
-                await self._installation.restart(name, {FAILPOINTS: f"{point}=kill@3"})
-            armed = self._installation.processes()[name]
+    async def _crash(self, name: str, point: str) -> int:
+        """Lets the process die at a crash point; the point is off again when its successor starts."""
+        async with self._arming:
+            pid = self._installation.processes()[name].pid
+            self._installation.arm(f"{point}=kill")
             end_s = time.monotonic() + CRASH_S_MAX
-            while self._installation.processes()[name].restarts == armed.restarts and time.monotonic() < end_s:
-                await asyncio.sleep(0.05)
-            at_s = self._elapsed_s
-            self._say(f"{name} died at {point}")
-        finally:
-            await self._installation.restart(name, {FAILPOINTS: ""})
-        return armed.pid or 0, at_s
+            try:
+                while self._installation.processes()[name].pid == pid:
+                    if time.monotonic() > end_s:
+                        raise PlatformFailed(f"{name} did not reach the crash point {point} in {CRASH_S_MAX:.0f} s.")
+                    await asyncio.sleep(0.02)
+            finally:
+                self._installation.arm("")
+        return pid or 0
+
+
+def _sentence(how: str) -> str:
+    if how == KILL:
+        return "kill -9"
+    return "kill -9 after a freeze:" if how == FREEZE else f"crash at {how}:"

@@ -33,10 +33,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of the samples of a time, in milliseconds."""
+    """Of the samples of a time, in milliseconds; None when there were none."""
 
-    p50: float
-    p99: float
+    p50: float | None
+    p99: float | None
     samples: int
 
 
@@ -77,6 +77,8 @@ def seen(samples: Sequence[Sample], loaded: Loaded) -> Percentiles:
 
 
 def _percentiles(milliseconds: Sequence[float]) -> Percentiles:
+    if not milliseconds:
+        return Percentiles(None, None, 0)
     counts = histogram.of((np.array(milliseconds) * 1000).astype(np.int64))
     p50, p99 = (round(counts.percentile_us(share) / 1000, 1) for share in (0.5, 0.99))
     return Percentiles(p50, p99, len(milliseconds))

@@ -11,13 +11,17 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
 POLL_S = 0.05
 START_TIME_ERROR_S = 0.1
+FAILPOINTS, TRUSTED_PROXIES = "GROUNDSWELL_FAILPOINTS", "GATEWAY_TRUSTED_PROXIES"
+LOOPBACK = "127.0.0.0/8"
 
 
 class PlatformFailed(Exception):
@@ -83,11 +87,15 @@ class Installation:
         return Credentials(told["url"], told["platform_key"])
 
     async def up(self, topology: str, port: int | None) -> bool:
-        """Starts the platform unless it runs; says whether it did. Raises `PlatformFailed`, also when another topology runs."""
+        """Starts the platform unless it runs; says whether it did. Raises `PlatformFailed`, also when another topology runs.
+
+        A platform that is started here has its crash points in a file (see `arm`) and believes what visitors from
+        loopback say of their addresses, since all visitors of a load come from there.
+        """
         running = self.topology
         if running is None:
             chosen = [] if port is None else [f"--port={port}"]
-            await self._command("up", f"--topology={topology}", *chosen)
+            await self._command("up", f"--topology={topology}", *chosen, environment=self._environment())
             return True
         if running != topology:
             raise PlatformFailed(
@@ -95,7 +103,26 @@ class Installation:
                 f"Stop it with: groundswell down --home {self.home}"
             )
         await self.all_ready(timeout_s=30)
+        door = self.holder("gateway")
+        if TRUSTED_PROXIES not in self.processes()[door].settings:
+            await self.restart(door, {TRUSTED_PROXIES: LOOPBACK})
         return False
+
+    def arm(self, points: str) -> None:
+        """Switches crash points on (`writer.after_rows=kill`) in a platform that `up` started; nothing switches them off."""
+        file, new = self._points, self._points.with_suffix(".new")
+        if points:
+            new.write_text(points)
+            new.replace(file)  # so that nobody reads half of it
+        else:
+            file.unlink(missing_ok=True)
+
+    @property
+    def _points(self) -> Path:
+        return self.home.absolute() / "failpoints"
+
+    def _environment(self) -> dict[str, str]:
+        return {FAILPOINTS: f"@{self._points}", TRUSTED_PROXIES: LOOPBACK}
 
     async def down(self) -> None:
         await self._command("down")
@@ -135,10 +162,13 @@ class Installation:
             process.name: _memory_bytes(process.pid) for process in self.processes().values() if process.pid is not None
         }
 
-    async def _command(self, *arguments: str) -> None:
+    async def _command(self, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         command = [sys.executable, "-m", "groundswell", arguments[0], "--home", str(self.home), *arguments[1:]]
         child = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **environment},
         )
         said, _ = await child.communicate()
         if child.returncode != 0:

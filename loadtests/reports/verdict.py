@@ -1,20 +1,24 @@
-"""The demo's verdict."""
+"""The demo's verdict, for people and for machines."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from loadtests.generator import histogram
 from loadtests.generator.log import Outcome
-from loadtests.generator.order import OFF_SHARE_MAX
 from loadtests.oracles.books import Finding
 from loadtests.oracles.freshness import Percentiles
-from loadtests.scenario import Ran
+from loadtests.scenario import Ran, Verdict
 
 WIDTH = 78
+HEADLINES = {
+    Verdict.PASSED: "Every answered visit is in the books, once.",
+    Verdict.FAILED: "THE BOOKS ARE WRONG.",
+    Verdict.INVALID: "The books are right, but this run was not as ordered and PROVES TOO LITTLE.",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Report:
     """A run in words and in JSON."""
 
     ran: Ran
@@ -24,7 +28,6 @@ class Verdict:
 
     def text(self, *, page: str, home: Path, stays_up: bool) -> str:
         """For a person."""
-        ran = self.ran
         end = (
             [f"  live page   {page}", f"  stop        python -m groundswell down --home {home}"]
             if stays_up
@@ -33,7 +36,7 @@ class Verdict:
         lines = [
             "",
             "─" * WIDTH,
-            "  Every answered visit is in the books, once." if ran.holds else "  THE BOOKS ARE WRONG.",
+            f"  {HEADLINES[self.ran.verdict]}",
             "─" * WIDTH,
             *self._rows(),
             "",
@@ -70,23 +73,18 @@ class Verdict:
         )
         extra = ran.books.stored - ran.promised.total
         silent = f"  no answer   {unknown} visits, because the process that held them was killed; {extra} of them had been counted"
-        off = ran.loaded.off_share
         p99_ms = histogram.of(ran.loaded.records["latency_us"]).percentile_us(0.99) / 1000
         return [
             *wrong,
+            *(f"  ✗ {doubt}" for doubt in ran.doubts()),
             f"  killed      {killed or 'nothing'}",
             *([silent] if unknown else []),
-            f"  freshness   {self.told.p50:.0f} ms median, {self.told.p99:.0f} ms p99 (event to live counter, {self.told.samples} samples)",
-            f"              {self.seen.p50:.0f} ms median, {self.seen.p99:.0f} ms p99 (the page behind the answers, measured here)",
+            f"  freshness   {_told(self.told)} (event to live counter, between the kills)",
+            f"              {_told(self.seen)} (the page behind the answers, measured here)",
             f"  quiet       the books were right {ran.settled_s:.1f} s after the load",
             f"  latency     {p99_ms:,.0f} ms p99 from the planned moment, kills included",
             f"  memory      {sum(ran.memory_bytes.values()) / 2**20:,.0f} MB resident, all processes",
             f"  took        {self.seconds:.0f} s in all",
-            *(
-                [f"  LOAD        {off:.1%} of the visits did not come when ordered: this machine was too busy"]
-                if off > OFF_SHARE_MAX
-                else []
-            ),
         ]
 
     def machine(self) -> dict[str, object]:
@@ -94,7 +92,9 @@ class Verdict:
         promised, books = self.ran.promised, self.ran.books
         rollups = (books.rollup_second, books.rollup_minute, books.rollup_hour)
         return {
-            "ok": self.ran.holds,
+            "ok": self.ran.verdict is Verdict.PASSED,
+            "verdict": self.ran.verdict,
+            "doubts": self.ran.doubts(),
             "answered": promised.redirects,
             "counted": promised.outcomes.get(Outcome.COUNTED, 0),
             "spooled": promised.outcomes.get(Outcome.SPOOLED, 0),
@@ -112,7 +112,7 @@ class Verdict:
                 }
                 for kill in self.ran.struck
             ],
-            "freshness_ms": {"p50": self.told.p50, "p99": self.told.p99},
+            "freshness_ms": {"p50": self.told.p50, "p99": self.told.p99, "samples": self.told.samples},
             "rss_mb": round(sum(self.ran.memory_bytes.values()) / 2**20),
             "seconds": round(self.seconds, 1),
             "unknown": promised.unknown,
@@ -135,6 +135,12 @@ class Verdict:
             },
             "findings": [asdict(finding) for finding in self.ran.findings],
         }
+
+
+def _told(lag: Percentiles) -> str:
+    if lag.p50 is None or lag.p99 is None:
+        return "not measured"
+    return f"{lag.p50:.0f} ms median, {lag.p99:.0f} ms p99 of {lag.samples} samples"
 
 
 def _row(name: str, number: int, finding: Finding | None = None) -> str:
