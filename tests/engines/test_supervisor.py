@@ -180,7 +180,7 @@ def test_a_crashed_engine_comes_back_at_the_same_address(tmp_path: Path) -> None
 
 
 def test_what_is_stopped_stays_stopped_until_it_is_started(shared: Platform) -> None:
-    pid, restarts = shared.pid("links"), shared.process("links").restarts
+    pid, restarts, crashes = shared.pid("links"), shared.process("links").restarts, shared.process("gateway").restarts
     assert shared.run("stop", "links").returncode == 0
     assert gone(pid)
     os.kill(shared.pid("gateway"), signal.SIGKILL)  # by the time this one is back, the other would be too

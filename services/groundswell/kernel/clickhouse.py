@@ -152,7 +152,8 @@ class ClickHouse:
 
         engine = getattr(self._local, "engine", None)
         if engine is None:
-            engine = self._local.engine = chdb.connect(self._config.dsn.removeprefix(EMBEDDED))
+            connect: Callable[[str], Any] = chdb.connect
+            engine = self._local.engine = connect(self._config.dsn.removeprefix(EMBEDDED))
             self._clients.append(engine)
         return engine
 
