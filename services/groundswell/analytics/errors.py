@@ -39,3 +39,10 @@ class QueryTooExpensive(errors.Exhausted):
 class TooManyQueries(errors.Exhausted):
     def __init__(self, at_once: int) -> None:
         super().__init__(f"A tenant may run {at_once} queries at once. Try again in a second.", retry_after_s=1.0)
+
+
+class StoreBusy(errors.Unavailable):
+    """Rollups moved at every try, so no answer was known to be exact."""
+
+    def __init__(self) -> None:
+        super().__init__("The store is being written to faster than it can be read. Try again.", retry_after_s=1.0)

@@ -88,7 +88,8 @@ class Rollups:
             notes[of.partition] = Mark(of.first, str(note))
         await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.rollup_after_intent")
-        await asyncio.gather(*(self._rollups.write(of) for of in due))
+        async with self._rollups.adding:
+            await asyncio.gather(*(self._rollups.write(of) for of in due))
         for of in due:
             self._places[of.partition].next = of.last + 1
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
@@ -114,7 +115,8 @@ class Rollups:
         if note.intent is not None and rolled_to <= note.intent[1]:
             again = Range(partition, *note.intent)
             log.info("partition %d: offsets %d to %d are rolled up again", partition, *note.intent)
-            await self._rollups.write_again(again)
+            async with self._rollups.adding:
+                await self._rollups.write_again(again)
             rolled_to = again.last + 1
         place = _Place(max(mark.offset, rolled_to), note.totals or 0)
         self._places[partition] = place

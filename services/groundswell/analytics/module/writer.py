@@ -41,7 +41,8 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
         await schema.create(store, config.deduplication_window)
         ranges, rollups = RangeStore(store, frames.topic), RollupStore(store, frames.topic)
         at_once = resources.settings(AnalyticsSettings).queries_per_tenant
-        answering = Answering(QueryStore(store, frames.partitions), BookStore(store), resources.clock, at_once)
+        queries = QueryStore(store, frames.partitions, rollups.adding)
+        answering = Answering(queries, BookStore(store), resources.clock, at_once)
         stored = writing.Writer(
             Membership(kafka, writing.GROUP, frames.topic, instance=instance),
             ranges,

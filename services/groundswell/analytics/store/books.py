@@ -71,11 +71,16 @@ class BookStore:
         return int(answer.rows[0][0])
 
     async def _rolled(self, tenant: int, table: str) -> int:
-        """Events in a rollup and, beyond its markers, in the raw rows."""
-        marks = f"(SELECT maxMap(map(_p, w)) FROM {table} WHERE tenant = 0 AND kind = '')"
+        """Events in a rollup and, beyond the markers that the same scan met, in the raw rows."""
         answer = await self._store.query(
-            f"WITH {marks} AS marks SELECT (SELECT sum(events) FROM {table} WHERE tenant = {{tenant:UInt64}} AND kind != '') "
-            f"+ (SELECT count() FROM {schema.EV} WHERE tenant = {{tenant:UInt64}} AND _o >= marks[_p])",
+            f"SELECT tenant, _p, sum(events), max(w) FROM {table} "
+            "WHERE (tenant = 0 AND kind = '') OR (tenant = {tenant:UInt64} AND kind != '') GROUP BY tenant, _p",
             {"tenant": tenant},
         )
-        return int(answer.rows[0][0])
+        rolled = sum(int(events) for owner, _, events, _ in answer.rows if owner)
+        marks = {int(p): int(mark) for owner, p, _, mark in answer.rows if not owner}
+        beyond = "".join(f" AND NOT (_p = {p} AND _o < {mark})" for p, mark in marks.items())
+        raw = await self._store.query(
+            f"SELECT count() FROM {schema.EV} WHERE tenant = {{tenant:UInt64}}{beyond}", {"tenant": tenant}
+        )
+        return rolled + int(raw.rows[0][0])

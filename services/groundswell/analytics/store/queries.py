@@ -1,17 +1,22 @@
-"""Questions as SQL: rollups up to their marker, and the raw rows beyond it, in one statement.
+"""Questions as SQL: rollups up to their markers, and the raw rows beyond them, in one statement.
 
-A statement sees one snapshot of each table, and a rollup's rows and marker are one part: so what the marker says is true of the
-rows that the same statement reads, also while a rollup is being written. Constants read before only help to skip old raw parts;
-markers never go back. The tenant is bound in every SELECT on every table, and nothing of a caller's is text of a statement.
+The rows of a rollup and its marker are one part, so one scan that gives both tells how far the rows that it gave reach. That need not
+be what the raw rows were cut at: those bounds were read before, and a rollup may have been added since. So every statement returns the
+markers that its scans met, and an answer counts only when they are the bounds it was cut at; otherwise it is asked again with the new
+ones, and the last time with the rollups held still. Without that, rows between both would be missing or there twice.
+
+The tenant is bound in every SELECT on every table, and nothing of a caller's is text of a statement.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from groundswell.analytics.model.questions import INTERVALS_MS, RAW, Level, Question, Stretch, plan
+from groundswell.analytics import errors
+from groundswell.analytics.model.questions import INTERVALS_MS, RAW, Level, Plan, Question, Stretch, plan
 from groundswell.analytics.store import schema
-from groundswell.kernel.clickhouse import Answer, ClickHouse
+from groundswell.kernel.clickhouse import ClickHouse
 
 _TYPES = {
     "kind": "String",
@@ -22,8 +27,15 @@ _TYPES = {
     "network": "UInt32",
 }
 _MARKER = "tenant = 0 AND kind = ''"
+_MARKS_OF_LEVEL = 256
+"""Partitions are numbered in a byte; a marker's place in an answer is its level and its partition."""
+TRIES = 3
 _NO_USERS = "0 AS users"
 """Where nobody asks for users their states, the biggest column, are not read."""
+
+
+Marks = dict[str, dict[int, int]]
+"""By level and partition: the first offset that the level's rollup does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +63,44 @@ class _Bound:
 class QueryStore:
     """Answers questions of one tenant at a time."""
 
-    def __init__(self, store: ClickHouse, partitions: int) -> None:
-        self._store, self._partitions = store, partitions
+    def __init__(self, store: ClickHouse, partitions: int, adding: asyncio.Lock) -> None:
+        """`adding` is held by whoever in this process adds to a rollup."""
+        self._store, self._partitions, self._adding = store, partitions, adding
 
     async def answer(self, tenant: int, question: Question) -> Found:
-        """The rows of a checked question."""
-        as_of = await self._as_of()
-        levels = plan(question)
-        lows = {level: await self._marks(level) for level in levels if level is not RAW}
+        """The rows of a checked question; raises `StoreBusy` when rollups of other processes move all the time."""
+        as_of, levels = await self._as_of(), plan(question)
+        marks: Marks = {level.name: await self._marks(level) for level in levels if level is not RAW}
+        for _ in range(TRIES):
+            found, met = await self._tried(tenant, question, levels, marks, as_of)
+            if met == marks:
+                return found
+            marks = met
+        async with self._adding:
+            marks = {level: await self._marks(Level(level, 0)) for level in marks}
+            found, met = await self._tried(tenant, question, levels, marks, as_of)
+        if met != marks:
+            raise errors.StoreBusy
+        return found
+
+    async def _tried(
+        self, tenant: int, question: Question, levels: Plan, marks: Marks, as_of: list[int]
+    ) -> tuple[Found, Marks]:
+        """An answer cut at `marks`, and the marks that its scans met."""
         bound = _Bound()
         sources = [
             source
-            for level, stretches in levels.items()
-            for source in self._sources(bound, tenant, question, level, stretches, lows.get(level, {}))
+            for number, (level, stretches) in enumerate(levels.items())
+            for source in self._sources(bound, tenant, question, (number, level), stretches, marks.get(level.name, {}))
         ]
-        found = await self._store.query(_outer(question, sources, bound, levels), bound.values)
+        found = await self._store.query(_outer(question, sources, bound, len(levels) * self._partitions), bound.values)
         finest = min(levels, key=lambda level: level.bucket_ms)
-        return Found(_rows(question, found), finest.name, found.rows_read, as_of)
+        rows = [row for row in found.rows if row[0] >= 0]
+        met: Marks = {name: {} for name in marks}
+        for row in found.rows[: len(found.rows) - len(rows)]:
+            number, partition = divmod(-int(row[0]) - 1, _MARKS_OF_LEVEL)
+            met[[*levels][number].name][partition] = int(row[-1])
+        return Found(_rows(question, rows), finest.name, found.rows_read, as_of), met
 
     async def _as_of(self) -> list[int]:
         answer = await self._store.query(f"SELECT _p, max(_o) + 1 FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p")
@@ -83,24 +116,28 @@ class QueryStore:
         bound: _Bound,
         tenant: int,
         question: Question,
-        level: Level,
+        numbered: tuple[int, Level],
         stretches: Sequence[Stretch],
-        lows: Mapping[int, int],
+        marks: Mapping[int, int],
     ) -> list[str]:
-        if level is RAW:
+        if numbered[1] is RAW:
             return [_raw(bound, tenant, question, stretches, "")]
-        sources = [_rolled(bound, tenant, question, level, stretches)]
-        for p in range(self._partitions):
-            beyond = f"_p = {p} AND _o >= {lows.get(p, 0)} AND _o >= marks_{level.name}[{p}]"
-            sources.append(_raw(bound, tenant, question, stretches, beyond))
-        return sources
+        beyond = [f"_p = {p} AND _o >= {marks.get(p, 0)}" for p in range(self._partitions)]
+        rolled = _rolled(bound, tenant, question, numbered, stretches)
+        return [rolled, *(_raw(bound, tenant, question, stretches, each) for each in beyond)]
 
 
-def _rolled(bound: _Bound, tenant: int, question: Question, level: Level, stretches: Sequence[Stretch]) -> str:
-    columns = [f"{_bucket(question, 'toUnixTimestamp64Milli(toDateTime64(at, 3))')} AS t", *question.dimensions]
+def _rolled(
+    bound: _Bound, tenant: int, question: Question, numbered: tuple[int, Level], stretches: Sequence[Stretch]
+) -> str:
+    """The tenant's rows of a rollup, and in the same scan its markers, which come before all time."""
+    number, level = numbered
+    place = f"-toInt64(1 + {number * _MARKS_OF_LEVEL} + _p)"
+    bucket = _bucket(question, "toUnixTimestamp64Milli(toDateTime64(at, 3))")
+    columns = [f"if(tenant = 0, {place}, {bucket}) AS t", *question.dimensions]
     columns += ["name" if "item" in question.dimensions else "'' AS name"]
     users = "users" if "users" in question.measures else _NO_USERS
-    columns += ["events", "if(bot = 0, events, 0) AS nonbots", "value", users]
+    columns += ["events", "if(bot = 0, events, 0) AS nonbots", "value", users, "w"]
     times = " OR ".join(
         f"(at >= {_time(bound, start, 'DateTime')} AND at < {_time(bound, end, 'DateTime')})"
         for start, end in stretches
@@ -112,7 +149,8 @@ def _rolled(bound: _Bound, tenant: int, question: Question, level: Level, stretc
             for start, end in stretches
         )
         where.append(f"({hours})")
-    return f"SELECT {', '.join(columns)} FROM {schema.DATABASE}.{level.name} WHERE {' AND '.join(where)}"
+    rows = f"({' AND '.join(where)}) OR ({_MARKER})"
+    return f"SELECT {', '.join(columns)} FROM {schema.DATABASE}.{level.name} WHERE {rows}"
 
 
 def _raw(bound: _Bound, tenant: int, question: Question, stretches: Sequence[Stretch], beyond: str) -> str:
@@ -123,6 +161,7 @@ def _raw(bound: _Bound, tenant: int, question: Question, stretches: Sequence[Str
     state = "uniqExactState(user)" if question.wants_exact_users else "uniqCombined64State(14)(user)"
     users = f"{state} AS users" if "users" in question.measures else _NO_USERS
     columns += ["count() AS events", f"countIf({bot} = 0) AS nonbots", "sum(ev.value) AS value", users]
+    columns += ["toUInt64(0) AS w"]
     times = " OR ".join(
         f"(ts >= {_time(bound, start, 'DateTime64(3)')} AND ts < {_time(bound, end, 'DateTime64(3)')})"
         for start, end in stretches
@@ -133,7 +172,7 @@ def _raw(bound: _Bound, tenant: int, question: Question, stretches: Sequence[Str
     return f"SELECT {', '.join(columns)} FROM {schema.EV} AS ev WHERE {' AND '.join(where)} GROUP BY {group}"
 
 
-def _outer(question: Question, sources: Sequence[str], bound: _Bound, levels: Mapping[Level, object]) -> str:
+def _outer(question: Question, sources: Sequence[str], bound: _Bound, marks_max: int) -> str:
     merge = "uniqExactMerge" if question.wants_exact_users else "uniqCombined64Merge(14)"
     measures = {
         "events": "sum(events)",
@@ -144,15 +183,9 @@ def _outer(question: Question, sources: Sequence[str], bound: _Bound, levels: Ma
     }
     columns = ["t", *question.dimensions, "max(name) AS item_name"]
     columns += [f"{measures[name]} AS m_{name}" for name in question.measures]
-    marks = [
-        f"(SELECT maxMap(map(_p, w)) FROM {schema.DATABASE}.{level.name} WHERE {_MARKER}) AS marks_{level.name}"
-        for level in levels
-        if level is not RAW
-    ]
-    sql = f"WITH {', '.join(marks)} " if marks else ""
-    sql += f"SELECT {', '.join(columns)} FROM ({' UNION ALL '.join(sources)})"
-    sql += f" GROUP BY {', '.join(['t', *question.dimensions])} HAVING sum(events) > 0"
-    return f"{sql} ORDER BY {_order(question)} LIMIT {bound.add(question.limit, 'UInt32')}"
+    sql = f"SELECT {', '.join(columns)}, max(w) AS mark FROM ({' UNION ALL '.join(sources)})"
+    sql += f" GROUP BY {', '.join(['t', *question.dimensions])} HAVING t < 0 OR sum(events) > 0"
+    return f"{sql} ORDER BY t >= 0, {_order(question)} LIMIT {bound.add(question.limit + marks_max, 'UInt32')}"
 
 
 def _order(question: Question) -> str:
@@ -185,9 +218,11 @@ def _filters(bound: _Bound, question: Question, bot: str) -> list[str]:
     return clauses
 
 
-def _rows(question: Question, found: Answer) -> list[tuple[int, tuple[int | str, ...], str, tuple[float, ...]]]:
+def _rows(
+    question: Question, found: Sequence[Sequence[Any]]
+) -> list[tuple[int, tuple[int | str, ...], str, tuple[float, ...]]]:
     split = 1 + len(question.dimensions)
     return [
-        (int(row[0]), tuple(row[1:split]), str(row[split]), tuple(float(value) for value in row[split + 1 :]))
-        for row in found.rows
+        (int(row[0]), tuple(row[1:split]), str(row[split]), tuple(float(value) for value in row[split + 1 : -1]))
+        for row in found[: question.limit]
     ]

@@ -6,6 +6,7 @@ it: the blocks are kept from depending on anything but the rows (`_STEADY`), and
 which lies in the same part as the range's rows.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -73,6 +74,8 @@ class RollupStore:
 
     def __init__(self, store: ClickHouse, topic: str) -> None:
         self._store, self._topic = store, topic
+        self.adding = asyncio.Lock()
+        """To be held while rollups are added to: a reader that takes it finds them still."""
 
     async def write(self, of: Range) -> None:
         """Adds the range to every rollup."""
