@@ -8,7 +8,7 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from groundswell.analytics.model import questions
 from groundswell.analytics.model.questions import DIMENSIONS, FILTERS, INTERVALS_MS, MEASURES, Filter, Question
@@ -25,7 +25,7 @@ HOUR_MS = 3_600_000
 QUESTIONS = 240
 STEP = 5
 """Offsets that one rollup adds; small, so that rollups go on while all questions are asked."""
-VALUES = {
+VALUES: dict[str, Sequence[int | str]] = {
     "kind": list(raw_rows.KINDS),
     "item": [1, 2, 3, 17],
     "country": [0, 1, 4],
@@ -34,8 +34,8 @@ VALUES = {
     "network": [0, 2],
 }
 
-Row = dict[str, int | str | float]
-Key = tuple[int | str | float, ...]
+Row = dict[str, int | str]
+Key = tuple[int | str, ...]
 
 
 def rows_of(drawn: raw_rows.Drawn) -> list[Row]:

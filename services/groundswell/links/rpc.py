@@ -99,7 +99,8 @@ class LinkRpc(links_pb2_grpc.LinkServiceServicer):
             code=found.code,
             edge_seconds=found.edge_seconds,
         )
-        answer.cache_ttl.FromMilliseconds(found.holds_ms)
+        if found.lasts_ms is not None:
+            answer.cache_ttl.FromMilliseconds(found.lasts_ms)
         return answer
 
     def _shown(self, link: Link) -> pb.Link:

@@ -85,11 +85,11 @@ class Target:
             return State.ABSENT
         return State.LIVE
 
-    def holds_ms(self, now_ms: int, most_ms: int) -> int:
-        """For how long a live link's answer may be repeated without asking again, at most `most_ms`."""
+    def lasts_ms(self, now_ms: int) -> int | None:
+        """For how long a live link's answer holds if nobody changes the link: None without an end, 0 where every visit counts."""
         if self.max_visits:
             return 0
-        return most_ms if self.expires_ms is None else max(0, min(most_ms, self.expires_ms - now_ms))
+        return None if self.expires_ms is None else max(0, self.expires_ms - now_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

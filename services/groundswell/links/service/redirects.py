@@ -24,7 +24,6 @@ from groundswell.links.store.targets import CacheAway, TargetCache
 
 log = logging.getLogger(__name__)
 
-HOLDS_MS_MAX = 5_000
 FILL_WAIT_S_MAX = 1.5
 """Longer than a lease lasts: who waits takes it over before it reads without one, or a slow database would be asked by all."""
 FILL_POLL_S = 0.005
@@ -35,12 +34,12 @@ _READS = Counter("groundswell_links_target_reads_total", "Where the targets of r
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Where to send a visitor, and for how long the answer may be repeated without asking again."""
+    """Where to send a visitor, and for how long that holds: `lasts_ms` up to the link's end, None when it has none."""
 
     target: Target
     domain: str
     code: str
-    holds_ms: int
+    lasts_ms: int | None
     edge_seconds: int
 
 
@@ -81,8 +80,9 @@ class Redirects:
                 raise LinkGone
         if target.max_visits and not await self._visits.spend(target):
             raise LinkGone
-        edge_ms = target.holds_ms(now_ms, target.edge_seconds * 1_000)
-        return Redirect(target, domain.host, code, target.holds_ms(now_ms, HOLDS_MS_MAX), edge_ms // 1_000)
+        lasts_ms, edge_ms = target.lasts_ms(now_ms), target.edge_seconds * 1_000
+        edge_ms = edge_ms if lasts_ms is None else min(edge_ms, lasts_ms)
+        return Redirect(target, domain.host, code, lasts_ms, edge_ms // 1_000)
 
     async def _target(self, domain: Domain, code: str) -> Target | None:
         try:
