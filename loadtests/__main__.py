@@ -6,6 +6,8 @@ import sys
 import httpx
 
 from loadtests import demo
+from loadtests.drills import run as drill
+from loadtests.drills.spec import SpecInvalid
 from loadtests.generator.child import GeneratorFailed
 from loadtests.platform.installation import PlatformFailed
 
@@ -17,12 +19,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests", description="Load, faults and verdicts, from outside.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo.add_to(commands)
+    drill.add_to(commands)
     options = parser.parse_args()
     try:
         code: int = options.run(options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (PlatformFailed, GeneratorFailed) as error:
+    except (PlatformFailed, GeneratorFailed, SpecInvalid) as error:
         print(f"\n{error}", file=sys.stderr)
         return ERROR
     except httpx.HTTPError as error:

@@ -104,6 +104,8 @@ def judge(promised: Promised, books: Books) -> list[Finding]:
 
 
 EQUAL_TO_STORED = ("rollup_second", "rollup_minute", "rollup_hour", "totals", "click_count", "live")
+FINDINGS = ("stored", "each link", *EQUAL_TO_STORED, "bots", "difference", "parked", "unkept views")
+"""What `judge` judges, by name."""
 
 
 def _within(name: str, found: int, least: int, unknown: int, what: str) -> Finding:
