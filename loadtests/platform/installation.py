@@ -132,6 +132,14 @@ class Installation:
         changes = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         await self._command("restart", name, *changes)
 
+    async def stop(self, name: str) -> None:
+        """Stops a process or engine; it stays so until `start`."""
+        await self._command("stop", name)
+
+    async def start(self, name: str) -> None:
+        """Starts what was stopped; returns when it is ready."""
+        await self._command("start", name)
+
     def signal(self, name: str, number: signal.Signals) -> int:
         """Signals one process of the platform; returns its pid. Raises `PlatformFailed` when it does not run."""
         process = self.processes().get(name)

@@ -42,7 +42,7 @@ def test_every_drill_can_be_read_and_has_a_control(name: str) -> None:
     [
         ("links: 40", "links: forty", "line 7: 'forty' is not of type 'integer'"),
         ("fails: stored", "fails: stroed", "Did you mean stored?"),
-        ("kills: 6}", "kills: 3}", "3 kills do not reach every victim"),
+        ("kills: 10}", "kills: 3}", "3 kills do not reach every victim"),
         ("skew: 1.0", "skwe: 1.0", "'skwe' was unexpected"),
         ("topology: each", "topology: [", "is no YAML"),
     ],

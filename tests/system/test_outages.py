@@ -1,0 +1,72 @@
+"""Known links redirect while any one part of the platform is away, and afterwards every total is exact.
+
+An outage takes `OUTAGE_S` seconds, 8 unless the environment says otherwise; `make test ARGS=tests/system OUTAGE_S=30` is the long form.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadtests import scenario
+from loadtests.arrivals import Stream, Visitors, constant, draw
+from loadtests.generator.log import PROMISED, Outcome
+from loadtests.platform.installation import Installation
+from loadtests.scenario import Ran, Tenant
+
+OUTAGE_S = float(os.environ.get("OUTAGE_S", "8"))
+QUIET_S = 3.0
+"""Load before and after an outage."""
+BACK_S_MAX = 20.0
+RATE, LINKS = 200.0, 20
+SUCCESS_MIN = 0.999
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One platform for all outages: what one leaves behind must not trouble the next."""
+    installation = Installation(tmp_path_factory.mktemp("outages") / "home")
+    asyncio.run(installation.up("each", port=0))
+    yield installation
+    asyncio.run(installation.down())
+
+
+async def away(platform: Installation, name: str) -> None:
+    await asyncio.sleep(QUIET_S)
+    await platform.stop(name)
+    await asyncio.sleep(OUTAGE_S)
+    await platform.start(name)
+
+
+async def killed(platform: Installation, name: str) -> None:
+    await asyncio.sleep(QUIET_S)
+    pid = platform.signal(name, signal.SIGKILL)
+    await platform.ready(name, BACK_S_MAX, other_than=pid)
+
+
+async def loaded(platform: Installation, tenant: Tenant, seconds: float, folder: Path) -> Ran:
+    plan = draw([Stream(constant(RATE, seconds), 0, LINKS)], Visitors(), 1)
+    return await scenario.run(platform, tenant, plan, [], folder, lambda *_: None, print)
+
+
+@pytest.mark.promise("LINKS-4", "LINKS-5")
+@pytest.mark.parametrize("name", ["valkey", "postgres", "kafka", "links"])
+async def test_known_links_redirect_while_a_part_is_away_and_all_totals_are_exact_afterwards(
+    platform: Installation, tmp_path: Path, name: str
+) -> None:
+    """Goal: 99.9 % of redirects. Method: an even load on known links; the engine is stopped (Valkey comes back empty), links is killed."""
+    tenant = await scenario.prepare(platform, f"outage-{name}", LINKS)
+    await scenario.warm(platform, tenant)
+    seconds = QUIET_S * 2 + OUTAGE_S + 4
+    outage = killed(platform, name) if name == "links" else away(platform, name)
+    ran, _ = await asyncio.gather(loaded(platform, tenant, seconds, tmp_path), outage)
+    wrong = [finding.sentence for finding in ran.findings if not finding.holds]
+    assert not wrong
+    outcomes = ran.loaded.records["outcome"]
+    served = int(np.isin(outcomes, [int(outcome) for outcome in PROMISED]).sum())
+    told = {Outcome(int(value)).name: int((outcomes == value).sum()) for value in np.unique(outcomes)}
+    assert served >= SUCCESS_MIN * len(ran.loaded.plan), told
