@@ -30,13 +30,16 @@ class Stage:
     links: list[Document] = field(default_factory=list)
     open: bool = True
     """False: streams are cut and new ones get 503."""
+    store_away: bool = False
+    """True: nobody can read the books."""
     key: str = KEY
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
     def told(self) -> bytes:
         """One event of the stream, of now."""
-        document = {"time": rfc3339(time.time()), **self.metrics}
+        now = rfc3339(time.time())
+        document = {"time": now, **({} if self.store_away else {"balanceTime": now}), **self.metrics}
         return b"data: " + json.dumps(document).encode() + b"\n\n"
 
     def answer(self, path: str) -> Document | None:
@@ -44,7 +47,7 @@ class Stage:
         if path.startswith("/v1/links/"):
             return next((link for link in self.links if path == f"/v1/{link['name']}"), None)
         documents = {
-            "/v1/analytics/balance": self.balance,
+            **({} if self.store_away else {"/v1/analytics/balance": self.balance}),
             "/v1/edge/upstreams": self.upstreams,
             "/v1/links": {"links": self.links},
         }

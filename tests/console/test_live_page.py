@@ -135,6 +135,23 @@ async def test_books_that_are_off_raise_an_alarm_until_they_agree_again(browser:
         await shows(watched.page, "difference", 0)
 
 
+async def test_books_that_nobody_can_read_are_not_a_zero(browser: Browser, stage: Stage) -> None:
+    """Before the first balance nothing is known; once the store is away, what was stored stays and the difference is not known."""
+    scenes.viral(stage)
+    stage.store_away = True
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        await shows(watched.page, "users-per-second", 2104)
+        for figure in ("stored", "difference"):
+            await expect(watched.page.get_by_test_id(figure)).to_have_attribute("data-value", "")
+        await expect(watched.page.get_by_text("not known yet")).to_be_visible()
+        stage.store_away = False
+        await shows(watched.page, "difference", 0)
+        stage.store_away = True
+        await expect(watched.page.get_by_text("not known now: the store is away")).to_be_visible(timeout=10_000)
+        await expect(watched.page.get_by_test_id("difference")).to_have_attribute("data-value", "")
+        await shows(watched.page, "stored", 1_284_906)
+
+
 async def test_a_platform_without_traffic_says_so(browser: Browser, stage: Stage) -> None:
     """Protobuf leaves zeros out: an empty message is a quiet platform, not a broken page."""
     async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:

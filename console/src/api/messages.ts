@@ -19,8 +19,9 @@ export interface LiveMetrics {
   readonly windowEvents: number;
   readonly windowBots: number;
   readonly windowSeconds: number;
-  readonly difference: number;
-  readonly stored: number;
+  /** Both null while the books are not known. */
+  readonly difference: number | null;
+  readonly stored: number | null;
 }
 
 export interface TopItem {
@@ -82,8 +83,8 @@ export function liveMetrics(json: unknown): LiveMetrics {
     windowEvents: integer(from, "windowEvents"),
     windowBots: integer(from, "windowBots"),
     windowSeconds: integer(from, "windowSeconds"),
-    difference: integer(from, "difference"),
-    stored: integer(from, "stored"),
+    difference: timeMs(from, "balanceTime") === null ? null : integer(from, "difference"),
+    stored: timeMs(from, "balanceTime") === null ? null : integer(from, "stored"),
   };
 }
 

@@ -24,6 +24,8 @@ export interface LiveState {
   readonly metrics: LiveMetrics | null;
   readonly history: History;
   readonly balance: Asked<Balance>;
+  /** What was stored when anybody last knew it. */
+  readonly storedLast: number | null;
   readonly upstreams: Asked<Upstreams>;
   readonly links: ReadonlyMap<string, Link>;
 }
@@ -42,6 +44,7 @@ export const INITIAL: LiveState = {
   metrics: null,
   history: EMPTY,
   balance: { value: null, problem: null },
+  storedLast: null,
   upstreams: { value: null, problem: null },
   links: new Map(),
 };
@@ -50,12 +53,15 @@ export function reduce(state: LiveState, news: News): LiveState {
   switch (news.kind) {
     case "metrics": {
       const history = withTold(state.history, news.metrics.timeMs, news.metrics.eventsPerSecond);
-      return { ...state, connection: { kind: "live" }, metrics: news.metrics, history };
+      const storedLast = news.metrics.stored ?? state.storedLast;
+      return { ...state, connection: { kind: "live" }, metrics: news.metrics, history, storedLast };
     }
     case "lost":
       return { ...state, connection: { kind: "reconnecting", failures: news.failures, reason: news.problem.message } };
-    case "balance":
-      return { ...state, balance: asked(state.balance, news.asked) };
+    case "balance": {
+      const balance = asked(state.balance, news.asked);
+      return { ...state, balance, storedLast: balance.value?.stored ?? state.storedLast };
+    }
     case "upstreams":
       return { ...state, upstreams: asked(state.upstreams, news.asked) };
     case "links":
@@ -75,14 +81,18 @@ function withLinks(before: ReadonlyMap<string, Link>, added: readonly Link[]): R
 
 export type Books =
   | { readonly kind: "unknown" }
+  /** Once known, but nobody can say what it is now. */
+  | { readonly kind: "old"; readonly stored: number }
   | { readonly kind: "balanced"; readonly stored: number }
   | { readonly kind: "off"; readonly stored: number; readonly difference: number };
 
-/** The verdict on the books: both sources must say 0, and a silent source is not a 0. */
-export function books({ metrics, balance }: LiveState): Books {
-  const stored = metrics?.stored ?? balance.value?.stored;
-  if (stored === undefined) return { kind: "unknown" };
-  const difference = metrics?.difference || balance.value?.difference || 0;
+/** The verdict on the books: every source that speaks must say 0, one must speak, and a silent source is not a 0. */
+export function books({ connection, metrics, balance, storedLast }: LiveState): Books {
+  const told = connection.kind === "live" ? metrics : null;
+  const asked = balance.problem === null ? balance.value : null;
+  const stored = told?.stored ?? asked?.stored;
+  if (stored === undefined) return storedLast === null ? { kind: "unknown" } : { kind: "old", stored: storedLast };
+  const difference = told?.difference || asked?.difference || 0;
   return difference === 0 ? { kind: "balanced", stored } : { kind: "off", stored, difference };
 }
 

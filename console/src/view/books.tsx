@@ -24,7 +24,7 @@ export function BooksCard({ asked }: { readonly asked: Asked<Balance> }) {
     <section class={`card ${problem === null ? "" : "old"}`} aria-labelledby="books-title">
       <div class="card-head">
         <h2 id="books-title">Books</h2>
-        <p class="note">{problem ?? "every sum is the same"}</p>
+        <p class="note">{problem ?? (value === null ? "not read yet" : "each counted in a table of its own")}</p>
       </div>
       <dl class="books">
         <Entry title="Accepted by the log" id="accepted" value={value?.accepted ?? null} />

@@ -28,7 +28,7 @@ export function Figures({ metrics, verdict }: FiguresProps) {
       <Figure title={`Last ${windowLength(metrics?.windowSeconds || 60)}`} note={botsNote(metrics)}>
         <NumberText id="window-events" value={metrics?.windowEvents ?? null} />
       </Figure>
-      <Figure title="Stored" note="since the beginning">
+      <Figure title="Stored" note={verdict.kind === "old" ? "when it was last known" : "since the beginning"}>
         <NumberText id="stored" value={verdict.kind === "unknown" ? null : verdict.stored} />
       </Figure>
       <Difference verdict={verdict} />
@@ -38,7 +38,8 @@ export function Figures({ metrics, verdict }: FiguresProps) {
 
 function Difference({ verdict }: Pick<FiguresProps, "verdict">) {
   const { value, mood, note } = {
-    unknown: { value: null, mood: undefined, note: "accepted less stored" },
+    unknown: { value: null, mood: undefined, note: "not known yet" },
+    old: { value: null, mood: "waiting" as const, note: "not known now: the store is away" },
     balanced: { value: 0, mood: "good" as const, note: "the books agree" },
     off: { value: verdict.kind === "off" ? verdict.difference : 0, mood: "bad" as const, note: "accepted less stored" },
   }[verdict.kind];

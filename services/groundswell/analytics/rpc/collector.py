@@ -22,6 +22,24 @@ TOP_RANGE_MS = 24 * 3_600_000
 CLOSED_MS = 60_000
 """A range that ended this long ago is closed: its answer hardly changes, and is kept for a minute."""
 BALANCE_S = 1.0
+BALANCE_S_MAX = 5.0
+"""A balance older than this says nothing of now: a page must not show a 0 that nobody has measured."""
+
+
+class _Books:
+    """The newest balance of a watched tenant."""
+
+    def __init__(self) -> None:
+        self._balance, self._read_s, self._read_ms = pb.Balance(), float("-inf"), 0
+
+    def put(self, balance: pb.Balance, now_ms: int) -> None:
+        self._balance, self._read_s, self._read_ms = balance, time.monotonic(), now_ms
+
+    def tell(self, look: pb.LiveMetrics) -> None:
+        """Adds the figures while they are known."""
+        if time.monotonic() - self._read_s <= BALANCE_S_MAX:
+            look.difference, look.stored = self._balance.difference, self._balance.stored
+            look.balance_time.FromMilliseconds(self._read_ms)
 
 
 class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
@@ -64,20 +82,20 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         return answer
 
     async def WatchMetrics(self, request: pb.WatchMetricsRequest, call: rpc.Call) -> AsyncIterator[pb.LiveMetrics]:
-        books = pb.Balance()
+        books = _Books()
         watching = asyncio.create_task(self._keep(books, call.context))
         try:
             async for look in self._live.watch(call.context, request.kind):
-                look.difference, look.stored = books.difference, books.stored
+                books.tell(look)
                 yield look
         finally:
             watching.cancel()
 
-    async def _keep(self, books: pb.Balance, context: Context) -> None:
-        """Brings `books` up to date once a second; while the store is away the last figures stay."""
+    async def _keep(self, books: _Books, context: Context) -> None:
+        """Brings `books` up to date once a second."""
         while True:
             try:
-                books.CopyFrom(await self._store.balance(context))
+                books.put(await self._store.balance(context), self._clock.now_ms())
             except (errors.Unavailable, errors.DeadlineExceeded):
                 await asyncio.sleep(BALANCE_S)
             await asyncio.sleep(BALANCE_S)

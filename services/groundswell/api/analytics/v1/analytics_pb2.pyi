@@ -428,6 +428,7 @@ class LiveMetrics(_message.Message):
     STORED_FIELD_NUMBER: _builtins.int
     COUNTRIES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    BALANCE_TIME_FIELD_NUMBER: _builtins.int
     events: _builtins.int
     """Events and distinct users in the last whole second."""
     users: _builtins.int
@@ -438,9 +439,9 @@ class LiveMetrics(_message.Message):
     window_bots: _builtins.int
     window_seconds: _builtins.int
     difference: _builtins.int
-    """Accepted minus stored minus parked, from the newest balance."""
+    """Accepted minus stored minus parked, as of `balance_time`; says nothing while that is unset."""
     stored: _builtins.int
-    """Events stored since the beginning."""
+    """Events stored since the beginning, as of `balance_time`."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -455,6 +456,10 @@ class LiveMetrics(_message.Message):
 
     @_builtins.property
     def devices(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def balance_time(self) -> _timestamp_pb2.Timestamp:
+        """When the books were read, at most five seconds ago; unset while they cannot be."""
+
     def __init__(
         self,
         *,
@@ -471,10 +476,11 @@ class LiveMetrics(_message.Message):
         stored: _builtins.int = ...,
         countries: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         devices: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        balance_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["countries", b"countries", "devices", b"devices", "difference", b"difference", "events", b"events", "events_per_second", b"events_per_second", "freshness_ms", b"freshness_ms", "stored", b"stored", "time", b"time", "top_items", b"top_items", "users", b"users", "window_bots", b"window_bots", "window_events", b"window_events", "window_seconds", b"window_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "countries", b"countries", "devices", b"devices", "difference", b"difference", "events", b"events", "events_per_second", b"events_per_second", "freshness_ms", b"freshness_ms", "stored", b"stored", "time", b"time", "top_items", b"top_items", "users", b"users", "window_bots", b"window_bots", "window_events", b"window_events", "window_seconds", b"window_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
