@@ -4,9 +4,11 @@ An address in the environment (`KAFKA_BOOTSTRAP_SERVERS`, `POSTGRES_DSN`, `REDIS
 """
 
 import asyncio
+import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,3 +70,26 @@ def postgres_dsn(engines_home: Path) -> Iterator[str]:
 def clickhouse_dsn(tmp_path: Path) -> str:
     """An empty ClickHouse folder, which one process at a time may open."""
     return f"chdb://{tmp_path / 'clickhouse'}"
+
+
+_PROOFS = Path(__file__).parent.parent / ".proof" / "results.json"
+_ended: dict[str, set[str]] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remembers how tests that prove a promise ended: one that fails in any of its cases or parts has failed."""
+    if "promise" in report.keywords and (report.when == "call" or report.outcome != "passed"):
+        _ended.setdefault(report.nodeid.partition("[")[0], set()).add(report.outcome)
+
+
+def pytest_sessionfinish() -> None:
+    """Adds this session's results to those of earlier ones, for `make promises`."""
+    if not _ended:
+        return
+    known = json.loads(_PROOFS.read_text()) if _PROOFS.exists() else {}
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    for proof, outcomes in _ended.items():
+        worst = next(each for each in ("failed", "skipped", "passed") if each in outcomes)
+        known[proof] = f"{worst}, {today}"
+    _PROOFS.parent.mkdir(exist_ok=True)
+    _PROOFS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,56 @@
+"""The tables of promises: what they find, and that the committed ones are up to date."""
+
+from pathlib import Path
+
+import pytest
+
+from docs import promises
+from docs.promises import Proof
+
+PAGE = "# x\n\n## What it promises\n\n- **LINKS-1** One.\n- **LINKS-12** Twelve.\n- **LINKS-2** Two.\n"
+PROOFS = {name: [Proof("tests/links/test_x.py", f"test_{name}_holds")] for name in ("LINKS-1", "LINKS-2", "LINKS-12")}
+
+
+def test_the_pages_and_the_tests_promise_the_same_and_the_tables_are_up_to_date() -> None:
+    assert promises.main(check=True) == 0
+
+
+def test_a_promise_without_a_proof_and_a_proof_without_a_promise_are_both_faults() -> None:
+    """Goal: neither direction is passed over."""
+    pages = {Path("links.md"): PAGE}
+    assert promises.faults(pages, PROOFS) == []
+    fewer = {name: PROOFS[name] for name in ("LINKS-1", "LINKS-2")}
+    assert promises.faults(pages, fewer) == ["links.md promises LINKS-12, and no test or drill proves it."]
+    more = PROOFS | {"LINKS-9": [Proof("tests/links/test_x.py", "test_moments")]}
+    assert promises.faults(pages, more) == [
+        "tests/links/test_x.py::test_moments proves LINKS-9, and no page promises it."
+    ]
+
+
+def test_a_promise_that_two_pages_make_is_a_fault() -> None:
+    pages = {Path("links.md"): PAGE, Path("other.md"): "- **LINKS-1** Again.\n"}
+    assert promises.faults(pages, PROOFS) == ["other.md makes LINKS-1, and so does links.md."]
+
+
+def test_a_table_is_in_the_order_of_the_numbers_with_its_results_and_is_made_the_same_twice() -> None:
+    once = promises.with_table(PAGE, PROOFS, {"tests/links/test_x.py::test_LINKS-2_holds": "passed, 2026-01-01"})
+    rows = [line.split(" | ")[0] for line in once.splitlines() if line.startswith("| LINKS")]
+    assert rows == ["| LINKS-1", "| LINKS-2", "| LINKS-12"]
+    assert "passed, 2026-01-01" in once
+    assert (
+        promises.with_table(once, PROOFS, {"tests/links/test_x.py::test_LINKS-2_holds": "passed, 2026-01-01"}) == once
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('@pytest.mark.promise("LINKS-1", "LINKS-2")\ndef test_a(): ...', {"LINKS-1", "LINKS-2"}),
+        ('@pytest.mark.parametrize("n", [1])\n@pytest.mark.promise("LINKS-3")\nasync def test_b(n): ...', {"LINKS-3"}),
+        ("def test_c(): ...", set()),
+    ],
+)
+def test_marks_are_found_on_any_test(tmp_path: Path, source: str, expected: set[str]) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text(source)
+    assert set(promises.proofs(tmp_path)) == expected
