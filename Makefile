@@ -8,7 +8,7 @@ NAME ?=
 NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo drill up down ps logs test check promises format proto console clean
+.PHONY: help setup demo bench drill up down ps logs test check promises format proto console clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ setup: .venv/installed .venv/fetched ## Install everything into .venv (fast when
 
 demo: setup console ## One link goes viral while processes are killed; ends with a verdict (ARGS="--stop --json FILE")
 	$(BIN)/python -m loadtests demo $(ARGS)
+
+bench: setup console ## Measure against named references (NAME=redirect; all of them without a name)
+	$(BIN)/python -m benchmarks $(NAME)
 
 drill: setup console ## Run an experiment with a verdict (NAME=event-kill PROFILE=ci|small SEED=1 CONTROL=journal-off|all)
 	$(BIN)/python -m loadtests drill $(or $(NAME),event-kill) --profile $(or $(PROFILE),ci) --seed $(or $(SEED),1) $(if $(CONTROL),--control $(CONTROL))

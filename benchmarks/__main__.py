@@ -1,0 +1,36 @@
+"""`python -m benchmarks [NAME …]`: runs benchmarks, prints one JSON object a line, exits 1 where a bound is missed."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+
+from benchmarks import creation, doors, startup
+from benchmarks.result import Result, save
+
+BENCHMARKS: dict[str, Callable[[], Coroutine[object, object, Result]]] = {
+    "redirect": doors.redirect,
+    "near_cache": doors.near_cache,
+    "unary": doors.unary,
+    "creation": creation.run,
+    "startup": startup.run,
+}
+
+
+def main(names: list[str]) -> int:
+    """Returns the exit code."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"There is no benchmark called {unknown[0]!r}. There are: {', '.join(BENCHMARKS)}.", file=sys.stderr)
+        return 3
+    results = []
+    for name in names or BENCHMARKS:
+        result = asyncio.run(BENCHMARKS[name]())
+        save(result)
+        results.append(result)
+        print(json.dumps(result.machine()), flush=True)
+    return 0 if all(result.ok for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

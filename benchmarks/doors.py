@@ -1,0 +1,200 @@
+"""What the public door costs: a counted redirect, a near-cache hit, and a call that goes through.
+
+A platform with a process for each module runs as `make up` starts it. The reference server and the gateway are flooded in turns, and the
+median of the rounds counts, for both in answers for each second of the serving process's CPU time.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+from benchmarks.flood import Flooded, flooded
+from benchmarks.result import Result, median
+from groundswell.engines import ports
+from loadtests import scenario
+from loadtests.arrivals import Stream, Visitors, constant, draw
+from loadtests.generator import histogram
+from loadtests.platform.installation import Installation
+
+ROUNDS, ROUND_S, WARM_S = 5, 2.0, 1.0
+PACED_RATE, PACED_S = 1_000.0, 8.0
+
+
+class Speed(NamedTuple):
+    """Of one server over a round."""
+
+    per_cpu_s: float
+    per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that answers, and what to ask of it."""
+
+    pid: int
+    port: int
+    request: bytes
+    status: bytes
+
+    async def speed(self, seconds: float) -> Speed:
+        """Floods it; raises `RuntimeError` when an answer is not the one that was measured for."""
+        before_s = _cpu_s(self.pid)
+        found: Flooded = await flooded(self.port, seconds, self.request, self.status)
+        if found.wrong or not found.answers:
+            raise RuntimeError(f"{found.wrong} of {found.answers} answers were not {self.status.decode()}")
+        return Speed(found.answers / (_cpu_s(self.pid) - before_s), found.answers / found.seconds)
+
+
+async def redirect() -> Result:
+    """A hot redirect whose click is in the journal, and then in the store."""
+    async with _platform() as platform:
+        gateway = platform.server(b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (platform.path, platform.host), b"302")
+        result = await _compared("redirect", platform, gateway, platform.constant, 0.35, "its constant 302")
+        paced = await _paced(platform)
+    return replace(result, details={**result.details, **paced})
+
+
+async def near_cache() -> Result:
+    """The same redirect for a reader who asks not to be counted: the near cache alone."""
+    async with _platform() as platform:
+        request = b"GET %s HTTP/1.1\r\nHost: %s\r\nDNT: 1\r\n\r\n" % (platform.path, platform.host)
+        gateway = platform.server(request, b"302")
+        return await _compared("near_cache", platform, gateway, platform.constant, 0.40, "its constant 302")
+
+
+async def unary() -> Result:
+    """GET of a link through transcoder, access check and gRPC."""
+    async with _platform() as platform:
+        address = json.loads((platform.installation.home / "state.json").read_text())
+        links = next(each for each in address["processes"] if each["name"] == "links")["addresses"]["rpc"]
+        secret = json.loads((platform.installation.home / "secrets.json").read_text())
+        request = b"GET /v1/links/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n\r\n" % (
+            platform.link.encode(),
+            platform.key.encode(),
+        )
+        gateway = platform.server(request, b"200")
+        async with _served("by-hand", links, platform.link, platform.tenant, key=secret["internal_key"]) as (pid, port):
+            by_hand = Server(pid, port, request, b"200")
+            return await _compared(
+                "unary", platform, gateway, by_hand, 0.70, "a hand-written handler with the same call"
+            )
+
+
+async def _compared(
+    name: str, platform: "_Platform", server: Server, reference: Server, bound: float, what: str
+) -> Result:
+    for each in (server, reference):
+        await each.speed(WARM_S)
+    rounds = [(await reference.speed(ROUND_S), await server.speed(ROUND_S)) for _ in range(ROUNDS)]
+    ratios = [ours.per_cpu_s / theirs.per_cpu_s for theirs, ours in rounds]
+    return Result(
+        name=name,
+        value=median([ours.per_cpu_s for _, ours in rounds]),
+        unit="answers per CPU second",
+        reference=what,
+        reference_value=median([theirs.per_cpu_s for theirs, _ in rounds]),
+        bound=bound,
+        details={
+            "ratios": [round(each, 3) for each in ratios],
+            "answers_per_s": round(median([ours.per_s for _, ours in rounds])),
+            "reference_answers_per_s": round(median([theirs.per_s for theirs, _ in rounds])),
+            "rounds": ROUNDS,
+            "seconds": ROUND_S,
+        },
+    )
+
+
+async def _paced(platform: "_Platform") -> Mapping[str, object]:
+    """Latency from the planned moment at a steady thousand a second."""
+    tenant = await scenario.prepare(platform.installation, f"paced-{secrets.token_hex(4)}", 10)
+    await scenario.warm(platform.installation, tenant)
+    plan = draw([Stream(constant(PACED_RATE, PACED_S), 0, 10)], Visitors(), 1)
+    with tempfile.TemporaryDirectory() as folder:
+        ran = await scenario.run(platform.installation, tenant, plan, [], Path(folder), lambda *_: None, lambda _: None)
+    p99_ms = histogram.of(ran.loaded.records["latency_us"]).percentile_us(0.99) / 1000
+    return {
+        "paced_per_s": PACED_RATE,
+        "paced_p99_ms": round(p99_ms, 1),
+        "paced_p99_ms_max": 10.0,
+        "paced_verdict": ran.verdict,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Platform:
+    installation: Installation
+    key: str
+    tenant: str
+    link: str
+    host: bytes
+    path: bytes
+    constant: Server
+
+    def server(self, request: bytes, status: bytes) -> Server:
+        pid = self.installation.processes()["gateway"].pid
+        port = httpx.URL(self.installation.credentials().url).port
+        assert pid is not None
+        assert port is not None
+        return Server(pid, port, request, status)
+
+
+@asynccontextmanager
+async def _platform() -> AsyncIterator[_Platform]:
+    with tempfile.TemporaryDirectory(prefix="groundswell-bench-") as folder:
+        installation = Installation(Path(folder) / "home")
+        await installation.up("each", port=0)
+        try:
+            tenant = await scenario.prepare(installation, f"bench-{secrets.token_hex(4)}", 1)
+            await scenario.warm(installation, tenant)
+            link = tenant.links[0]
+            async with _served("constant") as (pid, port):
+                request = b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (link.path.encode(), link.host.encode())
+                yield _Platform(
+                    installation,
+                    tenant.key,
+                    tenant.name.removeprefix("tenants/"),
+                    link.id,
+                    link.host.encode(),
+                    link.path.encode(),
+                    Server(pid, port, request, b"302"),
+                )
+        finally:
+            await installation.down()
+
+
+@asynccontextmanager
+async def _served(kind: str, *arguments: str, key: str = "") -> AsyncIterator[tuple[int, int]]:
+    """A reference server's pid and port."""
+    (port,) = ports.draw(1)
+    environment = {**os.environ, "GROUNDSWELL_INTERNAL_KEY": key}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.servers", kind, str(port), *arguments, env=environment
+    )
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(10):
+            while True:
+                try:
+                    await client.get(f"http://127.0.0.1:{port}/")
+                    break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+        yield child.pid, port
+    finally:
+        child.kill()
+        await child.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
