@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 
-from benchmarks import creation, doors, startup
+from benchmarks import creation, doors, frames, startup
 from benchmarks.result import Result, save
 
 BENCHMARKS: dict[str, Callable[[], Coroutine[object, object, Result]]] = {
     "redirect": doors.redirect,
     "near_cache": doors.near_cache,
     "unary": doors.unary,
+    "frames": frames.run,
     "creation": creation.run,
     "startup": startup.run,
 }

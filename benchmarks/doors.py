@@ -76,8 +76,7 @@ async def near_cache() -> Result:
 async def unary() -> Result:
     """GET of a link through transcoder, access check and gRPC."""
     async with _platform() as platform:
-        address = json.loads((platform.installation.home / "state.json").read_text())
-        links = next(each for each in address["processes"] if each["name"] == "links")["addresses"]["rpc"]
+        links = platform.installation.addresses("links")["rpc"]
         secret = json.loads((platform.installation.home / "secrets.json").read_text())
         request = b"GET /v1/links/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n\r\n" % (
             platform.link.encode(),

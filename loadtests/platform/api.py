@@ -111,9 +111,9 @@ class Door:
         rows = (await self._call("POST", "/v1/analytics:query", asked)).get("rows", [])
         return {row["dimensions"]["item"]: int(row["measures"]["events"]) for row in rows}
 
-    async def watch(self) -> AsyncGenerator[Live, None]:
-        """The live page's messages about clicks; raises `httpx.HTTPError` when the stream breaks."""
-        async with self._client.stream("GET", "/v1/metrics:watch", params={"kind": "click"}) as response:
+    async def watch(self, kind: str = "click") -> AsyncGenerator[Live, None]:
+        """The live page's messages about one kind of event; raises `httpx.HTTPError` when the stream breaks."""
+        async with self._client.stream("GET", "/v1/metrics:watch", params={"kind": kind}) as response:
             response.raise_for_status()
             async for line in response.aiter_lines():
                 if line.startswith("data:"):
@@ -121,9 +121,9 @@ class Door:
                     names = ("freshnessMs", "windowEvents", "windowBots")
                     yield Live(*(int(told.get(name, 0)) for name in names))
 
-    async def look(self) -> Live:
+    async def look(self, kind: str = "click") -> Live:
         """The next message of the live page."""
-        async with aclosing(self.watch()) as messages:
+        async with aclosing(self.watch(kind)) as messages:
             async for message in messages:
                 return message
         raise PlatformFailed("The live page's stream ended without a message.")

@@ -82,6 +82,11 @@ class Installation:
                 return process.name
         raise PlatformFailed(f"Nothing in {self.home} holds {module!r}; see: groundswell ps --home {self.home}")
 
+    def addresses(self, name: str) -> dict[str, str]:
+        """Where a process or engine listens, by the purpose of the port."""
+        told = json.loads((self.home / "state.json").read_text())
+        return next(dict(each["addresses"]) for each in told["processes"] if each["name"] == name)
+
     def credentials(self) -> Credentials:
         told = json.loads((self.home / "credentials.json").read_text())
         return Credentials(told["url"], told["platform_key"])

@@ -86,3 +86,17 @@ async def test_without_an_endpoint_the_ids_travel_all_the_same() -> None:
     with telemetry.tracer().start_as_current_span("work"):
         await asyncio.sleep(0)
         assert telemetry.traceparent().startswith("00-")
+
+
+def test_a_library_that_repeats_itself_is_heard_once_in_five_seconds_and_we_always_are() -> None:
+    """Goal: an outage of the broker does not fill the disk with one sentence."""
+    once = telemetry.OncePerTime()
+
+    def passes(name: str, at_s: float, *, message: str = "Unable connect to %s") -> bool:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, message, ("127.0.0.1",), None)
+        record.created = at_s
+        return once.filter(record)
+
+    assert [passes("aiokafka.client", at_s) for at_s in (10.0, 10.1, 14.9, 15.1)] == [True, False, False, True]
+    assert passes("aiokafka.client", 15.2, message="something else")
+    assert all(passes("groundswell.links", 20.0) for _ in range(3))

@@ -80,6 +80,30 @@ def link_to(traceparent_: str) -> list[trace.Link]:
     return [trace.Link(span_context)] if span_context.is_valid else []
 
 
+CHATTY = ("aiokafka", "faust", "mode", "httpx", "asyncio")
+REPEAT_S = 5.0
+SENTENCES_MAX = 1_000
+
+
+class OncePerTime(logging.Filter):
+    """Lets a library say the same thing once in five seconds: a client that looks for its broker says it hundreds of times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in CHATTY:
+            return True
+        sentence = record.name, record.msg
+        if record.created - self._said.get(sentence, float("-inf")) < REPEAT_S:
+            return False
+        if len(self._said) >= SENTENCES_MAX:
+            self._said.clear()
+        self._said[sentence] = record.created
+        return True
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, with the id of the trace that it belongs to."""
 
@@ -109,6 +133,7 @@ def _setup_logs(process: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    handler.addFilter(OncePerTime())
     # These say at INFO what our own logs say better.
-    for chatty in ("aiokafka", "faust", "mode", "httpx", "asyncio"):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,166 @@
+"""Telemetry end to end: columns in, counted live, stored with every rollup, at half a million events a second.
+
+A platform runs as `make up` starts it. A paced producer appends columns to its journal, as a busy service would; the clock stops when the
+last event is in the store and in every rollup. The figure is the CPU time of all who take part (this producer, broker, live counters,
+writer) for a million events; the reference is the same frames sent by a plain client to a topic that nobody reads.
+"""
+
+import asyncio
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from benchmarks.result import Result
+from groundswell.kernel.bus import frames
+from groundswell.kernel.bus.frames import codec
+from loadtests import scenario
+from loadtests.platform.api import Door
+from loadtests.platform.installation import Installation
+
+RATE, SECONDS = 500_000, 60
+BLOCK = 32_768
+"""Rows that are appended at once: a frame for each of four partitions."""
+ITEMS, USERS, BLOCKS = 20_000, 1_000_000, 64
+REFERENCE_EVENTS = 4_000_000
+CPU_S_MAX = 2.0
+STORED_S_MAX = 120.0
+
+
+async def run() -> Result:
+    """CPU seconds for a million events, all in."""
+    with tempfile.TemporaryDirectory(prefix="groundswell-bench-") as folder:
+        installation = Installation(Path(folder) / "home")
+        await installation.up("each", port=0)
+        try:
+            return await _measured(installation, Path(folder))
+        finally:
+            await installation.down()
+
+
+async def _measured(installation: Installation, folder: Path) -> Result:
+    tenant = await scenario.prepare(installation, f"frames-{secrets.token_hex(4)}", 1)
+    broker = installation.addresses("kafka")["KAFKA_BOOTSTRAP_SERVERS"]
+    blocks = list(_blocks(int(tenant.name.removeprefix("tenants/"))))
+    reference_s = await _plain(broker, blocks)
+    parts = {name: installation.processes()[name].pid or 0 for name in ("kafka", "live", "writer")}
+    before = {name: _cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
+    began_s = time.monotonic()
+    sent, late_s = await _produce(broker, folder / "journal", blocks)
+    sent_s = time.monotonic() - began_s
+    async with Door(installation.credentials().url, tenant.key) as door:
+        behind_s = await _stored(door, sent, before_s=time.monotonic())
+        live = (await door.look("view")).window_events
+    after = {name: _cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
+    by_part = {name: round((after[name] - before[name]) / sent * 1e6, 3) for name in after}
+    return Result(
+        name="frames",
+        value=sum(by_part.values()),
+        unit="CPU seconds per million events",
+        reference="the same frames from a plain client to a topic without readers: the client's part",
+        reference_value=reference_s,
+        bound=CPU_S_MAX,
+        bound_on_value=True,
+        at_most=True,
+        details={
+            "events": sent,
+            "ordered_per_s": RATE,
+            "sent_per_s": round(sent / sent_s),
+            "latest_append_s": round(late_s, 2),
+            "stored_and_rolled_up_after_s": round(behind_s, 1),
+            "live_window_equals_sent": live == sent,
+            "by_part": by_part,
+        },
+    )
+
+
+def _blocks(tenant: int) -> Iterator[pa.RecordBatch]:
+    """Blocks of views by many users on items as popular as Zipf says; their time is set when they are sent."""
+    random = np.random.default_rng(1)
+    kinds = pa.DictionaryArray.from_arrays(pa.array(np.zeros(BLOCK, np.int16)), pa.array(["view"]))
+    names = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(BLOCK, np.int16), mask=np.ones(BLOCK, bool)), pa.array([""])
+    )
+    for _ in range(BLOCKS):
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.array(np.zeros(BLOCK, np.int64)),
+                kinds,
+                pa.array(np.full(BLOCK, tenant, np.uint64)),
+                pa.array(np.minimum(random.zipf(1.2, BLOCK), ITEMS).astype(np.uint64)),
+                pa.array(random.integers(0, USERS, BLOCK).astype(np.uint64)),
+                pa.array(random.integers(0, 5_000, BLOCK).astype(np.uint32)),
+                pa.array(random.integers(0, 60, BLOCK).astype(np.uint16)),
+                pa.array(random.integers(1, 4, BLOCK).astype(np.uint8)),
+                pa.array((random.random(BLOCK) < 0.05).astype(np.uint8)),
+                pa.array(np.zeros(BLOCK)),
+                pa.array([""] * BLOCK),
+                names,
+            ],
+            schema=codec.SCHEMA,
+        )
+
+
+def _now(block: pa.RecordBatch) -> pa.RecordBatch:
+    stamps = pa.array(np.full(block.num_rows, time.time_ns() // 1_000_000, np.int64))
+    return block.set_column(0, "ts", stamps)
+
+
+async def _produce(broker: str, journal: Path, blocks: list[pa.RecordBatch]) -> tuple[int, float]:
+    """Appends at the ordered rate; returns the events that the log has acknowledged, and how late the latest append was."""
+    sent, late_s, positions = 0, 0.0, []
+    async with frames.opened(broker, journal, frames.FrameSettings()) as producer:
+        began_s = time.monotonic()
+        while sent < RATE * SECONDS:
+            wait_s = began_s + sent / RATE - time.monotonic()
+            late_s = max(late_s, -wait_s)
+            await asyncio.sleep(max(wait_s, 0))
+            positions = producer.append_columns(_now(blocks[sent // BLOCK % BLOCKS]))
+            sent += BLOCK
+        for position in positions:
+            assert await producer.acknowledged(position, 60.0)
+    return sent, late_s
+
+
+async def _stored(door: Door, events: int, *, before_s: float) -> float:
+    """Seconds until the store and every rollup hold all events."""
+    while True:
+        books = await door.balance()
+        if {books.stored, books.rollup_second, books.rollup_minute, books.rollup_hour, books.totals} == {events}:
+            return time.monotonic() - before_s
+        if time.monotonic() - before_s > STORED_S_MAX:
+            raise RuntimeError(f"{events:,} events were sent, but the books say {books}")
+        await asyncio.sleep(0.2)
+
+
+async def _plain(broker: str, blocks: list[pa.RecordBatch]) -> float:
+    """CPU seconds for a million events of a client that encodes frames and sends them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    await admin.create_topics([NewTopic("bench.plain", 4, 1)])
+    await admin.close()
+    began_s, sent = time.process_time(), 0
+    async with AIOKafkaProducer(bootstrap_servers=broker, acks="all", max_request_size=4 << 20) as producer:
+        while sent < REFERENCE_EVENTS:
+            block = _now(blocks[sent // BLOCK % BLOCKS])
+            parts = [block.slice(at, codec.ROWS_MAX) for at in range(0, BLOCK, codec.ROWS_MAX)]
+            await asyncio.gather(
+                *(
+                    producer.send_and_wait("bench.plain", codec.encode(part), partition=n % 4)
+                    for n, part in enumerate(parts)
+                )
+            )
+            sent += BLOCK
+    return (time.process_time() - began_s) / sent * 1e6
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
