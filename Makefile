@@ -8,7 +8,7 @@ NAME ?=
 NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench drill up down ps logs test check promises format proto console clean
+.PHONY: help setup demo bench drill up down ps logs test check docs promises format proto console clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ check: setup console protos/node_modules ## Check format, lint, types, import ru
 	$(BIN)/python docs/promises.py --check
 	$(NODE_PATH_FIRST) $(BIN)/python protos/check.py
 	cd console && $(NODE_PATH_FIRST) npm run --silent check
+
+docs: promises setup ## Rebuild those tables and run the commands that the pages show
+	$(BIN)/python -m pytest -q tests/docs
 
 promises: .venv/installed ## Rebuild the tables of promises and their proofs in docs/systems
 	$(BIN)/python docs/promises.py
