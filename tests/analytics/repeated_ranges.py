@@ -3,7 +3,7 @@ one embedded store only.
 
 Prints how many rows every table held after the first time, after the inserts were repeated under their tokens, after the markers were
 asked (under tokens that the store has never seen), and, as the control, after a repeat under the first tokens whose groups came in
-other blocks.
+other blocks. Then rows are taken away whose tokens stay, as a crash between a token and its rows leaves them.
 """
 
 import asyncio
@@ -48,6 +48,15 @@ async def main(folder: str) -> None:
         told["by markers"] = await counts(store)
         await _grouped_in_buckets(store, WHOLE)
         told["control"] = await counts(store)
+        for table in ("ev_1s", "ev"):
+            await store.execute(f"ALTER TABLE {schema.DATABASE}.{table} DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        await ranges.write(WHOLE, drawn.content())
+        told["token without rows"] = await counts(store)
+        await ranges.write_again(WHOLE, drawn.content())
+        await rolled.write(WHOLE)
+        told["token without rollup"] = await counts(store)
+        await rolled.write_again(WHOLE)
+        told["counted first"] = await counts(store)
     print(json.dumps(told))
 
 

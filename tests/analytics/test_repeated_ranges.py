@@ -28,3 +28,7 @@ async def test_a_range_that_is_stored_and_rolled_up_again_adds_nothing_however_i
     for moment in ("once", "by tokens", "by markers"):
         assert {table: found[moment][table] for table in tables} == dict.fromkeys(tables, ROWS), moment
     assert all(found["control"][table] > ROWS for table in schema.ROLLUPS)
+    assert (found["token without rows"]["ev"], found["token without rollup"][schema.EV_1S]) == (0, 0), (
+        "tokens alone lose rows"
+    )
+    assert (found["counted first"]["ev"], found["counted first"][schema.EV_1S]) == (ROWS, ROWS)

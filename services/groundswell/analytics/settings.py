@@ -15,6 +15,9 @@ class WriterSettings:
     """Pause between two rollups; everything pending goes into one, so they grow with the load."""
     deduplication_window: int = 20_000
     """Inserts whose tokens each table remembers. 0 counts a replay twice: only for tests of the protection."""
+    count_before_repeat: bool = True
+    """Counts what a table holds of a range before the range is stored again. Off, tokens alone decide, and a crash may have noted a
+    token without its rows: only for tests of the protection."""
     commit_before_insert: bool = False
     """Commits offsets before rows are stored. A crash then loses rows: only for tests of the protection."""
 

@@ -117,8 +117,11 @@ class Kafka:
         return found if known["of"] == COORDINATES and all(Path(jar).exists() for jar in found) else []
 
     def _format(self) -> None:
+        # Joined by `=`, since one id in 64 begins with a dash and would be taken for an option.
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties))
+        command = self._java(
+            "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._properties)
+        )
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise EngineError(

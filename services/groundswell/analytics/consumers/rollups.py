@@ -51,6 +51,7 @@ class Rollups:
     ) -> None:
         self._membership, self._ranges, self._rollups = membership, ranges, rollups
         self._config, self._publish = config, publish
+        self._repeat = rollups.write_again if config.count_before_repeat else rollups.write
         self._places: dict[int, _Place] = {}
 
     async def run(self) -> None:
@@ -116,7 +117,7 @@ class Rollups:
             again = Range(partition, *note.intent)
             log.info("partition %d: offsets %d to %d are rolled up again", partition, *note.intent)
             async with self._rollups.adding:
-                await self._rollups.write_again(again)
+                await self._repeat(again)
             rolled_to = again.last + 1
         place = _Place(max(mark.offset, rolled_to), note.totals or 0)
         self._places[partition] = place

@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge
 from groundswell.analytics.model import intents
 from groundswell.analytics.service.storing import LogRecord, Storing
 from groundswell.analytics.settings import WriterSettings
-from groundswell.analytics.store.ranges import Range, RangeStore
+from groundswell.analytics.store.ranges import Content, Range, RangeStore
 from groundswell.kernel import errors, failpoints
 from groundswell.kernel.bus.intents import LOST, Mark, Membership
 from groundswell.kernel.clock import Clock
@@ -34,6 +34,8 @@ STORED = Counter("groundswell_writer_rows_total", "Rows of events stored.")
 SET_ASIDE = Counter("groundswell_writer_frames_set_aside_total", "Corrupt frames sent to the dead letters.")
 BEHIND = Gauge("groundswell_writer_oldest_row_seconds", "Time that the oldest row waited when it was stored.")
 
+Write = Callable[[Range, Content], Awaitable[None]]
+"""Puts a range into the store."""
 SetAside = Callable[[LogRecord, Exception], Awaitable[None]]
 """Puts a record with the reason where operators find it; returns when it is safe there."""
 
@@ -65,6 +67,7 @@ class Writer:
     ) -> None:
         self._membership, self._store, self._clock = membership, store, clock
         self._config, self._set_aside = config, set_aside
+        self._repeat = store.write_again if config.count_before_repeat else store.write
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
         self.ready = asyncio.Event()
@@ -107,7 +110,7 @@ class Writer:
             log.info("partition %d: offsets %d to %d are stored again", partition, *intent)
             records = await self._membership.stretch(partition, again.first, again.last)
             await self._begin(partition, again.first)
-            await self._store_range(again, records)
+            await self._store_range(again, records, self._repeat)
             await self._membership.commit({partition: Mark(again.last + 1)})
             stored_to = again.last + 1
         at = max(mark.offset, stored_to)
@@ -129,17 +132,17 @@ class Writer:
             notes = {p: Mark(of.first, str(intents.Note((of.first, of.last)))) for p, of in ranges.items()}
             await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.after_intent")
-        await asyncio.gather(*(self._store_range(of, work[p]) for p, of in ranges.items()))
+        await asyncio.gather(*(self._store_range(of, work[p], self._store.write) for p, of in ranges.items()))
         if not self._config.commit_before_insert:
             await self._membership.commit(ends)
         failpoints.reach("writer.after_commit")
 
-    async def _store_range(self, of: Range, records: Sequence[LogRecord]) -> None:
+    async def _store_range(self, of: Range, records: Sequence[LogRecord], write: Write) -> None:
         content, corrupt = await self._storing[of.partition].decide(of, records)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
             SET_ASIDE.inc()
-        await self._store.write(of, content)
+        await write(of, content)
         STORED.inc(content.rows.num_rows)
         if content.rows.num_rows:
             oldest_ms = content.rows.column("ts")[0].value

@@ -3,11 +3,15 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from groundswell.analytics.store import schema
 from groundswell.kernel import failpoints
-from groundswell.kernel.clickhouse import ClickHouse
+from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable
+
+ATTEMPTS_MAX = 8
+"""Names under which a range is tried: each crash between a token and its rows uses one up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +22,10 @@ class Range:
     first: int
     last: int
 
-    def token(self, table: str, topic: str) -> str:
-        """What an insert of this range into `table` is known by."""
-        return f"{table}:{topic}:{self.partition}:{self.first}-{self.last}"
+    def token(self, table: str, topic: str, attempt: int = 0) -> str:
+        """What an insert of this range into `table` is known by; a further attempt is known by another name."""
+        again = f":{attempt}" if attempt else ""
+        return f"{table}:{topic}:{self.partition}:{self.first}-{self.last}{again}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,11 @@ class Content:
 
 
 class RangeStore:
-    """Writes ranges, each table under the range's token."""
+    """Writes ranges, each table under the range's token.
+
+    A token keeps an insert from counting twice, but is no proof that it was done: the store notes the token before the rows are in
+    place, and a process that dies in between leaves a token without its rows. So who repeats a range counts first.
+    """
 
     def __init__(self, store: ClickHouse, topic: str) -> None:
         self._store, self._topic = store, topic
@@ -48,6 +57,23 @@ class RangeStore:
         failpoints.reach("writer.after_rows")
         await self._insert(schema.FRAMES, of, content.frames)
         failpoints.reach("writer.after_frames")
+
+    async def write_again(self, of: Range, content: Content) -> None:
+        """Stores what is missing of a range that somebody may have begun; raises `StoreUnavailable` when the store takes nothing."""
+        tables = {
+            schema.BATCHES: content.batches,
+            schema.PARKED: content.parked,
+            schema.EV: content.rows,
+            schema.FRAMES: content.frames,
+        }
+        for table, columns in tables.items():
+            for attempt in range(ATTEMPTS_MAX):
+                missing = await self._missing(table, of, columns)
+                if not missing.num_rows:
+                    break
+                await self._insert(table, of, missing, attempt)
+            else:
+                raise StoreUnavailable(f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}.")
 
     async def newest(self, partition: int, at_least: int) -> int:
         """The last offset that is stored, -1 when none at or above `at_least` is."""
@@ -74,6 +100,24 @@ class RangeStore:
         )
         return {bytes.fromhex(digest) for (digest,) in answer.rows}
 
-    async def _insert(self, table: str, of: Range, columns: pa.Table) -> None:
+    async def _missing(self, table: str, of: Range, columns: pa.Table) -> pa.Table:
+        """The rows that the table lacks. Rows of one part are there together or not at all; only raw rows have parts by the hour."""
+        if not columns.num_rows:
+            return columns
+        by_hour = table == schema.EV
+        answer = await self._store.query(
+            f"SELECT {'intDiv(toUnixTimestamp(ts), 3600)' if by_hour else '0'} AS part, count() FROM {table} "
+            "WHERE _p = {p:UInt8} AND _o BETWEEN {a:UInt64} AND {b:UInt64} GROUP BY part",
+            {"p": of.partition, "a": of.first, "b": of.last},
+        )
+        stored = {int(part): int(count) for part, count in answer.rows}
+        if not by_hour:
+            return columns.slice(0, 0) if stored.get(0) == columns.num_rows else columns
+        hours = columns.column("ts").cast(pa.int64()).to_numpy() // 3_600_000
+        parts, counts = np.unique(hours, return_counts=True)
+        lacking = [part for part, count in zip(parts, counts, strict=True) if stored.get(int(part)) != count]
+        return columns.filter(pa.array(np.isin(hours, lacking)))
+
+    async def _insert(self, table: str, of: Range, columns: pa.Table, attempt: int = 0) -> None:
         if columns.num_rows:
-            await self._store.insert(table, columns, of.token(table, self._topic))
+            await self._store.insert(table, columns, of.token(table, self._topic, attempt))

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from groundswell.analytics.store import schema
-from groundswell.analytics.store.ranges import Range
+from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range
 from groundswell.kernel import failpoints
-from groundswell.kernel.clickhouse import ClickHouse, insert_options
+from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable, insert_options
 
 _SUMS = "count() AS events, sum(value) AS value, uniqCombined64State(14)(user) AS users"
 _NO_SUMS = "toUInt64(0), toFloat64(0), uniqCombined64State(14)(toUInt64(0))"
@@ -85,16 +85,24 @@ class RollupStore:
     async def write_again(self, of: Range) -> None:
         """Adds the range to every rollup that does not hold it: for a range that somebody may have begun."""
         for table in INSERTS:
-            if await self._end(table, of.partition) <= of.last:
-                await self._add(table, of)
+            attempt = 0
+            while await self._end(table, of.partition) <= of.last:
+                if attempt == ATTEMPTS_MAX:
+                    raise StoreUnavailable(
+                        f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}."
+                    )
+                await self._add(table, of, attempt)
+                attempt += 1
 
     async def newest(self, partition: int) -> int:
         """The first offset that the last table of a rollup does not hold; 0 when it holds none."""
         return await self._end(schema.ITEM_TOTALS, partition)
 
-    async def _add(self, table: str, of: Range) -> None:
+    async def _add(self, table: str, of: Range, attempt: int = 0) -> None:
         bound = {"p": of.partition, "a": of.first, "b": of.last}
-        await self._store.execute(INSERTS[table], bound, insert_options(of.token(table, self._topic)) | _STEADY)
+        await self._store.execute(
+            INSERTS[table], bound, insert_options(of.token(table, self._topic, attempt)) | _STEADY
+        )
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
     async def _end(self, table: str, partition: int) -> int:
