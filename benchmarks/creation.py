@@ -80,7 +80,9 @@ async def _rate(postgres_dsn: str, callers: int, create: Callable[[], Awaitable[
 
     await asyncio.gather(*(call() for _ in range(callers)))
     await _drained(postgres_dsn)
-    return made / (time.monotonic() - started)
+    rate = made / (time.monotonic() - started)
+    assert await _links(postgres_dsn) >= made, "answered links are not in the table"
+    return rate
 
 
 async def _create_batch(stub: links_pb2_grpc.LinkServiceStub) -> int:
@@ -115,6 +117,14 @@ async def _plain_inserts(postgres_dsn: str) -> float:
             )
             made += BATCH_LINKS
         return made / (time.monotonic() - started)
+    finally:
+        await connection.close()
+
+
+async def _links(postgres_dsn: str) -> int:
+    connection = await asyncpg.connect(dsn_of(postgres_dsn, "gs_links"))
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM links"))
     finally:
         await connection.close()
 

@@ -28,7 +28,7 @@ from loadtests.generator import histogram
 from loadtests.platform.installation import Installation
 
 ROUNDS, ROUND_S, WARM_S = 5, 2.0, 1.0
-PACED_RATE, PACED_S = 1_000.0, 8.0
+PACED_RATE, PACED_S, PACED_P99_MS_MAX = 1_000.0, 8.0, 10.0
 
 
 class Speed(NamedTuple):
@@ -62,7 +62,7 @@ async def redirect() -> Result:
         gateway = platform.server(b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (platform.path, platform.host), b"302")
         result = await _compared("redirect", platform, gateway, platform.constant, 0.35, "its constant 302")
         paced = await _paced(platform)
-    return replace(result, details={**result.details, **paced})
+    return replace(result, details={**result.details, **paced}, others_hold=paced["paced_p99_ms"] <= PACED_P99_MS_MAX)
 
 
 async def near_cache() -> Result:
@@ -114,7 +114,7 @@ async def _compared(
     )
 
 
-async def _paced(platform: "_Platform") -> Mapping[str, object]:
+async def _paced(platform: "_Platform") -> Mapping[str, float]:
     """Latency from the planned moment at a steady thousand a second."""
     tenant = await scenario.prepare(platform.installation, f"paced-{secrets.token_hex(4)}", 10)
     await scenario.warm(platform.installation, tenant)
@@ -122,12 +122,7 @@ async def _paced(platform: "_Platform") -> Mapping[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         ran = await scenario.run(platform.installation, tenant, plan, [], Path(folder), lambda *_: None, lambda _: None)
     p99_ms = histogram.of(ran.loaded.records["latency_us"]).percentile_us(0.99) / 1000
-    return {
-        "paced_per_s": PACED_RATE,
-        "paced_p99_ms": round(p99_ms, 1),
-        "paced_p99_ms_max": 10.0,
-        "paced_verdict": ran.verdict,
-    }
+    return {"paced_per_s": PACED_RATE, "paced_p99_ms": round(p99_ms, 1), "paced_p99_ms_max": PACED_P99_MS_MAX}
 
 
 @dataclass(frozen=True, slots=True)

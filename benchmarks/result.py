@@ -23,6 +23,8 @@ class Result:
     bound: float
     bound_on_value: bool = False
     at_most: bool = False
+    others_hold: bool = True
+    """Whether the further bounds hold that stand among the details."""
     details: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -32,12 +34,12 @@ class Result:
     @property
     def ok(self) -> bool:
         measured = self.value if self.bound_on_value else self.ratio
-        return measured <= self.bound if self.at_most else measured >= self.bound
+        return self.others_hold and (measured <= self.bound if self.at_most else measured >= self.bound)
 
     def machine(self) -> dict[str, object]:
         """The one line that machines read."""
         told = asdict(self)
-        for name in ("bound_on_value", "at_most"):
+        for name in ("bound_on_value", "at_most", "others_hold"):
             del told[name]
         return told | {"value": round(self.value, 3), "reference_value": round(self.reference_value, 3),
                        "ratio": round(self.ratio, 3), "ok": self.ok}  # fmt: skip

@@ -28,6 +28,7 @@ async def run() -> Result:
         bound=SECONDS_MAX,
         bound_on_value=True,
         at_most=True,
+        others_hold=memory_mb <= MEMORY_MB_MAX,
         details={"memory_mb": round(memory_mb), "memory_mb_max": MEMORY_MB_MAX, "topology": "each"},
     )
 
