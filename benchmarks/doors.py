@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import psutil
 
 from benchmarks.flood import Flooded, flooded
-from benchmarks.result import Result, median
+from benchmarks.result import Result, cpu_s, median
 from groundswell.engines import ports
 from loadtests import scenario
 from loadtests.arrivals import Stream, Visitors, constant, draw
@@ -49,18 +48,18 @@ class Server:
 
     async def speed(self, seconds: float) -> Speed:
         """Floods it; raises `RuntimeError` when an answer is not the one that was measured for."""
-        before_s = _cpu_s(self.pid)
+        before_s = cpu_s(self.pid)
         found: Flooded = await flooded(self.port, seconds, self.request, self.status)
         if found.wrong or not found.answers:
             raise RuntimeError(f"{found.wrong} of {found.answers} answers were not {self.status.decode()}")
-        return Speed(found.answers / (_cpu_s(self.pid) - before_s), found.answers / found.seconds)
+        return Speed(found.answers / (cpu_s(self.pid) - before_s), found.answers / found.seconds)
 
 
 async def redirect() -> Result:
     """A hot redirect whose click is in the journal, and then in the store."""
     async with _platform() as platform:
         gateway = platform.server(b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (platform.path, platform.host), b"302")
-        result = await _compared("redirect", platform, gateway, platform.constant, 0.35, "its constant 302")
+        result = await _compared("redirect", gateway, platform.constant, 0.35, "its constant 302")
         paced = await _paced(platform)
     return replace(result, details={**result.details, **paced}, others_hold=paced["paced_p99_ms"] <= PACED_P99_MS_MAX)
 
@@ -70,7 +69,7 @@ async def near_cache() -> Result:
     async with _platform() as platform:
         request = b"GET %s HTTP/1.1\r\nHost: %s\r\nDNT: 1\r\n\r\n" % (platform.path, platform.host)
         gateway = platform.server(request, b"302")
-        return await _compared("near_cache", platform, gateway, platform.constant, 0.40, "its constant 302")
+        return await _compared("near_cache", gateway, platform.constant, 0.40, "its constant 302")
 
 
 async def unary() -> Result:
@@ -85,14 +84,10 @@ async def unary() -> Result:
         gateway = platform.server(request, b"200")
         async with _served("by-hand", links, platform.link, platform.tenant, key=secret["internal_key"]) as (pid, port):
             by_hand = Server(pid, port, request, b"200")
-            return await _compared(
-                "unary", platform, gateway, by_hand, 0.70, "a hand-written handler with the same call"
-            )
+            return await _compared("unary", gateway, by_hand, 0.70, "a hand-written handler with the same call")
 
 
-async def _compared(
-    name: str, platform: "_Platform", server: Server, reference: Server, bound: float, what: str
-) -> Result:
+async def _compared(name: str, server: Server, reference: Server, bound: float, what: str) -> Result:
     for each in (server, reference):
         await each.speed(WARM_S)
     rounds = [(await reference.speed(ROUND_S), await server.speed(ROUND_S)) for _ in range(ROUNDS)]
@@ -187,8 +182,3 @@ async def _served(kind: str, *arguments: str, key: str = "") -> AsyncIterator[tu
     finally:
         child.kill()
         await child.wait()
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)

@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from benchmarks.result import Result
+from benchmarks.result import Result, cpu_s
 from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.frames import codec
 from loadtests import scenario
@@ -51,14 +50,14 @@ async def _measured(installation: Installation, folder: Path) -> Result:
     blocks = list(_blocks(int(tenant.name.removeprefix("tenants/"))))
     reference_s = await _plain(broker, blocks)
     parts = {name: installation.processes()[name].pid or 0 for name in ("kafka", "live", "writer")}
-    before = {name: _cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
+    before = {name: cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
     began_s = time.monotonic()
     sent, late_s = await _produce(broker, folder / "journal", blocks)
     sent_s = time.monotonic() - began_s
     async with Door(installation.credentials().url, tenant.key) as door:
         behind_s = await _stored(door, sent, before_s=time.monotonic())
         live = (await door.look("view")).window_events
-    after = {name: _cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
+    after = {name: cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
     by_part = {name: round((after[name] - before[name]) / sent * 1e6, 3) for name in after}
     return Result(
         name="frames",
@@ -159,8 +158,3 @@ async def _plain(broker: str, blocks: list[pa.RecordBatch]) -> float:
             )
             sent += BLOCK
     return (time.process_time() - began_s) / sent * 1e6
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)

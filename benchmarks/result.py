@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import psutil
+
 from loadtests.reports.journal import commit, machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,6 +53,12 @@ def save(result: Result) -> None:
     told = result.machine() | {"commit": commit(), "machine": machine()}
     (RESULTS / f"{result.name}.json").write_text(json.dumps(told, indent=1) + "\n")
     (RESULTS / "README.md").write_text(_page([json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]))
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has taken."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def median(values: Sequence[float]) -> float:

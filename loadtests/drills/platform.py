@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.platform.installation import Installation, PlatformFailed
+from loadtests.platform.installation import Installation, PlatformFailed, is_same
 
 RUNS = Path(__file__).parent.parent / "runs"
 
@@ -40,7 +40,7 @@ async def _end_leftover(note: Path, say: Callable[[str], None]) -> None:
     if not note.exists():
         return
     told = json.loads(note.read_text())
-    if _runs(told["pid"], told["started"]):
+    if is_same(told["pid"], told["started"]):
         raise PlatformFailed(
             f"Another drill runs here (pid {told['pid']}). Two at once would disturb each other; wait for it."
         )
@@ -55,10 +55,3 @@ async def _end(installation: Installation, note: Path) -> None:
             await installation.down()
         shutil.rmtree(installation.home, ignore_errors=True)
     note.unlink(missing_ok=True)
-
-
-def _runs(pid: int, started: float) -> bool:
-    try:
-        return abs(psutil.Process(pid).create_time() - started) < 0.1
-    except psutil.NoSuchProcess:
-        return False

@@ -148,7 +148,7 @@ class Installation:
     def signal(self, name: str, number: signal.Signals) -> int:
         """Signals one process of the platform; returns its pid. Raises `PlatformFailed` when it does not run."""
         process = self.processes().get(name)
-        if process is None or process.pid is None or not _is_same(process.pid, process.started):
+        if process is None or process.pid is None or not is_same(process.pid, process.started):
             raise PlatformFailed(f"{name} does not run in {self.home}; there is nothing to signal.")
         os.kill(process.pid, number)
         return process.pid
@@ -197,7 +197,8 @@ def _process(told: dict[str, object]) -> Process:
     return Process(**fields, modules=tuple(modules))  # type: ignore[arg-type]  # the supervisor's own words
 
 
-def _is_same(pid: int, started: float | None) -> bool:
+def is_same(pid: int, started: float | None) -> bool:
+    """Whether `pid` is still the process that began at `started`, and not another one of that number."""
     try:
         return started is not None and abs(psutil.Process(pid).create_time() - started) < START_TIME_ERROR_S
     except psutil.NoSuchProcess:
