@@ -25,8 +25,8 @@ from loadtests.platform.api import Door
 from loadtests.platform.installation import Installation
 
 RATE, SECONDS = 500_000, 60
-BLOCK = 32_768
-"""Rows that are appended at once: a frame for each of four partitions."""
+BLOCK = 31_500
+"""Rows that are appended at once: a frame for each of four partitions, whose shares differ by a hundred or so."""
 ITEMS, USERS, BLOCKS = 20_000, 1_000_000, 64
 REFERENCE_EVENTS = 4_000_000
 CPU_S_MAX = 2.0

@@ -140,7 +140,7 @@ async def main(folder: str, seed: str) -> None:
 async def _roll_up(rollups: RollupStore) -> None:
     for first in range(0, 100, STEP):
         async with rollups.adding:
-            await asyncio.gather(*(rollups.write(Range(p, first, first + STEP - 1)) for p in range(PARTITIONS)))
+            await rollups.write([Range(p, first, first + STEP - 1) for p in range(PARTITIONS)])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import json
 import sys
 
 from groundswell.analytics.store import rollups, schema
-from groundswell.analytics.store.ranges import Range, RangeStore
+from groundswell.analytics.store.ranges import Range, RangeStore, token
 from groundswell.analytics.store.rollups import RollupStore
 from groundswell.kernel import clickhouse
 from groundswell.kernel.clock import SystemClock
@@ -26,8 +26,8 @@ async def _grouped_in_buckets(store: clickhouse.ClickHouse, of: Range) -> None:
     """The same insert under the same token, but its groups in buckets, as memory at another moment might have it."""
     buckets = {"group_by_two_level_threshold": 1, "group_by_two_level_threshold_bytes": 1, "max_threads": 4}
     for table in schema.ROLLUPS:
-        options = clickhouse.insert_options(of.token(table, TOPIC)) | buckets
-        await store.execute(rollups.INSERTS[table], {"p": of.partition, "a": of.first, "b": of.last}, options)
+        options = clickhouse.insert_options(token(table, TOPIC, [of])) | buckets
+        await store.execute(*rollups.statement(table, [of]), options)
 
 
 async def main(folder: str) -> None:
@@ -39,10 +39,10 @@ async def main(folder: str) -> None:
         ranges, rolled = RangeStore(store, TOPIC), RollupStore(store, TOPIC)
         for chunks in (1, 300):
             await ranges.write(WHOLE, drawn.content(chunks))
-        await rolled.write(WHOLE)
+        await rolled.write([WHOLE])
         told["once"] = await counts(store)
         await store.execute(f"OPTIMIZE TABLE {schema.EV} FINAL")
-        await rolled.write(WHOLE)
+        await rolled.write([WHOLE])
         told["by tokens"] = await counts(store)
         await RollupStore(store, "elsewhere").write_again(WHOLE)
         told["by markers"] = await counts(store)
@@ -53,7 +53,7 @@ async def main(folder: str) -> None:
         await ranges.write(WHOLE, drawn.content())
         told["token without rows"] = await counts(store)
         await ranges.write_again(WHOLE, drawn.content())
-        await rolled.write(WHOLE)
+        await rolled.write([WHOLE])
         told["token without rollup"] = await counts(store)
         await rolled.write_again(WHOLE)
         told["counted first"] = await counts(store)

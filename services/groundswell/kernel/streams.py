@@ -28,7 +28,7 @@ from groundswell.kernel.bus.consumer import started
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS_MAX = 16
-BATCH_S_MAX = 0.02
+BATCH_S_MAX = 0.05
 BUFFER_RECORDS_MAX = 64
 COMMIT_S = 1.0
 CHECK_S = 1.0

@@ -7,6 +7,7 @@ published again, which changes nothing where it had arrived.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 GROUP = "analytics.rollups"
 OFFSETS_MAX = 2_000
 """Offsets that one rollup takes at most: up to 16 million rows."""
+REST = 4.0
+"""The pause after a rollup, as a multiple of the time that it took: the busier the machine, the more rows share a rollup."""
+REST_S_MAX = 2.5
 
 BEHIND = Gauge("groundswell_rollups_offsets_behind", "Stored offsets that no rollup holds yet.", ["partition"])
 
@@ -51,17 +55,19 @@ class Rollups:
     ) -> None:
         self._membership, self._ranges, self._rollups = membership, ranges, rollups
         self._config, self._publish = config, publish
-        self._repeat = rollups.write_again if config.count_before_repeat else rollups.write
         self._places: dict[int, _Place] = {}
 
     async def run(self) -> None:
         """Rolls up until cancelled."""
+        rest_s = 0.0
         async with self._membership.joined():
             while True:
                 try:
-                    await self._membership.records(self._config.rollup_ms / 1000)
+                    await self._membership.records(max(self._config.rollup_ms / 1000, rest_s))
+                    began_s = time.monotonic()
                     async with self._membership.turn():
                         await self._cycle()
+                    rest_s = min(REST * (time.monotonic() - began_s), REST_S_MAX)
                 except PASSING as error:
                     log.warning("the rollups read their marks again: %r", error)
                     self._membership.restart()
@@ -90,7 +96,7 @@ class Rollups:
         await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.rollup_after_intent")
         async with self._rollups.adding:
-            await asyncio.gather(*(self._rollups.write(of) for of in due))
+            await self._rollups.write(due)
         for of in due:
             self._places[of.partition].next = of.last + 1
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
@@ -123,3 +129,10 @@ class Rollups:
         self._places[partition] = place
         await self._membership.commit({partition: place.mark()})
         self._membership.ready(partition, place.next)
+
+    async def _repeat(self, of: Range) -> None:
+        """Adds a range that a predecessor may have begun."""
+        if self._config.count_before_repeat:
+            await self._rollups.write_again(of)
+        else:
+            await self._rollups.write([of])

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 GROUP = "analytics.writer"
 POLL_S = 0.05
 RETRY_S = 0.5
+REST = 4.0
+"""How long the next rows wait at least, as a multiple of the time that the last ones took: the busier the machine, the bigger the blocks,
+and big blocks are what makes the store cheap."""
+REST_S_MAX = 1.0
 
 PASSING = (*LOST, errors.Unavailable, errors.Exhausted, errors.DeadlineExceeded)
 """After these the outcome is unknown: the marks are read again, and an intent is repeated."""
@@ -34,8 +38,6 @@ STORED = Counter("groundswell_writer_rows_total", "Rows of events stored.")
 SET_ASIDE = Counter("groundswell_writer_frames_set_aside_total", "Corrupt frames sent to the dead letters.")
 BEHIND = Gauge("groundswell_writer_oldest_row_seconds", "Time that the oldest row waited when it was stored.")
 
-Write = Callable[[Range, Content], Awaitable[None]]
-"""Puts a range into the store."""
 SetAside = Callable[[LogRecord, Exception], Awaitable[None]]
 """Puts a record with the reason where operators find it; returns when it is safe there."""
 
@@ -54,9 +56,10 @@ class _Pending:
         self.records += records
         self.rows += sum(_rows_of(record.headers) for record in records)
 
-    def is_due(self, config: WriterSettings) -> bool:
-        waited_ms = (time.monotonic() - self.since_s) * 1000
-        return bool(self.records) and (self.rows >= config.flush_rows or waited_ms >= config.flush_ms)
+    def is_due(self, config: WriterSettings, rest_until_s: float) -> bool:
+        """Whether there are enough rows, or they have waited long enough."""
+        due_s = max(self.since_s + config.flush_ms / 1000, rest_until_s)
+        return bool(self.records) and (self.rows >= config.flush_rows or time.monotonic() >= due_s)
 
 
 class Writer:
@@ -67,9 +70,9 @@ class Writer:
     ) -> None:
         self._membership, self._store, self._clock = membership, store, clock
         self._config, self._set_aside = config, set_aside
-        self._repeat = store.write_again if config.count_before_repeat else store.write
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
+        self._rest_until_s = 0.0
         self.ready = asyncio.Event()
         """Set once partitions were given and their intents repeated."""
 
@@ -88,7 +91,7 @@ class Writer:
         for partition, records in (await self._membership.records(POLL_S)).items():
             self._pending.setdefault(partition, _Pending()).add(records)
         failpoints.reach("writer.after_fetch")
-        due = any(pending.is_due(self._config) for pending in self._pending.values())
+        due = any(pending.is_due(self._config, self._rest_until_s) for pending in self._pending.values())
         if not due and not self._membership.fresh:
             return
         async with self._membership.turn():
@@ -98,7 +101,10 @@ class Writer:
                 self.ready.set()
             owned = self._membership.partitions
             pending = {p: self._pending.pop(p).records for p in list(self._pending)}
+            began_s = time.monotonic()
             await self._store_all({p: records for p, records in pending.items() if p in owned and records})
+            ended_s = time.monotonic()
+            self._rest_until_s = ended_s + min(REST * (ended_s - began_s), REST_S_MAX)
 
     async def _recover(self, partition: int) -> None:
         """Finds where the partition stands, repeating what a predecessor had begun."""
@@ -110,7 +116,7 @@ class Writer:
             log.info("partition %d: offsets %d to %d are stored again", partition, *intent)
             records = await self._membership.stretch(partition, again.first, again.last)
             await self._begin(partition, again.first)
-            await self._store_range(again, records, self._repeat)
+            await self._repeat(again, await self._decided(again, records))
             await self._membership.commit({partition: Mark(again.last + 1)})
             stored_to = again.last + 1
         at = max(mark.offset, stored_to)
@@ -132,17 +138,36 @@ class Writer:
             notes = {p: Mark(of.first, str(intents.Note((of.first, of.last)))) for p, of in ranges.items()}
             await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.after_intent")
-        await asyncio.gather(*(self._store_range(of, work[p], self._store.write) for p, of in ranges.items()))
+        contents = await asyncio.gather(*(self._stored(of, work[p]) for p, of in ranges.items()))
+        await self._store.seal(dict(zip(ranges.values(), contents, strict=True)))
         if not self._config.commit_before_insert:
             await self._membership.commit(ends)
         failpoints.reach("writer.after_commit")
 
-    async def _store_range(self, of: Range, records: Sequence[LogRecord], write: Write) -> None:
+    async def _stored(self, of: Range, records: Sequence[LogRecord]) -> Content:
+        content = await self._decided(of, records)
+        await self._store.write(of, content)
+        self._measure(content)
+        return content
+
+    async def _decided(self, of: Range, records: Sequence[LogRecord]) -> Content:
+        """What is to be stored of the records; corrupt ones are set aside."""
         content, corrupt = await self._storing[of.partition].decide(of, records)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
             SET_ASIDE.inc()
-        await write(of, content)
+        return content
+
+    async def _repeat(self, of: Range, content: Content) -> None:
+        """Stores a range that a predecessor may have begun."""
+        if self._config.count_before_repeat:
+            await self._store.write_again(of, content)
+        else:
+            await self._store.write(of, content)
+            await self._store.seal({of: content})
+        self._measure(content)
+
+    def _measure(self, content: Content) -> None:
         STORED.inc(content.rows.num_rows)
         if content.rows.num_rows:
             oldest_ms = content.rows.column("ts")[0].value

@@ -5,6 +5,7 @@ and adding a frame's counts is one vectorised addition. A key gets a column when
 """
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,13 +100,18 @@ class KeyedRings:
         self.window.advance(second)
 
     def add(
-        self, seconds: npt.NDArray[np.int64], groups: Sequence[Hashable], values: npt.NDArray[np.uint64], counts: Counts
+        self,
+        seconds: npt.NDArray[np.int64],
+        runs: Sequence[tuple[int, Hashable]],
+        values: npt.NDArray[Any],
+        counts: Counts,
     ) -> None:
-        """Adds `counts[i]` to `values[i]` of `groups[i]` in `seconds[i]`; quick when equal groups stand together."""
+        """Adds `counts[i]` to `values[i]` in `seconds[i]`; `runs` say in order how many of the values belong to which group."""
         columns = np.empty(len(values), np.int64)
-        starts = [i for i in range(len(groups)) if not i or groups[i] is not groups[i - 1]]
-        for start, end in zip(starts, [*starts[1:], len(groups)], strict=True):
-            columns[start:end] = self._columns(groups[start], values[start:end].tolist())
+        start = 0
+        for length, group in runs:
+            columns[start : start + length] = self._columns(group, values[start : start + length].tolist())
+            start += length
         self.seconds.reserve(self._size)
         self.window.reserve(self._size)
         self.seconds.add(seconds, columns, counts)
@@ -129,4 +135,4 @@ class KeyedRings:
             if value not in known:
                 known[value] = self._size
                 self._size += 1
-        return [known[value] for value in values]
+        return list(map(known.__getitem__, values))

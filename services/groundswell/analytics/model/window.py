@@ -79,7 +79,6 @@ class Window:
         self._items = KeyedRings(SECONDS, WINDOW_S)
         self._kind_numbers: dict[str, int] = {}
         self._kind_names: list[str] = []
-        self._groups: dict[tuple[int, int, str], tuple[int, str, str]] = {}
         self._users: defaultdict[int, defaultdict[tuple[int, str], list[npt.NDArray[np.uint64]]]] = defaultdict(
             lambda: defaultdict(list)
         )
@@ -131,9 +130,10 @@ class Window:
             return
         if seconds.max() > now_s:
             self._advance(int(seconds.max()))
-        self._count_totals(rows, seconds)
-        self._count_items(rows, seconds)
-        self._note_users(rows, seconds, now_s)
+        groups = self._groups_of(rows, seconds)
+        self._count_totals(groups, rows)
+        self._count_items(groups, rows)
+        self._note_users(groups, rows, now_s)
 
     def look(self, tenant: int, kind: str, now_ms: int) -> Look:
         """The window as `tenant` sees it; `kind` empty means all kinds together."""
@@ -159,50 +159,59 @@ class Window:
         self._totals.advance(second)
         self._items.advance(second)
 
-    def _count_totals(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> None:
-        nothing = np.zeros(len(seconds), np.uint64)
-        self._add(self._totals, "all", rows, seconds, nothing)
-        self._add(self._totals, "country", rows, seconds, rows.countries)
-        self._add(self._totals, "device", rows, seconds, rows.devices)
-        if rows.bots.any():
-            self._add(self._totals, "bots", rows.where(rows.bots), seconds[rows.bots], nothing[rows.bots])
+    def _groups_of(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> "_Groups":
+        """The rows by second, tenant and kind."""
+        order = np.lexsort((rows.kinds, rows.tenants, seconds))
+        starts = _starts(seconds[order], rows.tenants[order], rows.kinds[order])
+        first = order[starts]
+        tenants, kinds = rows.tenants[first].tolist(), rows.kinds[first].tolist()
+        names = [(tenant, self._kind_names[kind]) for tenant, kind in zip(tenants, kinds, strict=True)]
+        for tenant, kind in names:
+            self._kinds[tenant].add(kind)
+        numbers = np.empty(len(order), np.int64)
+        numbers[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+        return _Groups(names, seconds[first], numbers, np.split(order, starts[1:]))
 
-    def _count_items(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> None:
-        self._add(self._items, "item", rows, seconds, rows.items)
+    def _count_totals(self, groups: "_Groups", rows: Columns) -> None:
+        everything = np.arange(len(groups.names))
+        self._add(self._totals, "all", groups, everything, np.zeros_like(everything), np.bincount(groups.numbers))
+        for dimension, values, bits in ("country", rows.countries, 16), ("device", rows.devices, 8):
+            codes, counts = _tally(groups.numbers << bits | values, len(everything) << bits)
+            self._add(self._totals, dimension, groups, codes >> bits, codes & (1 << bits) - 1, counts)
+        bots, counts = np.unique(groups.numbers[rows.bots], return_counts=True)
+        if len(bots):
+            self._add(self._totals, "bots", groups, bots, np.zeros_like(bots), counts)
+
+    def _count_items(self, groups: "_Groups", rows: Columns) -> None:
+        for number, places in enumerate(groups.places):
+            items, counts = np.unique(rows.items[places], return_counts=True)
+            self._add(self._items, "item", groups, np.full(len(items), number), items, counts)
         if len(self._items) > ITEMS_MAX:
             self._items.forget_quietest(0.25)
 
     def _add(
-        self, rings: KeyedRings, dimension: str, rows: Columns, seconds: npt.NDArray[np.int64], values: npt.NDArray[Any]
+        self,
+        rings: KeyedRings,
+        dimension: str,
+        groups: "_Groups",
+        numbers: npt.NDArray[np.int64],
+        values: npt.NDArray[Any],
+        counts: npt.NDArray[np.int64],
     ) -> None:
-        """Adds the rows to `rings`, counted by (second, tenant, kind, value)."""
-        order = np.lexsort((values, rows.kinds, rows.tenants, seconds))
-        columns: list[npt.NDArray[Any]] = [column[order] for column in (seconds, rows.tenants, rows.kinds, values)]
-        starts = _starts(*columns)
-        counts = np.diff(starts, append=len(order))
-        found, tenants, kinds, numbers = (column[starts] for column in columns)
-        groups = [self._group(t, k, dimension) for t, k in zip(tenants.tolist(), kinds.tolist(), strict=True)]
-        rings.add(found, groups, numbers, counts)
+        """Adds `counts` of `values` in the groups of these `numbers`, which ascend."""
+        starts = _starts(numbers).tolist()
+        runs = [
+            (end - start, (*groups.names[numbers[start]], dimension))
+            for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True)
+        ]
+        rings.add(groups.seconds[numbers], runs, values, counts)
 
-    def _group(self, tenant: int, kind: int, dimension: str) -> tuple[int, str, str]:
-        """The name of a group of keys; equal names are one object, so that runs of them are seen at once."""
-        group = self._groups.get((tenant, kind, dimension))
-        if group is None:
-            group = self._groups[tenant, kind, dimension] = (tenant, self._kind_names[kind], dimension)
-            self._kinds[tenant].add(group[1])
-        return group
-
-    def _note_users(self, rows: Columns, seconds: npt.NDArray[np.int64], now_s: int) -> None:
+    def _note_users(self, groups: "_Groups", rows: Columns, now_s: int) -> None:
         for second in [second for second in self._users if second <= now_s - USERS_S]:
             del self._users[second]
-        order = np.lexsort((rows.kinds, rows.tenants, seconds))
-        starts = _starts(seconds[order], rows.tenants[order], rows.kinds[order])
-        for group in np.split(order, starts[1:]):
-            first = group[0]
-            second = int(seconds[first])
+        for second, name, places in zip(groups.seconds.tolist(), groups.names, groups.places, strict=True):
             if second > now_s - USERS_S:
-                key = int(rows.tenants[first]), self._kind_names[rows.kinds[first]]
-                self._users[second][key].append(np.unique(rows.users[group]))
+                self._users[second][name].append(rows.users[places])
 
     def _distinct(self, tenant: int, kinds: list[str], second: int) -> int:
         if second not in self._users:
@@ -228,10 +237,29 @@ class Window:
         return {value: count for value, count in found.items() if count}
 
 
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Rows by second, tenant and kind: what each group is, the group of each row, and the rows of each group."""
+
+    names: list[tuple[int, str]]
+    seconds: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
+    places: list[npt.NDArray[np.int64]]
+
+
 def _starts(*sorted_columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Where a new group begins in columns that are sorted together."""
     changes = np.zeros(len(sorted_columns[0]), np.bool_)
-    changes[0] = True
+    changes[:1] = True
     for column in sorted_columns:
         changes[1:] |= column[1:] != column[:-1]
     return np.flatnonzero(changes)
+
+
+def _tally(codes: npt.NDArray[np.int64], end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which codes below `end` there are, ascending, and how often each comes."""
+    if end > 16 * len(codes):
+        return np.unique(codes, return_counts=True)
+    counts = np.bincount(codes)
+    found = np.flatnonzero(counts)
+    return found, counts[found]

@@ -1,6 +1,6 @@
 """Ranges of the log on their way into the store, and what the store says about how far it is."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +22,11 @@ class Range:
     first: int
     last: int
 
-    def token(self, table: str, topic: str, attempt: int = 0) -> str:
-        """What an insert of this range into `table` is known by; a further attempt is known by another name."""
-        again = f":{attempt}" if attempt else ""
-        return f"{table}:{topic}:{self.partition}:{self.first}-{self.last}{again}"
+
+def token(table: str, topic: str, of: Sequence[Range], attempt: int = 0) -> str:
+    """What an insert of these ranges into `table` is known by; a further attempt is known by another name."""
+    again = f":{attempt}" if attempt else ""
+    return f"{table}:{topic}:" + ",".join(f"{each.partition}:{each.first}-{each.last}" for each in of) + again
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,23 @@ class RangeStore:
         self._store, self._topic = store, topic
 
     async def write(self, of: Range, content: Content) -> None:
-        """Stores a range; doing so again changes nothing. `frames` comes last: it says that the range is stored."""
-        await self._insert(schema.BATCHES, of, content.batches)
+        """Stores the rows of a range; doing so again changes nothing. The range counts as stored once it is sealed."""
+        await self._insert(schema.BATCHES, [of], content.batches)
         failpoints.reach("writer.after_batches")
-        await self._insert(schema.PARKED, of, content.parked)
-        await self._insert(schema.EV, of, content.rows)
+        await self._insert(schema.PARKED, [of], content.parked)
+        await self._insert(schema.EV, [of], content.rows)
         failpoints.reach("writer.after_rows")
-        await self._insert(schema.FRAMES, of, content.frames)
+
+    async def seal(self, stored: Mapping[Range, Content]) -> None:
+        """Says of ranges whose rows are there that they are stored: of all of them, or of none."""
+        await self._insert(schema.FRAMES, list(stored), pa.concat_tables(each.frames for each in stored.values()))
         failpoints.reach("writer.after_frames")
 
     async def write_again(self, of: Range, content: Content) -> None:
-        """Stores what is missing of a range that somebody may have begun; raises `StoreUnavailable` when the store takes nothing."""
+        """Stores what is missing of a range that somebody may have begun, and seals it.
+
+        Raises `StoreUnavailable` when the store takes nothing.
+        """
         tables = {
             schema.BATCHES: content.batches,
             schema.PARKED: content.parked,
@@ -71,7 +78,7 @@ class RangeStore:
                 missing = await self._missing(table, of, columns)
                 if not missing.num_rows:
                     break
-                await self._insert(table, of, missing, attempt)
+                await self._insert(table, [of], missing, attempt)
             else:
                 raise StoreUnavailable(f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}.")
 
@@ -118,6 +125,6 @@ class RangeStore:
         lacking = [part for part, count in zip(parts, counts, strict=True) if stored.get(int(part)) != count]
         return columns.filter(pa.array(np.isin(hours, lacking)))
 
-    async def _insert(self, table: str, of: Range, columns: pa.Table, attempt: int = 0) -> None:
+    async def _insert(self, table: str, of: Sequence[Range], columns: pa.Table, attempt: int = 0) -> None:
         if columns.num_rows:
-            await self._store.insert(table, columns, of.token(table, self._topic, attempt))
+            await self._store.insert(table, columns, token(table, self._topic, of, attempt))

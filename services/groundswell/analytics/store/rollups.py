@@ -1,9 +1,11 @@
-"""Rollups: one grouped insert per table and range, read back from the raw rows; and the totals that come of them.
+"""Rollups: one grouped insert per table, read back from the raw rows of a range of each partition; and the totals that come of them.
+
+The ranges of all partitions share a statement, since a statement costs more than the rows of a second. Each partition's groups become a
+part of their own, with a marker in it, so that a crash leaves each partition's range in a table whole or not at all.
 
 A token alone does not make an INSERT … SELECT repeatable: what the store remembers is derived from the token and from the number of
 blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory of the moment decides. Two things hold against
-it: the blocks are kept from depending on anything but the rows (`_STEADY`), and whoever repeats a range first asks each table's marker,
-which lies in the same part as the range's rows.
+it: the blocks are kept from depending on anything but the rows (`_STEADY`), and whoever repeats a range first asks each table's marker.
 """
 
 import asyncio
@@ -11,16 +13,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from groundswell.analytics.store import schema
-from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range
+from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range, token
 from groundswell.kernel import failpoints
 from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable, insert_options
 
 _SUMS = "count() AS events, sum(value) AS value, uniqCombined64State(14)(user) AS users"
 _NO_SUMS = "toUInt64(0), toFloat64(0), uniqCombined64State(14)(toUInt64(0))"
 _FAR = "toDateTime('2100-01-01 00:00:00', 'UTC')"
-_RANGE = "raw._p = {p:UInt8} AND raw._o BETWEEN {a:UInt64} AND {b:UInt64}"
-"""Named with its table: a bare `_p` would mean the column that the insert makes, which is every row's."""
-_MARK = "{b:UInt64} + 1 AS w"
+_MARKS = "(SELECT arrayJoin(arrayZip({p:Array(UInt8)}, {w:Array(UInt64)})) AS mark)"
+"""The partitions of the ranges, each with the first offset beyond its range."""
 _STEADY = {"group_by_two_level_threshold": 0, "group_by_two_level_threshold_bytes": 0}
 """Never split the groups into buckets, which become blocks."""
 
@@ -38,35 +39,55 @@ class Total(NamedTuple):
 def _by_time(table: str, start: str) -> str:
     return f"""
 INSERT INTO {table} (_p, tenant, kind, at, country, device, bot, events, value, users, w) SELECT * FROM (
-    SELECT {{p:UInt8}} AS _p, tenant, kind, toDateTime({start}(ts), 'UTC') AS at, country, device, bitAnd(flags, 1) AS bot,
+    SELECT raw._p AS _p, tenant, kind, toDateTime({start}(ts), 'UTC') AS at, country, device, bitAnd(flags, 1) AS bot,
         {_SUMS}, toUInt64(0) AS w
-    FROM {schema.EV} AS raw WHERE {_RANGE} GROUP BY tenant, kind, at, country, device, bot
+    FROM {schema.EV} AS raw WHERE {{ranges}} GROUP BY _p, tenant, kind, at, country, device, bot
     UNION ALL
-    SELECT {{p:UInt8}}, toUInt64(0), '', {_FAR}, toUInt16(0), toUInt8(0), toUInt8(0), {_NO_SUMS}, {_MARK})"""
+    SELECT mark.1, toUInt64(0), '', {_FAR}, toUInt16(0), toUInt8(0), toUInt8(0), {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
 
 
 _ITEM_1M = f"""
 INSERT INTO {schema.ITEM_1M} (_p, tenant, kind, hour, item, at, bot, name, events, value, users, w) SELECT * FROM (
-    SELECT {{p:UInt8}} AS _p, tenant, kind, toStartOfHour(at) AS hour, item, toDateTime(toStartOfMinute(ts), 'UTC') AS at,
+    SELECT raw._p AS _p, tenant, kind, toStartOfHour(at) AS hour, item, toDateTime(toStartOfMinute(ts), 'UTC') AS at,
         bitAnd(flags, 1) AS bot, max(name) AS name, {_SUMS}, toUInt64(0) AS w
-    FROM {schema.EV} AS raw WHERE {_RANGE} GROUP BY tenant, kind, item, at, bot
+    FROM {schema.EV} AS raw WHERE {{ranges}} GROUP BY _p, tenant, kind, item, at, bot
     UNION ALL
-    SELECT {{p:UInt8}}, toUInt64(0), '', {_FAR}, toUInt64(0), {_FAR}, toUInt8(0), '', {_NO_SUMS}, {_MARK})"""
+    SELECT mark.1, toUInt64(0), '', {_FAR}, toUInt64(0), {_FAR}, toUInt8(0), '', {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
 
 _ITEM_TOTALS = f"""
 INSERT INTO {schema.ITEM_TOTALS} (_p, tenant, kind, item, events, nonbots, w) SELECT * FROM (
-    SELECT {{p:UInt8}} AS _p, tenant, kind, item, count() AS events, countIf(bitAnd(flags, 1) = 0) AS nonbots, toUInt64(0) AS w
-    FROM {schema.EV} AS raw WHERE {_RANGE} GROUP BY tenant, kind, item
+    SELECT raw._p AS _p, tenant, kind, item, count() AS events, countIf(bitAnd(flags, 1) = 0) AS nonbots, toUInt64(0) AS w
+    FROM {schema.EV} AS raw WHERE {{ranges}} GROUP BY _p, tenant, kind, item
     UNION ALL
-    SELECT {{p:UInt8}}, toUInt64(0), '', toUInt64(0), toUInt64(0), toUInt64(0), {_MARK})"""
+    SELECT mark.1, toUInt64(0), '', toUInt64(0), toUInt64(0), toUInt64(0), mark.2 FROM {_MARKS} GROUP BY mark)"""
 
-INSERTS = {
+_INSERTS = {
     schema.EV_1S: _by_time(schema.EV_1S, "toStartOfSecond"),
     schema.EV_1M: _by_time(schema.EV_1M, "toStartOfMinute"),
     schema.EV_1H: _by_time(schema.EV_1H, "toStartOfHour"),
     schema.ITEM_1M: _ITEM_1M,
     schema.ITEM_TOTALS: _ITEM_TOTALS,
 }
+
+
+def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
+    """The insert that adds these ranges, of different partitions, to the rollup `table`, and its parameters."""
+    chosen, bound = _chosen(of)
+    marks = {"p": [each.partition for each in of], "w": [each.last + 1 for each in of]}
+    return _INSERTS[table].replace("{ranges}", chosen), bound | marks
+
+
+def _chosen(of: Sequence[Range]) -> tuple[str, dict[str, object]]:
+    """The condition on raw rows that these ranges make, and its parameters.
+
+    The columns are named with their table: a bare `_p` could mean the column that an insert makes.
+    """
+    clauses: list[str] = []
+    bound: dict[str, object] = {}
+    for n, each in enumerate(of):
+        clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {{a{n}:UInt64}} AND {{b{n}:UInt64}})")
+        bound |= {f"p{n}": each.partition, f"a{n}": each.first, f"b{n}": each.last}
+    return " OR ".join(clauses), bound
 
 
 class RollupStore:
@@ -77,32 +98,31 @@ class RollupStore:
         self.adding = asyncio.Lock()
         """To be held while rollups are added to: a reader that takes it finds them still."""
 
-    async def write(self, of: Range) -> None:
-        """Adds the range to every rollup."""
-        for table in INSERTS:
+    async def write(self, of: Sequence[Range]) -> None:
+        """Adds ranges of different partitions to every rollup."""
+        for table in schema.ROLLUPS:
             await self._add(table, of)
 
     async def write_again(self, of: Range) -> None:
         """Adds the range to every rollup that does not hold it: for a range that somebody may have begun."""
-        for table in INSERTS:
+        for table in schema.ROLLUPS:
             attempt = 0
             while await self._end(table, of.partition) <= of.last:
                 if attempt == ATTEMPTS_MAX:
                     raise StoreUnavailable(
                         f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}."
                     )
-                await self._add(table, of, attempt)
+                await self._add(table, [of], attempt)
                 attempt += 1
 
     async def newest(self, partition: int) -> int:
         """The first offset that the last table of a rollup does not hold; 0 when it holds none."""
         return await self._end(schema.ITEM_TOTALS, partition)
 
-    async def _add(self, table: str, of: Range, attempt: int = 0) -> None:
-        bound = {"p": of.partition, "a": of.first, "b": of.last}
-        await self._store.execute(
-            INSERTS[table], bound, insert_options(of.token(table, self._topic, attempt)) | _STEADY
-        )
+    async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
+        sql, bound = statement(table, of)
+        options = insert_options(token(table, self._topic, of, attempt)) | _STEADY
+        await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
     async def _end(self, table: str, partition: int) -> int:
@@ -114,14 +134,8 @@ class RollupStore:
 
     async def totals(self, of: Sequence[Range]) -> list[Total]:
         """The totals, over all partitions, of every item that has events in these ranges."""
-        clauses: list[str] = []
-        bound: dict[str, int] = {}
-        for n, each in enumerate(of):
-            clauses.append(f"_p = {{p{n}:UInt8}} AND _o BETWEEN {{a{n}:UInt64}} AND {{b{n}:UInt64}}")
-            bound |= {f"p{n}": each.partition, f"a{n}": each.first, f"b{n}": each.last}
-        touched = " UNION DISTINCT ".join(
-            f"SELECT tenant, kind, item FROM {schema.EV} WHERE {clause}" for clause in clauses
-        )
+        chosen, bound = _chosen(of)
+        touched = f"SELECT tenant, kind, item FROM {schema.EV} AS raw WHERE {chosen}"
         answer = await self._store.query(
             f"SELECT tenant, kind, item, sum(events), sum(nonbots) FROM {schema.ITEM_TOTALS} "
             f"WHERE tenant != 0 AND (tenant, kind, item) IN ({touched}) GROUP BY tenant, kind, item",

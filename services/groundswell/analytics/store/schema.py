@@ -83,10 +83,15 @@ _STATEMENTS = (
 )
 
 
+PARTS_PER_MERGE_MIN = 10
+"""Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
+
+
 async def create(store: ClickHouse, deduplication_window: int) -> None:
     """Makes the tables that are not there; `deduplication_window` holds for old ones too."""
     await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     window = f"non_replicated_deduplication_window = {deduplication_window}"
     for table, statement in zip(TABLES, _STATEMENTS, strict=True):
-        await store.execute(f"{statement} SETTINGS {window}")
-        await store.execute(f"ALTER TABLE {table} MODIFY SETTING {window}")
+        settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
+        await store.execute(f"{statement} SETTINGS {settings}")
+        await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
