@@ -233,7 +233,7 @@ async def opened(
     config = replace(config or GatewaySettings(drain_accept_s=0.05), address=f"127.0.0.1:{port}")
     upstream, log = Library(), Log()
     table = RouteTable(services or {"library": [pb.DESCRIPTOR.services_by_name["LibraryService"]]})
-    verifier = access.Verifier(check, lambda key: False)
+    verifier = access.Verifier(check)
     lag_s = [0.0]
     journal = frames.Journal(folder / "journal", 4, bytes_max=journal_bytes, segment_bytes=journal_bytes // 4)
     producer = frames.FrameProducer(journal, log, frames.FrameSettings())

@@ -68,7 +68,7 @@ def address() -> str:
 @pytest.fixture
 async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
     Signer.key = KEY
-    async with rpc.serve([Keys()], address, KEY, access.Verifier(check, lambda _: False)), rpc.channel(address) as made:
+    async with rpc.serve([Keys()], address, KEY, access.Verifier(check)), rpc.channel(address) as made:
         yield made
 
 
@@ -147,7 +147,7 @@ async def test_an_unmarked_method_keeps_the_server_from_starting(address: str) -
         async def Check(self, request: object, call: rpc.Call) -> object: ...
 
     with pytest.raises(access.UnmarkedMethod, match=r"Health\.Check"):
-        async with rpc.serve([HealthServicer()], address, KEY, access.Verifier(check, lambda _: False)):
+        async with rpc.serve([HealthServicer()], address, KEY, access.Verifier(check)):
             pass
 
 

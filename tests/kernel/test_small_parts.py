@@ -125,29 +125,60 @@ class Identity:
 
     def __init__(self, expires_s: float | None = None) -> None:
         self.asked = 0
+        self.good = True
         self.expires_s = expires_s
 
     async def check(self, secret: str) -> access.Credential:
         self.asked += 1
-        if secret != "gsk_1_good":
+        if secret != "gsk_1_good" or not self.good:
             raise access.InvalidCredential
         return access.Credential(1, Context(tenant=7), self.expires_s)
 
 
 @pytest.mark.promise("IDENTITY-5")
 async def test_a_revoked_key_is_refused_although_its_check_is_remembered() -> None:
-    identity, revoked = Identity(), set[int]()
-    verifier = access.Verifier(identity.check, revoked.__contains__)
+    identity = Identity()
+    verifier = access.Verifier(identity.check)
     for _ in range(3):
         assert (await verifier.verify("gsk_1_good")).tenant == 7
     assert identity.asked == 1
-    revoked.add(1)
+    verifier.revoke(1)
     with pytest.raises(access.InvalidCredential):
         await verifier.verify("gsk_1_good")
 
 
+@pytest.mark.promise("IDENTITY-5")
+async def test_a_check_is_not_remembered_before_revocations_are_heard() -> None:
+    """Goal: a process that starts while the log is away asks identity each time, and may remember once it hears."""
+    identity, heard = Identity(), False
+    verifier = access.Verifier(identity.check, lambda: heard)
+    for _ in range(3):
+        await verifier.verify("gsk_1_good")
+    assert identity.asked == 3
+    heard = True
+    for _ in range(3):
+        await verifier.verify("gsk_1_good")
+    assert identity.asked == 4
+
+
+@pytest.mark.promise("IDENTITY-5")
+async def test_of_however_many_revocations_a_bounded_number_is_kept_and_no_revoked_key_passes() -> None:
+    """Goal: the oldest revocation, dropped to make room, is not forgotten while a check from before it is remembered."""
+    identity = Identity()
+    verifier = access.Verifier(identity.check)
+    await verifier.verify("gsk_1_good")
+    identity.good = False
+    verifier.revoke(1)
+    for key in range(2, access.REVOCATIONS_KEPT_MAX + 10):
+        verifier.revoke(key)
+    assert verifier.revocations_kept == access.REVOCATIONS_KEPT_MAX
+    with pytest.raises(access.InvalidCredential):
+        await verifier.verify("gsk_1_good")
+    assert identity.asked == 2
+
+
 async def test_a_key_ends_at_its_expiry_although_its_check_is_remembered() -> None:
-    verifier = access.Verifier(Identity(expires_s=1.0).check, lambda _: False)
+    verifier = access.Verifier(Identity(expires_s=1.0).check)
     with pytest.raises(access.InvalidCredential):
         await verifier.verify("gsk_1_good")
 
@@ -155,4 +186,4 @@ async def test_a_key_ends_at_its_expiry_although_its_check_is_remembered() -> No
 @pytest.mark.parametrize("secret", ["", "gsk_", "Bearer x", "gsk_1_bad", "gsk_" + "x" * 10_000, "gsk_1_good\x00"])
 async def test_what_is_no_key_is_refused(secret: str) -> None:
     with pytest.raises(access.InvalidCredential):
-        await access.Verifier(Identity().check, lambda _: False).verify(secret)
+        await access.Verifier(Identity().check).verify(secret)

@@ -88,7 +88,7 @@ async def started(
     ):
         cache, bulkhead, announce = TargetCache(valkey, time), Bulkhead(), LinkEvents(ADDRESSES)
         corrections = Corrections(cache)
-        domains = Domains(database, bulkhead, ADDRESSES, slugs.get, numbers, time)
+        domains = Domains(database, bulkhead, cache, ADDRESSES, slugs.get, numbers, time)
         codes = Codes(database, KEY)
         yield Process(
             database,

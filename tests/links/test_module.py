@@ -108,7 +108,7 @@ async def serving(kafka_address: str, postgres_dsn: str, redis_url: str, folder:
         raise access.InvalidCredential
 
     async with Resources.open(environment) as resources, links_module(resources) as module:
-        gate, verifier = await resources.tenant_gate(), access.Verifier(check, lambda _: False)
+        gate, verifier = resources.tenant_gate(), access.Verifier(check)
         async with rpc.serve(module.servicers, address, resources.internal_key, verifier, gate):
             tasks = [asyncio.create_task(_run(task)) for task in module.tasks.values()]
             events = AIOKafkaConsumer("links.events.v1", bootstrap_servers=kafka_address, fetch_max_wait_ms=20)
@@ -116,7 +116,7 @@ async def serving(kafka_address: str, postgres_dsn: str, redis_url: str, folder:
             await events.seek_to_end()
             channel = rpc.channel(address)
             stub = links_pb2_grpc.LinkServiceStub(channel)
-            yield Running(stub, await resources.producer(), events, await resources.redis())
+            yield Running(stub, resources.producer(), events, await resources.redis())
             assert not [task for task in tasks if task.done()]
             await channel.close()
             await events.stop()

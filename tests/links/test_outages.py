@@ -19,6 +19,7 @@ from groundswell.engines.valkey import Valkey
 from groundswell.kernel import bus, errors, postgres
 from groundswell.kernel.bus.events import headers_of
 from groundswell.kernel.context import Context
+from groundswell.kernel.resources import Resources
 from groundswell.links.events import LinkEvents
 from groundswell.links.model.links import Link
 
@@ -156,6 +157,45 @@ async def test_what_valkey_holds_redirects_while_postgresql_is_stopped(
         assert (await follow(process, cold)).target.link == cold.id
         assert (await follow(process, bounded)).target.link == bounded.id
         assert (await process.links.get(alice, bounded.id)).visits_used == 2
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_a_process_that_starts_while_postgresql_is_stopped_redirects_what_valkey_holds(
+    database: Switched, valkey: Switched, alice: Context, slugs: dict[int, str], tmp_path: Path
+) -> None:
+    """Also where a host leads is left in Valkey by those who knew; the new process migrates once PostgreSQL is back."""
+    environment = {
+        "POSTGRES_DSN": database.address,
+        "REDIS_URL": valkey.address,
+        "GROUNDSWELL_DATA": str(tmp_path),
+        "GROUNDSWELL_INTERNAL_KEY": KEY.hex(),
+    }
+    dsn = await postgres.migrate(database.address, "links", MIGRATIONS, KEY)
+    async with started(dsn, valkey.address, slugs) as before:
+        known = await before.create(alice)
+        await follow(before, known)
+    await database.off()
+    async with Resources.open(environment) as resources, started(dsn, valkey.address, slugs) as process:
+        opened = await resources.postgres("links")
+        assert (await follow(process, known)).target.link == known.id
+        with pytest.raises(errors.Unavailable):
+            await rows(opened)
+        await database.on()
+        async with asyncio.timeout(10):
+            while not await answers(opened):
+                await asyncio.sleep(0.05)
+
+
+async def rows(database: postgres.Database) -> int:
+    async with database.platform_tx() as tx:
+        return int(await tx.fetchval("SELECT count(*) FROM domain_hosts"))
+
+
+async def answers(database: postgres.Database) -> bool:
+    try:
+        return await rows(database) > 0
+    except errors.Unavailable:
+        return False
 
 
 def _event(before: Link, after: Link) -> bus.Incoming:

@@ -1,4 +1,4 @@
-"""Known links redirect while any one part of the platform is away, and afterwards every total is exact.
+"""Known links redirect while any one part of the platform is away, also when processes die meanwhile; afterwards every total is exact.
 
 An outage takes `OUTAGE_S` seconds, 8 unless the environment says otherwise; `make test ARGS=tests/system OUTAGE_S=30` is the long form.
 """
@@ -6,6 +6,7 @@ An outage takes `OUTAGE_S` seconds, 8 unless the environment says otherwise; `ma
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ OUTAGE_S = float(os.environ.get("OUTAGE_S", "8"))
 QUIET_S = 3.0
 """Load before and after an outage."""
 BACK_S_MAX = 20.0
+STARTED_S_MAX = 10.0
+"""A process that is killed while an engine is away is back within this."""
 RATE, LINKS = 200.0, 20
 SUCCESS_MIN = 0.999
 
@@ -66,7 +69,50 @@ async def test_known_links_redirect_while_a_part_is_away_and_all_totals_are_exac
     ran, _ = await asyncio.gather(loaded(platform, tenant, seconds, tmp_path), outage)
     wrong = [finding.sentence for finding in ran.findings if not finding.holds]
     assert not wrong
-    outcomes = ran.loaded.records["outcome"]
+    assert_served(ran, 0.0, seconds)
+    assert len(ran.loaded.records) == len(ran.loaded.plan)
+
+
+async def killed_during_outage(platform: Installation, engine: str, names: tuple[str, ...]) -> tuple[float, float]:
+    """When the killed were back and when the engine was told to come back (monotonic)."""
+    await asyncio.sleep(QUIET_S)
+    await platform.stop(engine)
+    pids = {name: platform.signal(name, signal.SIGKILL) for name in names}
+    for name, pid in pids.items():
+        await platform.ready(name, STARTED_S_MAX, other_than=pid)
+    back_s = time.monotonic()
+    await asyncio.sleep(OUTAGE_S)
+    until_s = time.monotonic()
+    await platform.start(engine)
+    return back_s, until_s
+
+
+@pytest.mark.promise("LINKS-4", "LINKS-5")
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [("kafka", ("gateway", "links")), ("valkey", ("gateway", "links")), ("postgres", ("gateway", "links"))],
+    ids=["kafka", "valkey", "postgres"],
+)
+async def test_processes_that_start_while_an_engine_is_away_redirect_known_links(
+    platform: Installation, tmp_path: Path, engine: str, names: tuple[str, ...]
+) -> None:
+    """Goal: nobody waits for the engine to start. Method: as above, and what serves a redirect is killed once the engine is stopped."""
+    tenant = await scenario.prepare(platform, f"restart-{engine}", LINKS)
+    await scenario.warm(platform, tenant)
+    seconds = QUIET_S * 2 + OUTAGE_S + STARTED_S_MAX
+    ran, (back_s, until_s) = await asyncio.gather(
+        loaded(platform, tenant, seconds, tmp_path), killed_during_outage(platform, engine, names)
+    )
+    wrong = [finding.sentence for finding in ran.findings if not finding.holds]
+    assert not wrong
+    assert_served(ran, back_s - ran.loaded.started_s, until_s - ran.loaded.started_s)
+
+
+def assert_served(ran: Ran, from_s: float, to_s: float) -> None:
+    """99.9 % of the visits that were due in between were answered as counted or spooled."""
+    due_s = ran.loaded.plan.arrivals["at_us"][ran.loaded.records["arrival"]] / 1e6
+    outcomes = ran.loaded.records["outcome"][(from_s <= due_s) & (due_s < to_s)]
     served = int(np.isin(outcomes, [int(outcome) for outcome in PROMISED]).sum())
     told = {Outcome(int(value)).name: int((outcomes == value).sum()) for value in np.unique(outcomes)}
-    assert served >= SUCCESS_MIN * len(ran.loaded.plan), told
+    assert len(outcomes) > 0
+    assert served >= SUCCESS_MIN * len(outcomes), told

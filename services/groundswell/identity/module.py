@@ -22,5 +22,5 @@ async def identity(resources: Resources) -> AsyncIterator[Module]:
     yield Module(
         "identity",
         servicers=[ApiKeyRpc(keys, resources.internal_key)],
-        tasks={"relay": partial(relay, database, await resources.producer())},
+        tasks={"relay": partial(relay, database, resources.producer())},
     )

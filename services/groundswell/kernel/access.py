@@ -17,6 +17,10 @@ from groundswell.kernel.context import Context
 
 CHECK_KEPT_S = 30.0
 CHECKS_KEPT_MAX = 10_000
+REVOKED_KEPT_S = 2 * CHECK_KEPT_S
+"""A check that began before a revocation ends within seconds and is remembered for 30 more; later ones are refused by identity."""
+REVOCATIONS_KEPT_MAX = 100_000
+"""Beyond it the oldest is dropped early, and with it all that is remembered of checks."""
 
 
 class Audience(Enum):
@@ -83,29 +87,51 @@ class Credential:
 class Verifier:
     """Checks API keys with identity and remembers the answers for 30 s; a revocation ends the memory at once.
 
-    `check` asks identity (raises `InvalidCredential`); `revoked` says whether a key's revocation was heard of.
-    While identity is down, what is remembered still holds, and everything else is `Unavailable`.
+    `check` asks identity (raises `InvalidCredential`). While identity is down, what is remembered still holds, and everything else is
+    `Unavailable`. Nothing is remembered before `heard` says that the revocations reach this process: identity itself needs no news.
     """
 
-    def __init__(self, check: Callable[[str], Awaitable[Credential]], revoked: Callable[[int], bool]) -> None:
+    def __init__(self, check: Callable[[str], Awaitable[Credential]], heard: Callable[[], bool] = lambda: True) -> None:
         self._check = check
-        self._revoked = revoked
+        self._heard = heard
         self._known: dict[str, tuple[float, Credential]] = {}
+        self._revoked: dict[int, float] = {}
+        self._forgotten = 0
 
     async def verify(self, secret: str) -> Context:
         """The context of the secret's holder; raises `InvalidCredential` or `Unavailable`."""
         if not secret.startswith("gsk_") or len(secret) > 256:
             raise InvalidCredential
         found = self._known.get(secret)
-        if found is None or found[0] < time.monotonic():
-            credential = await self._check(secret)
-            if len(self._known) >= CHECKS_KEPT_MAX:
-                self._known.pop(next(iter(self._known)))
-            self._known[secret] = time.monotonic() + CHECK_KEPT_S, credential
-        else:
-            credential = found[1]
-        if self._revoked(credential.key_id) or (
+        credential = found[1] if found is not None and found[0] >= time.monotonic() else await self._asked(secret)
+        if credential.key_id in self._revoked or (
             credential.expires_s is not None and credential.expires_s <= time.time()
         ):
             raise InvalidCredential
         return credential.context
+
+    def revoke(self, key_id: int) -> None:
+        """Refuses a key from now on. It is noted for as long as a check that ran beside the revocation may be remembered."""
+        now_s = time.monotonic()
+        self._revoked.pop(key_id, None)
+        self._revoked[key_id] = now_s + REVOKED_KEPT_S
+        while (oldest := next(iter(self._revoked.items())))[1] <= now_s:
+            del self._revoked[oldest[0]]
+        if len(self._revoked) > REVOCATIONS_KEPT_MAX:
+            del self._revoked[oldest[0]]
+            self._known.clear()
+            self._forgotten += 1
+
+    @property
+    def revocations_kept(self) -> int:
+        """Keys that are refused whatever is remembered of them."""
+        return len(self._revoked)
+
+    async def _asked(self, secret: str) -> Credential:
+        forgotten = self._forgotten
+        credential = await self._check(secret)
+        if self._heard() and self._forgotten == forgotten:
+            if len(self._known) >= CHECKS_KEPT_MAX:
+                self._known.pop(next(iter(self._known)))
+            self._known[secret] = time.monotonic() + CHECK_KEPT_S, credential
+        return credential

@@ -50,7 +50,7 @@ async def run(factories: Mapping[str, Factory], environment: Mapping[str, str]) 
         process = resources.settings(ProcessSettings)
         telemetry.setup(process.process or "+".join(factories), resources.settings(telemetry.TelemetrySettings))
         async with _started(factories, resources, process) as (modules, readiness):
-            failed = await _until_stopped(modules, readiness, stopping)
+            failed = await _until_stopped(modules, resources.running, readiness, stopping)
     log.info("stopped")
     return 1 if failed else 0
 
@@ -71,7 +71,7 @@ async def _started(
                     process.rpc_address,
                     resources.internal_key,
                     resources.verifier(),
-                    refuse=await resources.tenant_gate(),
+                    refuse=resources.tenant_gate(),
                 )
             )
         checks = {f"{module.name}.{name}": check for module in modules for name, check in module.ready.items()}
@@ -79,10 +79,15 @@ async def _started(
         yield modules, readiness
 
 
-async def _until_stopped(modules: Sequence[Module], readiness: health.Readiness, stopping: asyncio.Event) -> bool:
+async def _until_stopped(
+    modules: Sequence[Module],
+    background: Mapping[asyncio.Future[None], str],
+    readiness: health.Readiness,
+    stopping: asyncio.Event,
+) -> bool:
     """Runs all tasks until told to stop or one of them dies, then drains; True when one died."""
     async with AsyncExitStack() as stack:
-        running: dict[asyncio.Future[None], str] = {}
+        running: dict[asyncio.Future[None], str] = {**background}
         for module in modules:
             for name, task in module.tasks.items():
                 running[asyncio.create_task(_named(task))] = f"{module.name}.{name}"

@@ -1,24 +1,26 @@
 """What a process has, opened when first asked for and shared by its modules."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
-from aiokafka import AIOKafkaProducer
 
 import groundswell
 from groundswell.api.identity.v1 import identity_events_pb2, identity_pb2, identity_pb2_grpc
 from groundswell.kernel import access, bus, clock, context, ids, postgres, redis, rpc, settings, tenants
 from groundswell.kernel.bus.frames import FrameProducer, FrameSettings
 from groundswell.kernel.bus.frames import opened as frames_opened
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.rpc.client import Signer
 
 S = TypeVar("S")
 
 REVOCATIONS = "identity.revocations.v1"
+MIGRATE_RETRY_S = 0.5
 
 
 @settings.section("GROUNDSWELL")
@@ -54,7 +56,10 @@ class EngineSettings:
 
 
 class Resources:
-    """One process's connections; made by `Resources.open` only."""
+    """One process's connections; made by `Resources.open` only.
+
+    No engine has to be there when a process starts: what needs one that is away is `Unavailable`, or waits in the background.
+    """
 
     def __init__(self, environment: Mapping[str, str], stack: AsyncExitStack) -> None:
         self._stack = stack
@@ -71,12 +76,13 @@ class Resources:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._databases: dict[str, postgres.Database] = {}
         self._lock = asyncio.Lock()
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: Producer | None = None
         self._redis: redis.Redis | None = None
         self._frames: FrameProducer | None = None
         self._verifier: access.Verifier | None = None
-        self._revoked: set[int] = set()
         self._feeds: dict[str, bus.Feed] = {}
+        self.running: dict[asyncio.Future[None], str] = {}
+        """What goes on in the background; the process dies with any of it that raises."""
 
     @classmethod
     @asynccontextmanager
@@ -92,12 +98,15 @@ class Resources:
         return settings.load(cls, self._environment)
 
     async def postgres(self, service: str) -> postgres.Database:
-        """The migrated database of `service`."""
+        """The migrated database of `service`; while the server is away one that is `Unavailable` and migrated upon its return."""
         async with self._lock:
             if service not in self._databases:
-                folder = Path(groundswell.__path__[0]) / service / "migrations"
-                dsn = await postgres.migrate(self._engines.postgres_dsn, service, folder, self.internal_key)
-                self._databases[service] = await self._stack.enter_async_context(postgres.opened(dsn, self.ids))
+                folder, dsn = Path(groundswell.__path__[0]) / service / "migrations", self._engines.postgres_dsn
+                migrate = partial(postgres.migrate, dsn, service, folder, self.internal_key)
+                opened = postgres.opened(postgres.app_dsn(dsn, service, self.internal_key), self.ids, prepared=False)
+                database = self._databases[service] = await self._stack.enter_async_context(opened)
+                if not await database.prepare(migrate):
+                    self._run(f"postgres.{service}", partial(_prepared, database, migrate))
             return self._databases[service]
 
     async def redis(self) -> redis.Redis:
@@ -107,21 +116,12 @@ class Resources:
                 self._redis = await self._stack.enter_async_context(redis.opened(self._engines.redis_url))
             return self._redis
 
-    async def producer(self) -> AIOKafkaProducer:
-        """The process's producer of events: idempotent, acknowledged by all replicas."""
-        async with self._lock:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self.kafka,
-                    enable_idempotence=True,
-                    acks="all",
-                    linger_ms=2,
-                    request_timeout_ms=10_000,
-                )
-                await producer.start()
-                self._stack.push_async_callback(producer.stop)
-                self._producer = producer
-            return self._producer
+    def producer(self) -> Producer:
+        """The process's producer of events."""
+        if self._producer is None:
+            self._producer = Producer.of_events(self.kafka)
+            self._stack.push_async_callback(self._producer.close)
+        return self._producer
 
     async def frames(self) -> FrameProducer:
         """The process's producer of telemetry, with its journal under `data`."""
@@ -154,29 +154,59 @@ class Resources:
                 expires = answer.expire_time.ToMilliseconds() / 1000 if answer.HasField("expire_time") else None
                 return access.Credential(answer.key_id, holder, expires)
 
-            self._verifier = access.Verifier(check, self._revoked.__contains__)
+            self._verifier = access.Verifier(check, self._hears_revocations)
         return self._verifier
 
-    async def tenant_gate(self) -> Callable[[context.Context], None]:
-        """What refuses callers of suspended tenants. Starts the feeds that every process follows and waits for their first end."""
+    def tenant_gate(self) -> Callable[[context.Context], None]:
+        """What refuses callers of suspended tenants, and all callers until it is known who is suspended.
+
+        Starts the feeds that every process follows.
+        """
         if not self._feeds:
             self._feeds = {
                 "tenants": bus.follow(self.kafka, [tenants.TOPIC], self.tenants.hear, from_start=True),
                 "revocations": bus.follow(self.kafka, [REVOCATIONS], self._hear_revocation, from_start=True),
             }
-            for feed in self._feeds.values():
-                self._stack.push_async_callback(_ended, asyncio.create_task(feed.run()))
-        return self.tenants.refuse_suspended
+            for name, feed in self._feeds.items():
+                self._run(f"feeds.{name}", feed.run)
+        return self._refuse
 
     def ready(self) -> dict[str, Callable[[], bool]]:
-        """The readiness of what all processes share: every feed has been read to its end once."""
-        return {f"feeds.{name}": feed.caught_up.is_set for name, feed in self._feeds.items()}
+        """The readiness of what all processes share: every feed has been read to its end once, or the broker is away."""
+        return {f"feeds.{name}": feed.settled for name, feed in self._feeds.items()}
+
+    def _refuse(self, caller: context.Context) -> None:
+        if not self._feeds["tenants"].caught_up.is_set():
+            raise tenants.DirectoryUnread
+        self.tenants.refuse_suspended(caller)
+
+    def _hears_revocations(self) -> bool:
+        feed = self._feeds.get("revocations")
+        return feed is not None and feed.caught_up.is_set()
 
     def _hear_revocation(self, event: bus.Incoming) -> None:
-        self._revoked.add(event.parse(identity_events_pb2.AccessRevoked).key_id)
+        # A process that has checked nothing yet remembers nothing, and identity knows better than old news.
+        if self._verifier is not None:
+            self._verifier.revoke(event.parse(identity_events_pb2.AccessRevoked).key_id)
+
+    def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Begins something that goes on until the process ends."""
+        task = asyncio.ensure_future(_awaited(work))
+        self.running[task] = name
+        self._stack.push_async_callback(_ended, task)
+
+
+async def _prepared(database: postgres.Database, migrate: Callable[[], Awaitable[object]]) -> None:
+    """Migrates as soon as the server is there, then rests."""
+    while not await database.prepare(migrate):
+        await asyncio.sleep(MIGRATE_RETRY_S)
+    await asyncio.Event().wait()
+
+
+async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task})

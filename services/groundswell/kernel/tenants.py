@@ -14,6 +14,13 @@ from groundswell.kernel.context import Context
 TOPIC = "tenancy.events.v1"
 
 
+class DirectoryUnread(errors.Unavailable):
+    def __init__(self) -> None:
+        super().__init__(
+            "Which tenants are suspended is not known here yet: the event log is away. Try again in a second."
+        )
+
+
 class TenantSuspended(errors.Denied):
     def __init__(self) -> None:
         super().__init__("This tenant is suspended. Ask the platform's operators to resume it.")

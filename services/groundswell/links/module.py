@@ -33,12 +33,12 @@ async def links(resources: Resources) -> AsyncIterator[Module]:
     addresses, bulkhead = _addresses(resources), Bulkhead()
     cache = TargetCache(await resources.redis(), clock)
     corrections, announce = Corrections(cache), LinkEvents(addresses)
-    domains = Domains(database, bulkhead, addresses, partial(_slug_of, resources), resources.ids, clock)
+    domains = Domains(database, bulkhead, cache, addresses, partial(_slug_of, resources), resources.ids, clock)
     codes = Codes(database, _code_secret(resources))
     creation = Creation(database, domains, codes, corrections, announce, resources.ids, clock)
     managed = Links(database, domains, corrections, announce, clock)
     redirects = Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), clock)
-    producer, kafka = await resources.producer(), resources.kafka
+    producer, kafka = resources.producer(), resources.kafka
     yield Module(
         "links",
         servicers=[LinkRpc(creation, managed, domains, redirects, addresses, resources.internal_key)],

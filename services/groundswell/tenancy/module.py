@@ -21,5 +21,5 @@ async def tenancy(resources: Resources) -> AsyncIterator[Module]:
     yield Module(
         "tenancy",
         servicers=[TenantRpc(tenants, resources.internal_key)],
-        tasks={"relay": partial(relay, database, await resources.producer())},
+        tasks={"relay": partial(relay, database, resources.producer())},
     )

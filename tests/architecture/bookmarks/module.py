@@ -19,5 +19,5 @@ async def bookmarks(resources: Resources) -> AsyncIterator[Module]:
     yield Module(
         "bookmarks",
         servicers=[BookmarkRpc(Bookmarks(database, resources.ids))],
-        tasks={"relay": partial(relay, database, await resources.producer())},
+        tasks={"relay": partial(relay, database, resources.producer())},
     )

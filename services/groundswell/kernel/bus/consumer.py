@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord
 from opentelemetry import trace
@@ -17,6 +17,7 @@ from prometheus_client import Counter
 
 from groundswell.kernel import errors, failpoints, telemetry
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
+from groundswell.kernel.bus.producer import Producer
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,7 @@ Handle = Callable[[Incoming], Awaitable[None]]
 HandleBatch = Callable[[Sequence[Incoming]], Awaitable[None]]
 
 
-async def consume(
-    bootstrap: str, group: str, topics: Sequence[str], handle: Handle, producer: AIOKafkaProducer
-) -> None:
+async def consume(bootstrap: str, group: str, topics: Sequence[str], handle: Handle, producer: Producer) -> None:
     """Consumes until cancelled, one event at a time per partition."""
 
     async def handle_each(events: Sequence[Incoming]) -> None:
@@ -47,7 +46,7 @@ async def consume(
 
 
 async def consume_batches(
-    bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: AIOKafkaProducer
+    bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: Producer
 ) -> None:
     """Consumes until cancelled, up to 500 events of one partition at a time.
 
@@ -68,9 +67,7 @@ async def consume_batches(
     await _consume(bootstrap, group, topics, handle_all, producer)
 
 
-async def _consume(
-    bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: AIOKafkaProducer
-) -> None:
+async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: Producer) -> None:
     consumer = AIOKafkaConsumer(
         *topics,
         bootstrap_servers=bootstrap,
@@ -115,7 +112,7 @@ async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset:
         log.warning("a commit waits for the next one: %s", type(error).__name__)
 
 
-async def _parsed(records: Sequence[ConsumerRecord], group: str, producer: AIOKafkaProducer) -> list[Incoming]:
+async def _parsed(records: Sequence[ConsumerRecord], group: str, producer: Producer) -> list[Incoming]:
     events = []
     for record in records:
         try:
@@ -125,7 +122,7 @@ async def _parsed(records: Sequence[ConsumerRecord], group: str, producer: AIOKa
     return events
 
 
-async def _handled(event: Incoming, handle: Handle, group: str, producer: AIOKafkaProducer) -> None:
+async def _handled(event: Incoming, handle: Handle, group: str, producer: Producer) -> None:
     tries, backoff_s = 0, BACKOFF_S
     while True:
         try:
@@ -163,7 +160,7 @@ async def bury(
     headers: list[tuple[str, bytes]],
     error: Exception,
     group: str,
-    producer: AIOKafkaProducer,
+    producer: Producer,
 ) -> None:
     """Sends a record to the dead letters; waits for the broker as long as it takes, since the alternative is to lose it."""
     reason = [

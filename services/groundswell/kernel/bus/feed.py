@@ -1,7 +1,8 @@
 """Feeds: topics that every process reads whole, for directories, revocations and purges.
 
 A feed has no group and commits nothing: it starts at the beginning (to build a state) or at the end (to hear of changes), and knows
-how old its knowledge may be, which is what a cache needs to decide whether to trust itself.
+how old its knowledge may be, which is what a cache needs to decide whether to trust itself. No process waits for a broker that is away:
+what may not be done without the feed's knowledge is refused by whoever needs it.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 log = logging.getLogger(__name__)
 
 CHECK_S = 0.5
+AWAY_S = 3.0
+"""A broker that was silent for so long counts as away."""
 
 
 class Feed:
@@ -31,12 +34,20 @@ class Feed:
         self._handle = handle
         self._from_start = from_start
         self._fresh_at = 0.0
+        self._answered_at = time.monotonic()
+        self._settled = False
         self.caught_up = asyncio.Event()
         """Set once everything that was in the topics when the feed began has been handled."""
 
     def lag_s(self) -> float:
         """An upper bound on the age of what the feed has not seen; infinite before the first look."""
         return time.monotonic() - self._fresh_at if self._fresh_at else float("inf")
+
+    def settled(self) -> bool:
+        """Whether there is nothing left to wait for: caught up, or the broker was found to be away. Once true it stays so."""
+        silent_s = time.monotonic() - self._answered_at
+        self._settled = self._settled or self.caught_up.is_set() or silent_s > AWAY_S
+        return self._settled
 
     async def run(self) -> None:
         """Reads until cancelled; survives the broker's absence."""
@@ -48,6 +59,7 @@ class Feed:
             fetch_max_wait_ms=100,
         )
         await started(consumer)
+        self._answered_at = time.monotonic()
         try:
             partitions = await self._assigned(consumer)
             checking = asyncio.create_task(self._check(consumer, partitions))
@@ -69,6 +81,7 @@ class Feed:
         return sorted(consumer.assignment())
 
     def _offer(self, record: object) -> None:
+        self._answered_at = time.monotonic()
         try:
             self._handle(incoming(record))
         except MalformedEvent as error:

@@ -6,15 +6,14 @@ Whoever publishes repeats the newest state after a crash; consumers keep the new
 import asyncio
 from collections.abc import Sequence
 
-from aiokafka import AIOKafkaProducer
-
 from groundswell.kernel.bus.events import Outgoing, headers_of, wire_headers
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.ids import Ids
 
 IN_FLIGHT_MAX = 5_000
 
 
-async def publish(producer: AIOKafkaProducer, ids: Ids, events: Sequence[Outgoing]) -> None:
+async def publish(producer: Producer, ids: Ids, events: Sequence[Outgoing]) -> None:
     """Sends the events; returns when the log has all of them, raises `KafkaError` when that is not known."""
     for at in range(0, len(events), IN_FLIGHT_MAX):
         sent = []

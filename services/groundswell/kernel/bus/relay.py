@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import asyncpg
 import orjson
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
 from groundswell.kernel import failpoints
 from groundswell.kernel.bus.events import wire_headers
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.postgres.database import Database
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Outbound:
 BeforePublish = Callable[[Sequence[Outbound]], Awaitable[None]]
 
 
-async def relay(database: Database, producer: AIOKafkaProducer, before_publish: BeforePublish | None = None) -> None:
+async def relay(database: Database, producer: Producer, before_publish: BeforePublish | None = None) -> None:
     """Relays until cancelled. `before_publish` sees each batch first, so that a cache is corrected before anyone hears of a change."""
     while True:
         try:
@@ -54,7 +54,7 @@ async def relay(database: Database, producer: AIOKafkaProducer, before_publish: 
             await asyncio.sleep(RETRY_S)
 
 
-async def _lead(database: Database, producer: AIOKafkaProducer, before_publish: BeforePublish | None) -> None:
+async def _lead(database: Database, producer: Producer, before_publish: BeforePublish | None) -> None:
     connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10)
     try:
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
@@ -91,7 +91,7 @@ async def _written(database: Database) -> None:
         return
 
 
-async def _send(producer: AIOKafkaProducer, rows: Sequence[Outbound]) -> None:
+async def _send(producer: Producer, rows: Sequence[Outbound]) -> None:
     acknowledgements = [
         await producer.send(row.topic, row.body, key=row.key, headers=wire_headers(row.headers)) for row in rows
     ]

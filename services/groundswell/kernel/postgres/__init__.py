@@ -5,7 +5,7 @@ once (`first_time`), and a request's answer is kept with its effect (`replayed`,
 """
 
 from groundswell.kernel.postgres.database import Database, opened
-from groundswell.kernel.postgres.migrations import MigrationFailed, migrate
+from groundswell.kernel.postgres.migrations import MigrationFailed, app_dsn, migrate
 from groundswell.kernel.postgres.transaction import Tx
 
-__all__ = ["Database", "MigrationFailed", "Tx", "migrate", "opened"]
+__all__ = ["Database", "MigrationFailed", "Tx", "app_dsn", "migrate", "opened"]

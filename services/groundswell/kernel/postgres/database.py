@@ -5,7 +5,8 @@ never carries it on. What the driver raises becomes an error of `kernel.errors` 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -15,29 +16,42 @@ from groundswell.kernel.context import Context
 from groundswell.kernel.ids import Ids
 from groundswell.kernel.postgres.transaction import Tx
 
+log = logging.getLogger(__name__)
+
 ACQUIRE_S_MAX = 2.0
 COMMAND_S_MAX = 10.0
-_GONE = (
+_AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
 )
+_GONE = (*_AWAY, asyncpg.InterfaceError)
 _LOST_RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
 class Database:
-    """One service's database as its app role sees it."""
+    """One service's database as its app role sees it; `Unavailable` until `prepare` has brought it to this version."""
 
-    def __init__(self, pool: asyncpg.Pool, ids: Ids, dsn: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, ids: Ids, dsn: str, *, prepared: bool = True) -> None:
         self._pool = pool
         self._ids = ids
+        self._prepared = prepared
         self.dsn = dsn
         self.outbox_written = asyncio.Event()
         """Set after each commit that published; the relay of this process waits for it."""
+
+    async def prepare(self, migrate: Callable[[], Awaitable[object]]) -> bool:
+        """Migrates; whether it did, False while the server is away. Raises `MigrationFailed`."""
+        try:
+            await migrate()
+        except (TimeoutError, *_AWAY) as error:
+            log.warning("a database waits for its server: %s", type(error).__name__)
+            return False
+        self._prepared = True
+        return True
 
     @asynccontextmanager
     async def tenant_tx(self, context: Context) -> AsyncIterator[Tx]:
@@ -58,6 +72,8 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self, begin: str, tenant: int) -> AsyncIterator[Tx]:
+        if not self._prepared:
+            raise errors.Unavailable("The database does not answer. Try again in a second.")
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_S_MAX)
         except (TimeoutError, *_GONE) as error:
@@ -94,8 +110,11 @@ def _translated(error: BaseException) -> BaseException:
 
 
 @asynccontextmanager
-async def opened(dsn: str, ids: Ids, *, connections_max: int = 10) -> AsyncIterator[Database]:
-    """The database at `dsn` (the app role's); connections are made when first needed and closed after five idle minutes."""
+async def opened(dsn: str, ids: Ids, *, connections_max: int = 10, prepared: bool = True) -> AsyncIterator[Database]:
+    """The database at `dsn` (the app role's), `prepared` when it is of this version.
+
+    Connections are made when first needed and closed after five idle minutes.
+    """
     pool = await asyncpg.create_pool(
         dsn,
         min_size=0,
@@ -105,7 +124,7 @@ async def opened(dsn: str, ids: Ids, *, connections_max: int = 10) -> AsyncItera
         max_inactive_connection_lifetime=300,
     )
     try:
-        yield Database(pool, ids, dsn)
+        yield Database(pool, ids, dsn, prepared=prepared)
     finally:
         await asyncio.wait_for(pool.close(), 5.0)
 

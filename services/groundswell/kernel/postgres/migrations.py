@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 KERNEL_MIGRATIONS = Path(__file__).parent / "migrations"
+CONNECT_S_MAX = 5.0
 _LOCK = 0x67726F756E64  # "ground": one migration at a time on a server
 SERVER_VERSION_MIN = {18: 0, 17: 6, 16: 10, 15: 14}
 """Lowest fixed minor version a major (CVE-2025-8713: statistics showed rows that policies hide)."""
@@ -34,13 +35,20 @@ def dsn_of(admin_dsn: str, database: str, role: str = "", password: str = "") ->
     return urlunsplit(parts._replace(netloc=netloc, path=f"/{database}"))
 
 
+def app_dsn(admin_dsn: str, service: str, internal_key: bytes) -> str:
+    """Where the processes of `service` find its database, in their own role."""
+    app = f"gs_{service}_app"
+    return dsn_of(admin_dsn, f"gs_{service}", app, role_password(app, internal_key))
+
+
 async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: bytes) -> str:
     """Creates what is missing of a service's database and applies its new migrations; returns the app role's DSN.
 
-    `admin_dsn` may create databases and roles. Safe to run from many processes at once. Raises `MigrationFailed`.
+    `admin_dsn` may create databases and roles. Safe to run from many processes at once. Raises `MigrationFailed`, and what
+    asyncpg raises when the server is away.
     """
     database, owner, app = f"gs_{service}", f"gs_{service}_owner", f"gs_{service}_app"
-    admin = await asyncpg.connect(dsn_of(admin_dsn, "postgres"))
+    admin = await asyncpg.connect(dsn_of(admin_dsn, "postgres"), timeout=CONNECT_S_MAX)
     try:
         _require_version(admin.get_server_version())
         await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
@@ -51,7 +59,7 @@ async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: byte
         await _apply(admin_dsn, database, owner, app, folder, internal_key)
     finally:
         await admin.close()
-    return dsn_of(admin_dsn, database, app, role_password(app, internal_key))
+    return app_dsn(admin_dsn, service, internal_key)
 
 
 def _require_version(version: asyncpg.ServerVersion) -> None:

@@ -1,9 +1,11 @@
 """Domains: every tenant has one of its own, may add more, and each host leads to one.
 
 Which host leads where is asked at every redirect, so each process remembers it; hosts never move from one domain to another, so what
-is remembered stays true, and it is kept even past its time while PostgreSQL is away.
+is remembered stays true, and it is kept even past its time while PostgreSQL is away. What a process has not seen itself is then taken
+from what others have left in Valkey.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,11 +22,16 @@ from groundswell.links.model.addresses import Addresses
 from groundswell.links.model.links import Domain
 from groundswell.links.service.bulkhead import Bulkhead
 from groundswell.links.store.domains import DomainStore, place_of, serving
+from groundswell.links.store.targets import CacheAway, TargetCache
+
+log = logging.getLogger(__name__)
 
 DOMAINS_LISTED_MAX = 1_000
 HOSTS_REMEMBERED_MAX = 10_000
 KNOWN_S = 60.0
 UNKNOWN_S = 5.0
+RETRY_S = 1.0
+"""While PostgreSQL is away it is asked for a host no more often than this."""
 
 SlugOf = Callable[[int], str | None]
 """The slug of a tenant, as far as this process knows it yet."""
@@ -43,6 +50,7 @@ class Domains:
         self,
         database: postgres.Database,
         bulkhead: Bulkhead,
+        cache: TargetCache,
         addresses: Addresses,
         slug_of: SlugOf,
         ids: Ids,
@@ -50,6 +58,7 @@ class Domains:
     ) -> None:
         self._database = database
         self._bulkhead = bulkhead
+        self._cache = cache
         self._addresses = addresses
         self._slug_of = slug_of
         self._ids = ids
@@ -66,10 +75,14 @@ class Domains:
             async with self._bulkhead.entered():
                 found = await self._read(host)
         except kernel_errors.Unavailable:
-            if known is not None and known.domain is not None:
-                return known.domain
-            raise
-        self._remember(host, found)
+            found = (known.domain if known else None) or await self._left_by_others(host)
+            if found is None:
+                raise
+            self._remember(host, found, RETRY_S)
+            return found
+        self._remember(host, found, KNOWN_S if found else UNKNOWN_S)
+        if found is not None:
+            await self._leave_to_others(host, found)
         return found
 
     async def of(self, context: Context, host: str) -> Domain:
@@ -153,11 +166,23 @@ class Domains:
         async with self._database.tenant_tx(contexts.service("links", tenant)) as tx:
             return await DomainStore(tx).get(domain)
 
-    def _remember(self, host: str, domain: Domain | None) -> None:
+    async def _left_by_others(self, host: str) -> Domain | None:
+        try:
+            return await self._cache.read_host(host)
+        except CacheAway:
+            return None
+
+    async def _leave_to_others(self, host: str, domain: Domain) -> None:
+        try:
+            await self._cache.write_host(host, domain)
+        except CacheAway:
+            log.debug("the cache is away, a host is not left there")
+
+    def _remember(self, host: str, domain: Domain | None, seconds: float) -> None:
         self._hosts.pop(host, None)
         if len(self._hosts) >= HOSTS_REMEMBERED_MAX:
             self._hosts.pop(next(iter(self._hosts)))
-        self._hosts[host] = _Remembered(domain, self._clock.monotonic_s() + (KNOWN_S if domain else UNKNOWN_S))
+        self._hosts[host] = _Remembered(domain, self._clock.monotonic_s() + seconds)
 
     def _remember_default(self, domain: Domain) -> Domain:
         if len(self._defaults) >= HOSTS_REMEMBERED_MAX:

@@ -1,4 +1,4 @@
-"""The records of links in Valkey: `links:{domain}:{code}` → version and target, or the memory of an absence.
+"""The records of links in Valkey: `links:{domain}:{code}` → version and target, or the memory of an absence; `links:host:{host}` → domain.
 
 Nothing here is the only copy: a wipe costs one read of PostgreSQL for each link that is asked for again. A record is only ever replaced
 by one of the same or a higher version, so a slow reader can not put an old target over a new one; an absence has version 0. While
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from groundswell.kernel import errors
 from groundswell.kernel.clock import Clock
 from groundswell.kernel.redis import Redis
-from groundswell.links.model.links import Target
+from groundswell.links.model.links import Domain, Target
 
 TTL_MS = 3_600_000
 TTL_SPREAD = 0.1
@@ -25,6 +25,8 @@ REFRESH_AT = 0.9
 ABSENT_TTL_MS = 30_000
 CREATED_TTL_MS = 60_000
 """A new link's record outlives every absence that a reader may be about to write, then makes room: most links are not read at once."""
+HOST_TTL_MS = 24 * 3_600_000
+"""As long as PostgreSQL may be away from a process that has just started; hosts never move, so it is true however old it is."""
 LEASE_MS = 1_000
 """A reader that died over a fill holds the others up for so long; one that is slower shares the work with a second."""
 
@@ -96,7 +98,16 @@ class TargetCache:
         """Gives up: lets the next reader fill at once."""
         await self._execute("DEL", _lease(domain, code))
 
-    async def _execute(self, *command: str | int) -> Any:
+    async def read_host(self, host: str) -> Domain | None:
+        """The domain that `host` was last seen to lead to; None when that is not remembered."""
+        stored = await self._execute("GET", _host(host))
+        return None if stored is None else msgspec.json.decode(stored, type=Domain)
+
+    async def write_host(self, host: str, domain: Domain) -> None:
+        """Remembers where `host` leads, for processes that start while PostgreSQL is away."""
+        await self._execute("SET", _host(host), msgspec.json.encode(domain), "PX", HOST_TTL_MS)
+
+    async def _execute(self, *command: str | int | bytes) -> Any:
         try:
             return await self._redis.execute(*command)
         except (errors.Unavailable, RedisError) as error:
@@ -105,6 +116,10 @@ class TargetCache:
 
 def _key(domain: str, code: str) -> str:
     return f"links:{domain}:{code}"
+
+
+def _host(host: str) -> str:
+    return f"links:host:{host}"
 
 
 def _lease(domain: str, code: str) -> str:

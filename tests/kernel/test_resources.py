@@ -1,0 +1,96 @@
+"""What a process has while the broker is away: it starts, is ready, refuses what it can not judge, and loses nothing."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
+from groundswell.engines import ports, topics
+from groundswell.kernel import bus, tenants
+from groundswell.kernel.bus.producer import Producer
+from groundswell.kernel.bus.publisher import publish
+from groundswell.kernel.context import Context
+from groundswell.kernel.resources import Resources
+
+TOPICS = Path(__file__).parents[2] / "protos" / "topics"
+
+
+def environment(kafka: str, folder: Path) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "GROUNDSWELL_DATA": str(folder),
+        "GROUNDSWELL_INTERNAL_KEY": "6b" * 32,
+        "GROUNDSWELL_ENDPOINTS": "identity=127.0.0.1:1",
+    }
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.promise("LINKS-4", "TENANCY-7")
+async def test_a_process_that_starts_while_the_broker_is_away_is_ready_and_refuses_whom_it_can_not_judge(
+    tmp_path: Path,
+) -> None:
+    """Goal: nothing waits for the broker, and nobody who may be suspended is let through meanwhile."""
+    async with Resources.open(environment(f"127.0.0.1:{ports.draw(1)[0]}", tmp_path)) as resources:
+        resources.producer()
+        refuse = resources.tenant_gate()
+        checks = resources.ready()
+        assert not all(check() for check in checks.values()), "an answer may still come"
+        await until(lambda: all(check() for check in checks.values()))
+        with pytest.raises(tenants.DirectoryUnread) as refused:
+            refuse(Context(tenant=7))
+        assert refused.value.retry_after_s
+        assert not any(task.done() for task in resources.running)
+
+
+@pytest.mark.promise("TENANCY-7")
+async def test_a_suspended_tenant_is_refused_and_the_others_pass_once_the_directory_is_read(
+    kafka_address: str, tmp_path: Path
+) -> None:
+    await topics.create(kafka_address, TOPICS)
+    tenant = secrets.randbits(40)
+    message = tenancy_pb2.Tenant(
+        name=f"tenants/{tenant}", slug=f"t{tenant}", revision=1, state=tenancy_pb2.Tenant.SUSPENDED
+    )
+    event = bus.Outgoing(tenants.TOPIC, str(tenant), tenancy_events_pb2.TenantSuspended(tenant=message), tenant)
+    async with Resources.open(environment(kafka_address, tmp_path)) as resources:
+        await publish(resources.producer(), resources.ids, [event])
+        refuse = resources.tenant_gate()
+        await until(lambda: all(check() for check in resources.ready().values()))
+        refuse(Context(tenant=tenant + 1))
+        with pytest.raises(tenants.TenantSuspended):
+            refuse(Context(tenant=tenant))
+
+
+async def test_a_producer_that_found_no_broker_connects_when_it_is_there(
+    kafka_address: str, tmp_path: Path, topic: str
+) -> None:
+    """The port answers from a relay that is opened later, as a broker's does that comes back."""
+    port = ports.draw(1)[0]
+    producer = Producer.of_events(f"127.0.0.1:{port}")
+    with pytest.raises(KafkaError):
+        await producer.send_and_wait(topic, b"lost")
+    host, _, broker_port = kafka_address.rpartition(":")
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_broker = await asyncio.open_connection(host, int(broker_port))
+        await asyncio.gather(_copy(reader, to_broker[1]), _copy(to_broker[0], writer))
+
+    async with await asyncio.start_server(forward, "127.0.0.1", port):
+        await producer.send_and_wait(topic, b"sent")
+        await producer.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
