@@ -101,6 +101,30 @@ def test_a_frame_is_counted_once_however_often_it_comes() -> None:
     assert counters.freshness_ms == 100
 
 
+@pytest.mark.promise("ANALYTICS-8")
+def test_freshness_grows_while_the_counters_stand_still_and_is_the_newest_frames_while_they_move() -> None:
+    """Goal: an outage of the log shows. Method: frames and looks at the log's end come, then nothing for a minute, then both again."""
+    clock = HeldClock(NOW_MS)
+    counters = LiveCounters(clock)
+    batch = frames.record_batch([click(NOW_MS - 100)])
+    counters.take([record_of(batch, 1, frames.Header(99, 1, 1, NOW_MS - 100, NOW_MS - 100))])
+    assert (counters.freshness_ms, counters.complete_ms) == (100, None)
+    counters.complete(0.5)
+    assert (counters.freshness_ms, counters.complete_ms) == (100, NOW_MS - 500)
+    clock.at_ms += 60_000
+    assert (counters.freshness_ms, counters.complete_ms) == (60_500, NOW_MS - 500)
+    counters.complete(0.0)
+    assert (counters.freshness_ms, counters.complete_ms) == (100, clock.at_ms)
+
+
+@pytest.mark.promise("ANALYTICS-8")
+def test_counters_that_never_were_complete_age_from_their_beginning() -> None:
+    clock = HeldClock(NOW_MS)
+    counters = LiveCounters(clock)
+    clock.at_ms += 60_000
+    assert (counters.freshness_ms, counters.complete_ms) == (60_000, None)
+
+
 def test_a_client_batch_that_comes_in_two_frames_is_counted_once_and_parked_rows_never() -> None:
     counters = LiveCounters(HeldClock(NOW_MS))
     batch = frames.record_batch([click(NOW_MS), click(NOW_MS), click(NOW_MS)._replace(flags=frames.PARKED)])

@@ -32,6 +32,8 @@ class Stage:
     """False: streams are cut and new ones get 503."""
     store_away: bool = False
     """True: nobody can read the books."""
+    complete_s: float | None = None
+    """When the counters were last complete; None: they are now."""
     key: str = KEY
     asked: list[str] = field(default_factory=list)
     url: str = ""
@@ -39,7 +41,10 @@ class Stage:
     def told(self) -> bytes:
         """One event of the stream, of now."""
         now = rfc3339(time.time())
-        document = {"time": now, **({} if self.store_away else {"balanceTime": now}), **self.metrics}
+        complete = now if self.complete_s is None else rfc3339(self.complete_s)
+        document = {"time": now, "completeTime": complete, **self.metrics}
+        if not self.store_away:
+            document["balanceTime"] = now
         return b"data: " + json.dumps(document).encode() + b"\n\n"
 
     def answer(self, path: str) -> Document | None:

@@ -1,5 +1,7 @@
 """The live page in a real browser, fed by a server that speaks the gateway's contract."""
 
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -150,6 +152,33 @@ async def test_books_that_nobody_can_read_are_not_a_zero(browser: Browser, stage
         await expect(watched.page.get_by_text("not known now: the store is away")).to_be_visible(timeout=10_000)
         await expect(watched.page.get_by_test_id("difference")).to_have_attribute("data-value", "")
         await shows(watched.page, "stored", 1_284_906)
+
+
+async def test_counters_that_stand_still_say_so_and_show_no_number_that_nobody_counted(
+    browser: Browser, stage: Stage
+) -> None:
+    """Goal: while the log is away nothing on the page is green or zero for want of news, also when nothing was counted before."""
+    scenes.viral(stage)
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        page = watched.page
+        freshness = page.locator(".figure", has=page.get_by_test_id("freshness-ms"))
+        await shows(page, "freshness-ms", 84)
+        await expect(freshness).not_to_have_class(re.compile("mood-waiting"))
+        stage.complete_s = time.time() - 45
+        stage.metrics |= {"freshnessMs": "45000", "events": "0", "users": "0"}
+        await expect(freshness).to_contain_text("the counters stand still since")
+        await expect(freshness).to_have_class(re.compile("mood-waiting"))
+        await shows(page, "freshness-ms", 45_000)
+        for unknown in ("events-per-second", "users-per-second"):
+            await expect(page.get_by_test_id(unknown)).to_have_attribute("data-value", "")
+        stage.metrics |= {"windowEvents": "0"}
+        await shows(page, "window-events", 0)
+        await shows(page, "freshness-ms", 45_000)
+        stage.complete_s = None
+        stage.metrics |= {"freshnessMs": "90", "events": "5", "users": "4", "windowEvents": "30000"}
+        await shows(page, "freshness-ms", 90)
+        await shows(page, "users-per-second", 4)
+        await expect(freshness).not_to_have_class(re.compile("mood-waiting"))
 
 
 async def test_a_platform_without_traffic_says_so(browser: Browser, stage: Stage) -> None:

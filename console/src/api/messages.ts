@@ -16,6 +16,8 @@ export interface LiveMetrics {
   readonly users: number;
   readonly topItems: readonly TopItem[];
   readonly freshnessMs: number;
+  /** All that was in the log then is counted; null until that was so once. */
+  readonly completeMs: number | null;
   readonly windowEvents: number;
   readonly windowBots: number;
   readonly windowSeconds: number;
@@ -80,6 +82,7 @@ export function liveMetrics(json: unknown): LiveMetrics {
     users: integer(from, "users"),
     topItems: list(from, "topItems", topItem),
     freshnessMs: integer(from, "freshnessMs"),
+    completeMs: timeMs(from, "completeTime"),
     windowEvents: integer(from, "windowEvents"),
     windowBots: integer(from, "windowBots"),
     windowSeconds: integer(from, "windowSeconds"),

@@ -2,7 +2,7 @@
  * Events in each second of the last five minutes, put together from messages that each tell the last 60 seconds.
  *
  * A later message wins, because late events still raise a second's count. Seconds that no message told (the page was away for more
- * than a minute) are null: the chart shows a gap, never a zero that nobody counted.
+ * than a minute), or in which the counters stood still, are null: the chart shows a gap, never a zero that nobody counted.
  */
 
 export const SECONDS_KEPT = 300;
@@ -16,9 +16,10 @@ export interface History {
 
 export const EMPTY: History = { seconds: [], events: [] };
 
-/** `told` are the counts of the whole seconds before `timeMs`, oldest first. */
-export function withTold(history: History, timeMs: number, told: readonly number[]): History {
+/** `told` are the counts of the whole seconds before `timeMs`, oldest first; those that end after `knownMs` are not known yet. */
+export function withTold(history: History, timeMs: number, told: readonly number[], knownMs: number): History {
   const end = Math.floor(timeMs / 1000);
+  const unknown = Math.floor(knownMs / 1000);
   const start = end - told.length;
   const first = Math.max(Math.min(history.seconds[0] ?? start, start), end - SECONDS_KEPT);
   const known = history.seconds[0] ?? start;
@@ -26,7 +27,7 @@ export function withTold(history: History, timeMs: number, told: readonly number
   const events: (number | null)[] = [];
   for (let second = first; second < end; second++) {
     seconds.push(second);
-    events.push(second >= start ? (told[second - start] ?? null) : (history.events[second - known] ?? null));
+    events.push(second >= unknown ? null : second >= start ? (told[second - start] ?? null) : (history.events[second - known] ?? null));
   }
   return { seconds, events };
 }

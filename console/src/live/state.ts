@@ -52,7 +52,8 @@ export const INITIAL: LiveState = {
 export function reduce(state: LiveState, news: News): LiveState {
   switch (news.kind) {
     case "metrics": {
-      const history = withTold(state.history, news.metrics.timeMs, news.metrics.eventsPerSecond);
+      const { timeMs, eventsPerSecond, completeMs } = news.metrics;
+      const history = withTold(state.history, timeMs, eventsPerSecond, standStill(news.metrics) ? (completeMs ?? 0) : timeMs);
       const storedLast = news.metrics.stored ?? state.storedLast;
       return { ...state, connection: { kind: "live" }, metrics: news.metrics, history, storedLast };
     }
@@ -77,6 +78,14 @@ function asked<T extends object>(before: Asked<T>, now: T | Problem): Asked<T> {
 function withLinks(before: ReadonlyMap<string, Link>, added: readonly Link[]): ReadonlyMap<string, Link> {
   const all = new Map([...before, ...added.map((link) => [link.id, link] as const)]);
   return new Map([...all].slice(-LINKS_KEPT));
+}
+
+/** The counters look for the end of the log once a second; a look that is older means that they do not move. */
+export const STILL_MS = 3_000;
+
+/** Whether the counters do not move, as when the log is away: what they say of the time since is not known. */
+export function standStill({ timeMs, completeMs }: LiveMetrics): boolean {
+  return completeMs === null || timeMs - completeMs > STILL_MS;
 }
 
 export type Books =

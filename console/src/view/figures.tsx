@@ -2,8 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import type { LiveMetrics } from "../api/messages";
-import { count, signed, windowLength } from "../format";
-import type { Books } from "../live/state";
+import { count, signed, timeOfDay, windowLength } from "../format";
+import { type Books, standStill } from "../live/state";
 import { NumberText } from "./number";
 
 /** What the platform promises: an event is on this page within a second. */
@@ -15,14 +15,15 @@ export interface FiguresProps {
 }
 
 export function Figures({ metrics, verdict }: FiguresProps) {
-  const quiet = metrics === null || metrics.windowEvents === 0;
+  const still = metrics !== null && standStill(metrics);
+  const quiet = metrics === null || (metrics.windowEvents === 0 && !still);
   const freshnessMs = quiet ? null : metrics.freshnessMs;
   return (
     <section class="figures" aria-label="Figures">
       <Figure title="People a second" note="distinct, in the last second">
-        <NumberText id="users-per-second" value={metrics?.users ?? null} />
+        <NumberText id="users-per-second" value={metrics === null || still ? null : metrics.users} />
       </Figure>
-      <Figure title="Freshness" note={freshnessNote(freshnessMs)} mood={freshnessMs !== null && freshnessMs > FRESH_MS ? "waiting" : undefined}>
+      <Figure title="Freshness" note={still ? stillNote(metrics) : freshnessNote(freshnessMs)} mood={still || (freshnessMs ?? 0) > FRESH_MS ? "waiting" : undefined}>
         <NumberText id="freshness-ms" value={freshnessMs} unit="ms" />
       </Figure>
       <Figure title={`Last ${windowLength(metrics?.windowSeconds || 60)}`} note={botsNote(metrics)}>
@@ -70,6 +71,10 @@ function Figure({ title, note, mood, children }: FigureProps) {
 function freshnessNote(ms: number | null): string {
   if (ms === null) return "no events yet";
   return ms > FRESH_MS ? "behind: counted late" : "from event to this page";
+}
+
+function stillNote({ completeMs }: LiveMetrics): string {
+  return completeMs === null ? "the counters are not complete yet" : `the counters stand still since ${timeOfDay(completeMs)}`;
 }
 
 function botsNote(metrics: LiveMetrics | null): string {

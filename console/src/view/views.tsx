@@ -4,6 +4,7 @@ import { useCallback, useMemo, useState } from "preact/hooks";
 import type { LiveMetrics } from "../api/messages";
 import { count, timeOfDay, windowLength } from "../format";
 import { type History, type Peak, peak, SECONDS_SHOWN_MIN } from "../live/history";
+import { standStill } from "../live/state";
 import { Chart } from "./chart";
 import { NumberText } from "./number";
 
@@ -23,7 +24,7 @@ export function Views({ metrics, history }: ViewsProps) {
         <div>
           <h2 id="views-title">Views a second</h2>
           <div class="hero">
-            <NumberText id="events-per-second" value={metrics?.events ?? null} />
+            <NumberText id="events-per-second" value={metrics === null || standStill(metrics) ? null : metrics.events} />
           </div>
         </div>
         <p class="readout">{readout(pointed, highest, shownS)}</p>

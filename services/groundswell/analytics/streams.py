@@ -37,4 +37,4 @@ def live_stream(
                 replayed += len(records)
             log.info("rebuilt the window of partition %d from %d frames", assignment.partition, replayed)
 
-    return streams.Stream(bootstrap, GROUP, topic, instance, data, count, rebuild)
+    return streams.Stream(bootstrap, GROUP, topic, instance, data, count, rebuild, counters.complete)

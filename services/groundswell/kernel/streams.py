@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ BUFFER_RECORDS_MAX = 64
 COMMIT_S = 1.0
 CHECK_S = 1.0
 STALL_S_MAX = 60.0
+ANSWER_S_MAX = 5.0
+
+Ends = Mapping[TopicPartition, int]
+"""Offsets by partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Stream:
 
     `handle` applies a batch; when it raises, the process dies and the batch comes again. `rebuild` is awaited before the first
     record of new partitions is read. `instance` names this process in the group, so that its restart does not move partitions.
+    `complete` is told about once a second how many seconds ago all that was in the log then had been handled; when it is not told, the
+    stream or the broker stands still.
     """
 
     bootstrap: str
@@ -68,8 +74,11 @@ class Stream:
     data: Path
     handle: Callable[[Sequence[Record]], Awaitable[None]]
     rebuild: Callable[[Sequence[Assignment]], Awaitable[None]]
+    complete: Callable[[float], None] = lambda _: None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once partitions were assigned and rebuilt."""
+    rebuilding: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while new partitions are being rebuilt."""
 
 
 class StreamDied(Exception):
@@ -186,6 +195,7 @@ async def run(stream: Stream) -> None:
 
 def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
     async def on_assigned(app: faust.App, assigned: set[TP], **_: Any) -> None:
+        stream.rebuilding.set()
         partitions = [TopicPartition(tp.topic, tp.partition) for tp in sorted(assigned) if tp.topic == stream.topic]
         consumer = AIOKafkaConsumer(bootstrap_servers=stream.bootstrap, group_id=stream.group, enable_auto_commit=False)
         await started(consumer)
@@ -195,6 +205,7 @@ def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
         finally:
             await consumer.stop()
         await stream.rebuild(assignments)
+        stream.rebuilding.clear()
         if partitions:
             stream.ready.set()
 
@@ -203,7 +214,7 @@ def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
 
 async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> None:
     """Returns never; raises when the app crashed, or when it stands still although there is something to read."""
-    moved_at, last = time.monotonic(), -1
+    moved_at, last, completeness = time.monotonic(), -1, _Completeness(stream.complete)
     guard = app.consumer.guard  # type: ignore[attr-defined]  # our GuardedConsumer
     while True:
         await asyncio.sleep(CHECK_S)
@@ -212,13 +223,16 @@ async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> 
         partitions = [
             TopicPartition(tp.topic, tp.partition) for tp in app.consumer.assignment() if tp.topic == stream.topic
         ]
+        asked_s = time.monotonic()
         try:
-            ends = await asyncio.wait_for(consumer.end_offsets(partitions), 5.0) if partitions else {}
+            ends = await asyncio.wait_for(consumer.end_offsets(partitions), ANSWER_S_MAX) if partitions else {}
         except (KafkaError, TimeoutError):
             moved_at = time.monotonic()  # without a broker nobody can move
             continue
         done = [guard.committable(TP(tp.topic, tp.partition)) for tp in partitions]
         behind = any(offset is not None and offset < ends[tp] for tp, offset in zip(partitions, done, strict=True))
+        if partitions and stream.ready.is_set() and not stream.rebuilding.is_set():
+            completeness.looked(asked_s, ends, await _reached(app, partitions))
         total = sum(offset or 0 for offset in done)
         if total != last or not behind:
             moved_at, last = time.monotonic(), total
@@ -226,6 +240,44 @@ async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> 
             raise StreamDied(
                 f"The stream {stream.group} did not move for {STALL_S_MAX:.0f} s although the log went on."
             )
+
+
+class _Completeness:
+    """As of when all of the log is handled. An end that is not reached yet is kept until it is, while newer ones are passed over."""
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+        self._waiting: tuple[float, Ends] | None = None
+
+    def looked(self, asked_s: float, ends: Ends, reached: Ends) -> None:
+        """The log ended at `ends` when it was asked at `asked_s`; all below `reached` is handled now."""
+        newest = (asked_s, ends)
+        for look in (newest, self._waiting):
+            if (
+                look is not None
+                and look[1].keys() == reached.keys()
+                and all(reached[tp] >= look[1][tp] for tp in reached)
+            ):
+                self._tell(time.monotonic() - look[0])
+                self._waiting = None
+                break
+        if self._waiting is None or self._waiting[1].keys() != ends.keys():
+            self._waiting = newest
+
+
+async def _reached(app: faust.App, partitions: Sequence[TopicPartition]) -> Ends:
+    """Up to where everything is handled; where nothing has come since the assignment, where reading goes on. Empty when not known."""
+    guard = app.consumer.guard  # type: ignore[attr-defined]  # our GuardedConsumer
+    reached = {}
+    for tp in partitions:
+        offset = guard.committable(TP(tp.topic, tp.partition))
+        if offset is None:
+            try:
+                offset = await asyncio.wait_for(app.consumer.position(TP(tp.topic, tp.partition)), ANSWER_S_MAX)
+            except (KafkaError, TimeoutError):
+                return {}
+        reached[tp] = offset or 0
+    return reached
 
 
 def _record(event: EventT[bytes]) -> Record:

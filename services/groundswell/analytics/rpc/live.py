@@ -43,6 +43,8 @@ class LiveRpc(live_pb2_grpc.LiveServiceServicer):
             devices=_named(look.devices, DEVICES),
         )
         message.time.FromMilliseconds(look.time_ms)
+        if self._counters.complete_ms is not None:
+            message.complete_time.FromMilliseconds(self._counters.complete_ms)
         return message
 
 

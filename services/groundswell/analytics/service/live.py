@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 NAMES_MAX = 100_000
 """Names of items that are no ids; past it the oldest is forgotten and such an item shows as its number."""
 
+STILL_MS = 3_000
+"""The end of the log is looked for once a second; a look that is this old means that the counters stand still."""
 LOOK_MS = 200
 LOOKS_MAX = 10_000
 
@@ -52,6 +54,8 @@ class LiveCounters:
         self._names: dict[int, str] = {}
         self._looks: dict[tuple[int, str], Look] = {}
         self._freshness_ms = 0
+        self._began_ms = clock.now_ms()
+        self._complete_ms: int | None = None
 
     def take(self, records: Sequence[LogRecord], *, replayed: bool = False) -> None:
         """Counts records of the log, all at once: the more there are, the less each costs. `replayed` ones are neither fresh nor stale."""
@@ -81,10 +85,20 @@ class LiveCounters:
             self._looks[tenant, kind] = known
         return known
 
+    def complete(self, age_s: float) -> None:
+        """All that was in the log `age_s` ago is counted."""
+        self._complete_ms = self._clock.now_ms() - int(age_s * 1000)
+
+    @property
+    def complete_ms(self) -> int | None:
+        """The newest moment at which all that was in the log is known to be counted; None until there is one."""
+        return self._complete_ms
+
     @property
     def freshness_ms(self) -> int:
-        """Age of the oldest event in the newest frame, when that frame was counted."""
-        return self._freshness_ms
+        """Age of the oldest event in the newest frame, when that frame was counted; while the counters stand still it grows."""
+        still_ms = self._clock.now_ms() - (self._began_ms if self._complete_ms is None else self._complete_ms)
+        return max(self._freshness_ms, still_ms) if still_ms > STILL_MS else self._freshness_ms
 
     def name_of(self, item: int) -> str:
         """What the caller called the item: its id, or the text behind the number."""

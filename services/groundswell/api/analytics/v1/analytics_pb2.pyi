@@ -429,11 +429,14 @@ class LiveMetrics(_message.Message):
     COUNTRIES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
     BALANCE_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETE_TIME_FIELD_NUMBER: _builtins.int
     events: _builtins.int
     """Events and distinct users in the last whole second."""
     users: _builtins.int
     freshness_ms: _builtins.int
-    """Age of the oldest event of the newest frame, when that frame was counted."""
+    """Age of the oldest event of the newest frame, when that frame was counted; while the counters stand still, the time since
+    `complete_time` where that is more.
+    """
     window_events: _builtins.int
     """All events in the window that the live counters hold, bots included."""
     window_bots: _builtins.int
@@ -460,6 +463,12 @@ class LiveMetrics(_message.Message):
     def balance_time(self) -> _timestamp_pb2.Timestamp:
         """When the books were read, at most five seconds ago; unset while they cannot be."""
 
+    @_builtins.property
+    def complete_time(self) -> _timestamp_pb2.Timestamp:
+        """All that was in the log at this moment is counted. Seconds old while the counters stand still, as when the log is away; unset until
+        a process that has started has read the log to its end.
+        """
+
     def __init__(
         self,
         *,
@@ -477,10 +486,11 @@ class LiveMetrics(_message.Message):
         countries: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         devices: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         balance_time: _timestamp_pb2.Timestamp | None = ...,
+        complete_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "complete_time", b"complete_time", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "countries", b"countries", "devices", b"devices", "difference", b"difference", "events", b"events", "events_per_second", b"events_per_second", "freshness_ms", b"freshness_ms", "stored", b"stored", "time", b"time", "top_items", b"top_items", "users", b"users", "window_bots", b"window_bots", "window_events", b"window_events", "window_seconds", b"window_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "complete_time", b"complete_time", "countries", b"countries", "devices", b"devices", "difference", b"difference", "events", b"events", "events_per_second", b"events_per_second", "freshness_ms", b"freshness_ms", "stored", b"stored", "time", b"time", "top_items", b"top_items", "users", b"users", "window_bots", b"window_bots", "window_events", b"window_events", "window_seconds", b"window_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
