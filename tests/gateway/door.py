@@ -25,7 +25,7 @@ from groundswell.gateway.model.visitors import Visitors, crawler_patterns
 from groundswell.gateway.module import CRAWLERS
 from groundswell.gateway.service import Answers
 from groundswell.gateway.settings import GatewaySettings
-from groundswell.kernel import access, errors, pagination, rpc
+from groundswell.kernel import access, errors, pagination, rpc, tenants
 from groundswell.kernel.bus import frames
 from groundswell.kernel.clock import SystemClock
 from groundswell.kernel.context import Context
@@ -192,6 +192,7 @@ class Door:
     public: PublicPort
     log: Log
     lag_s: list[float]
+    suspended: set[int]
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         """GET with Alice's key."""
@@ -242,11 +243,19 @@ async def opened(
         rpc.serve([upstream], f"127.0.0.1:{rpc_port}", KEY, verifier),
         rpc.channel(f"127.0.0.1:{rpc_port}") as channel,
     ):
-        answers = Answers(NearCache(config.cache_bytes_max), SystemClock(), lambda: lag_s[0], config.feed_lag_s_max)
+        directory = tenants.Directory()
+        answers = Answers(
+            NearCache(config.cache_bytes_max),
+            SystemClock(),
+            lambda: lag_s[0],
+            config.feed_lag_s_max,
+            directory.suspended,
+        )
         application = Application(
             table=table,
             upstreams=Upstreams(lambda module: channel),
             verifier=verifier,
+            refuse=directory.refuse_suspended,
             answers=answers,
             views=Views(producer, Visitors(KEY, crawler_patterns(CRAWLERS.read_text())), SystemClock()),
             config=config,
@@ -259,7 +268,7 @@ async def opened(
         try:
             async with httpx.AsyncClient(base_url=url, timeout=10) as client:
                 await _listening(client, serving)
-                yield Door(url, port, client, upstream, answers, application, public, log, lag_s)
+                yield Door(url, port, client, upstream, answers, application, public, log, lag_s, directory.suspended)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from groundswell.gateway.model.answers import OVERHEAD_BYTES, Answer, Key, NearCache
+from groundswell.gateway.model.answers import OVERHEAD_BYTES, Answer, Counted, Key, NearCache
 from groundswell.gateway.service import FILL_TRIES_MAX, Answers, Verdict
 from groundswell.kernel import errors
-from tests.gateway.door import Door, pb
+from tests.gateway.door import ALICE, Door, pb
 
 KEY: Key = (0, "method", b"request")
 
@@ -38,6 +38,7 @@ class Origin:
     failure: errors.Error | None = None
     gate: asyncio.Event | None = None
     during: list[Any] = field(default_factory=list)
+    counted: Counted | None = None
 
     async def ask(self) -> Answer:
         self.calls += 1
@@ -50,7 +51,10 @@ class Origin:
         if self.failure:
             raise self.failure
         fresh = self.clock.now_s + self.ttl_s if self.ttl_s else 0.0
-        return Answer(200, (), b"%d" % number, tags=("t",), fresh_until_s=fresh, stale_until_s=fresh + self.stale_s)
+        stale = fresh + self.stale_s
+        return Answer(
+            200, (), b"%d" % number, counted=self.counted, tags=("t",), fresh_until_s=fresh, stale_until_s=stale
+        )
 
 
 class Bench:
@@ -61,7 +65,8 @@ class Bench:
         self.origin = Origin(self.clock)
         self.lag_s = 0.0
         self.cache = NearCache(1 << 20)
-        self.answers = Answers(self.cache, self.clock, lambda: self.lag_s, 2.0)
+        self.suspended: set[int] = set()
+        self.answers = Answers(self.cache, self.clock, lambda: self.lag_s, 2.0, self.suspended)
 
     async def get(self) -> tuple[bytes, Verdict]:
         answer, verdict = await self.answers.answer(KEY, self.origin.ask)
@@ -114,6 +119,41 @@ async def test_a_purge_forgets_at_once_and_voids_the_fill_that_it_overtakes(benc
     bench.origin.during = [lambda: bench.answers.purge("t")] * FILL_TRIES_MAX
     await bench.get()
     assert len(bench.cache) == 0, "an answer that was overtaken each time must not be kept"
+
+
+@pytest.mark.promise("TENANCY-7")
+async def test_what_is_kept_of_a_suspended_tenant_is_served_to_nobody_until_it_is_resumed(bench: Bench) -> None:
+    """Neither fresh, nor in the place of a service that is away; other tenants' answers go on."""
+    bench.origin.counted = Counted("click", 7, 1, wait_for_ack=False)
+    await bench.get()
+    bench.suspended.add(8)
+    assert await bench.get() == (b"1", Verdict.HIT)
+    bench.suspended.add(7)
+    bench.origin.failure = errors.NotFound("No.")
+    with pytest.raises(errors.NotFound):
+        await bench.get()
+    bench.origin.failure = errors.Unavailable("Away.")
+    with pytest.raises(errors.Unavailable):
+        await bench.get()
+    bench.suspended.remove(7)
+    assert await bench.get() == (b"1", Verdict.HIT)
+
+
+@pytest.mark.promise("TENANCY-7")
+async def test_through_the_door_a_suspended_tenant_is_refused_and_its_hot_links_are_asked_for(door: Door) -> None:
+    """Goal: neither a remembered credential nor the hot path outlives a suspension."""
+    door.library.locations["abc"] = pb.FollowCodeResponse(location="https://a.example/", tenant=ALICE.tenant)
+    for _ in range(3):
+        assert (await door.client.get("/abc")).status_code == 302
+    assert (await door.get("/v1/shelves/3/books")).status_code == 200
+    asked = len(door.library.calls)
+    door.suspended.add(ALICE.tenant)
+    refused = await door.get("/v1/shelves/3/books")
+    assert refused.status_code == 403
+    assert refused.json()["type"].endswith("/tenant-suspended")
+    assert len(door.library.calls) == asked
+    await door.client.get("/abc")
+    assert len(door.library.calls) == asked + 1
 
 
 @pytest.mark.promise("GATEWAY-7")

@@ -58,6 +58,7 @@ class Process:
     links: Links
     redirects: Redirects
     corrections: Corrections
+    suspended: set[int]
     clock: MovableClock
 
     async def create(self, context: Context, destination: str = "https://example.com/", **chosen: object) -> Link:
@@ -89,7 +90,7 @@ async def started(
         cache, bulkhead, announce = TargetCache(valkey, time), Bulkhead(), LinkEvents(ADDRESSES)
         corrections = Corrections(cache)
         domains = Domains(database, bulkhead, cache, ADDRESSES, slugs.get, numbers, time)
-        codes = Codes(database, KEY)
+        codes, suspended = Codes(database, KEY), set[int]()
         yield Process(
             database,
             valkey,
@@ -98,8 +99,9 @@ async def started(
             codes,
             Creation(database, domains, codes, corrections, announce, numbers, time),
             Links(database, domains, corrections, announce, time),
-            Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), time),
+            Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), suspended, time),
             corrections,
+            suspended,
             time,
         )
 

@@ -295,3 +295,25 @@ async def test_answers_while_a_link_changes_are_never_older_than_the_change(
 
     async with start() as second, start() as third, start() as fourth:
         await asyncio.gather(change(), *(visit(each) for each in (process, second, third, fourth)))
+
+
+@pytest.mark.promise("TENANCY-7")
+async def test_links_of_a_suspended_tenant_are_not_found_and_are_there_again_after_its_resumption(
+    process: Process, alice: Context, bob: Context
+) -> None:
+    """Whether Valkey holds them or not, and without spending a visit; the links of others go on."""
+    kept, bounded, others = (
+        await process.create(alice),
+        await process.create(alice, max_visits=1),
+        await process.create(bob),
+    )
+    await follow(process, kept)
+    process.suspended.add(alice.tenant)
+    for link in (kept, bounded):
+        assert await outcome(process, link.domain, link.code) == "LinkNotFound"
+    await forget(process, kept)
+    assert await outcome(process, kept.domain, kept.code) == "LinkNotFound"
+    assert (await follow(process, others)).target.link == others.id
+    process.suspended.remove(alice.tenant)
+    for link in (kept, bounded):
+        assert (await follow(process, link)).target.link == link.id

@@ -6,16 +6,20 @@ An outage takes `OUTAGE_S` seconds, 8 unless the environment says otherwise; `ma
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
+from groundswell.analytics.service.live import STILL_MS
 from loadtests import scenario
 from loadtests.arrivals import Stream, Visitors, constant, draw
 from loadtests.generator.log import PROMISED, Outcome
+from loadtests.platform.api import Door
 from loadtests.platform.installation import Installation
 from loadtests.scenario import Ran, Tenant
 
@@ -54,6 +58,35 @@ async def killed(platform: Installation, name: str) -> None:
 async def loaded(platform: Installation, tenant: Tenant, seconds: float, folder: Path) -> Ran:
     plan = draw([Stream(constant(RATE, seconds), 0, LINKS)], Visitors(), 1)
     return await scenario.run(platform, tenant, plan, [], folder, lambda *_: None, print)
+
+
+@pytest.mark.promise("TENANCY-7")
+async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_until_it_is_resumed(
+    platform: Installation,
+) -> None:
+    """Visitors of its hot link get 404 that no cache may keep, its key 403; the resumption brings both back."""
+    tenant = await scenario.prepare(platform, "suspended", 1)
+    await scenario.warm(platform, tenant)
+    credentials, link = platform.credentials(), tenant.links[0]
+    async with httpx.AsyncClient(base_url=credentials.url, trust_env=False) as client:
+
+        async def seen() -> tuple[int, int]:
+            visit = await client.get(link.path, headers={"Host": link.host})
+            if visit.status_code == 404:
+                assert visit.headers["cache-control"] == "no-store"
+            call = await client.get("/v1/links", headers={"Authorization": f"Bearer {tenant.key}"})
+            if call.status_code == 403:
+                assert call.json()["type"].endswith("/tenant-suspended")
+            return visit.status_code, call.status_code
+
+        for verb, after in (("suspend", (404, 403)), ("resume", (302, 200))):
+            assert await seen() != after
+            staff = {"Authorization": f"Bearer {credentials.platform_key}"}
+            (await client.post(f"/v1/{tenant.name}:{verb}", headers=staff, json={})).raise_for_status()
+            async with asyncio.timeout(1.0):
+                while await seen() != after:
+                    await asyncio.sleep(0.01)
+            assert {await seen() for _ in range(20)} == {after}
 
 
 @pytest.mark.promise("LINKS-4", "LINKS-5")
@@ -106,6 +139,26 @@ async def test_processes_that_start_while_an_engine_is_away_redirect_known_links
     wrong = [finding.sentence for finding in ran.findings if not finding.holds]
     assert not wrong
     assert_served(ran, back_s - ran.loaded.started_s, until_s - ran.loaded.started_s)
+
+
+@pytest.mark.promise("ANALYTICS-8")
+async def test_while_kafka_is_away_the_age_on_the_live_page_grows_and_falls_upon_its_return(
+    platform: Installation,
+) -> None:
+    """Goal: numbers that stand still do not look fresh. Method: nobody clicks, so nothing but the log's absence can show."""
+    tenant = await scenario.prepare(platform, "standstill", 1)
+    async with Door(platform.credentials().url, tenant.key) as door:
+        await until_age(door, below_ms=STILL_MS)
+        await platform.stop("kafka")
+        await until_age(door, above_ms=2 * STILL_MS)
+        await platform.start("kafka")
+        await until_age(door, below_ms=STILL_MS)
+
+
+async def until_age(door: Door, above_ms: int = -1, below_ms: int = sys.maxsize) -> None:
+    async with asyncio.timeout(30):
+        while not above_ms < (await door.look()).freshness_ms < below_ms:
+            await asyncio.sleep(0.2)
 
 
 def assert_served(ran: Ran, from_s: float, to_s: float) -> None:

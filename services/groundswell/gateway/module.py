@@ -57,12 +57,13 @@ async def gateway(resources: Resources) -> AsyncIterator[Module]:
     cache = NearCache(config.cache_bytes_max)
     purges = Purges([event for events in PURGING.values() for event in events], cache.purge)
     feed = bus.follow(resources.kafka, list(PURGING), purges.hear, from_start=False)
-    answers = Answers(cache, resources.clock, feed.lag_s, config.feed_lag_s_max)
+    answers = Answers(cache, resources.clock, feed.lag_s, config.feed_lag_s_max, resources.tenants.suspended)
     visitors = Visitors(resources.internal_key, crawler_patterns(CRAWLERS.read_text()))
     application = Application(
         table=table,
         upstreams=upstreams,
         verifier=resources.verifier(),
+        refuse=resources.tenants.refuse_suspended,
         answers=answers,
         views=Views(await resources.frames(), visitors, resources.clock),
         config=config,

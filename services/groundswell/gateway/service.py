@@ -1,12 +1,14 @@
 """The use cases of the door: answer from what is kept, ask upstream once for all who wait, and count each reading.
 
 Why a kept answer is never old: every change publishes an event that purges its tags; the feed of those events says how far behind
-it may be; beyond the bound nothing kept is served. A fill that a purge overtakes is asked again before it is kept.
+it may be; beyond the bound nothing kept is served. A fill that a purge overtakes is asked again before it is kept. What belongs to a
+suspended tenant is kept, but not served until the tenant is resumed: its service is asked, and judges.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from enum import Enum
 
 from groundswell.gateway.model.answers import Alias, Answer, Key, NearCache
@@ -36,11 +38,19 @@ class Verdict(Enum):
 class Answers:
     """Kept answers and the calls that fill them; one per process."""
 
-    def __init__(self, cache: NearCache, clock: Clock, feed_lag_s: Callable[[], float], feed_lag_s_max: float) -> None:
+    def __init__(
+        self,
+        cache: NearCache,
+        clock: Clock,
+        feed_lag_s: Callable[[], float],
+        feed_lag_s_max: float,
+        suspended: AbstractSet[int] = frozenset(),
+    ) -> None:
         self.cache = cache
         self._clock = clock
         self._feed_lag_s = feed_lag_s
         self._feed_lag_s_max = feed_lag_s_max
+        self._suspended = suspended
         self._flights: dict[Key, asyncio.Task[Answer]] = {}
         self._unkept: dict[Key, float] = {}
 
@@ -51,7 +61,7 @@ class Answers:
     def hit(self, alias: Alias) -> Answer | None:
         """The hot path: a fresh answer for a request exactly like an earlier one."""
         answer = self.cache.by_alias.get(alias)
-        if answer is None or answer.fresh_until_s <= self._clock.monotonic_s() or not self.trusted():
+        if answer is None or answer.fresh_until_s <= self._clock.monotonic_s() or not self._servable(answer):
             return None
         answer.visited = True
         return answer
@@ -61,7 +71,9 @@ class Answers:
 
         Raises what `ask` raises; `Unavailable` and `DeadlineExceeded` only when no stale answer may stand in.
         """
-        kept = self.cache.find(key) if self.trusted() else None
+        kept = self.cache.find(key)
+        if kept is not None and not self._servable(kept):
+            kept = None
         now_s = self._clock.monotonic_s()
         if kept is not None and kept.fresh_until_s > now_s:
             return kept, Verdict.HIT
@@ -70,6 +82,11 @@ class Answers:
         if self._unkept.get(key, 0.0) > now_s:
             return await ask(), Verdict.MISS
         return await self._filled(key, ask, kept)
+
+    def _servable(self, answer: Answer) -> bool:
+        if self._suspended and answer.counted is not None and answer.counted.tenant in self._suspended:
+            return False
+        return self.trusted()
 
     async def _filled(self, key: Key, ask: Ask, kept: Answer | None) -> tuple[Answer, Verdict]:
         flight = self._flights.get(key)

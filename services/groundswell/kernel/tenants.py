@@ -41,6 +41,8 @@ class Directory:
 
     def __init__(self) -> None:
         self._entries: dict[int, Entry] = {}
+        self.suspended: set[int] = set()
+        """Tenants that are suspended now; for readers only."""
 
     def find(self, tenant: int) -> Entry | None:
         """The tenant, or None when it is not known here (yet)."""
@@ -48,8 +50,7 @@ class Directory:
 
     def refuse_suspended(self, context: Context) -> None:
         """Raises `TenantSuspended` when the caller's tenant is suspended."""
-        entry = self._entries.get(context.tenant)
-        if entry is not None and entry.suspended:
+        if context.tenant in self.suspended:
             raise TenantSuspended
 
     def hear(self, event: bus.Incoming) -> None:
@@ -65,4 +66,6 @@ class Directory:
         id_ = int(tenant.name.partition("/")[2])
         known = self._entries.get(id_)
         if known is None or known.revision < tenant.revision:
-            self._entries[id_] = Entry(id_, tenant.slug, tenant.state == pb.Tenant.SUSPENDED, tenant.revision)
+            entry = Entry(id_, tenant.slug, tenant.state == pb.Tenant.SUSPENDED, tenant.revision)
+            self._entries[id_] = entry
+            (self.suspended.add if entry.suspended else self.suspended.discard)(id_)

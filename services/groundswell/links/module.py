@@ -37,7 +37,8 @@ async def links(resources: Resources) -> AsyncIterator[Module]:
     codes = Codes(database, _code_secret(resources))
     creation = Creation(database, domains, codes, corrections, announce, resources.ids, clock)
     managed = Links(database, domains, corrections, announce, clock)
-    redirects = Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), clock)
+    visits, suspended = Visits(database, bulkhead), resources.tenants.suspended
+    redirects = Redirects(database, bulkhead, cache, domains, visits, suspended, clock)
     producer, kafka = resources.producer(), resources.kafka
     yield Module(
         "links",

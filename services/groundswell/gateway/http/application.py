@@ -6,7 +6,7 @@ others are matched, authenticated, transcoded and sent upstream. Nothing here kn
 
 import logging
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -53,6 +53,7 @@ class Application:
         table: RouteTable,
         upstreams: Upstreams,
         verifier: access.Verifier,
+        refuse: Callable[[Context], None],
         answers: Answers,
         views: Views,
         config: GatewaySettings,
@@ -62,6 +63,7 @@ class Application:
         self._table = table
         self._upstreams = upstreams
         self._verifier = verifier
+        self._refuse = refuse
         self._answers = answers
         self._views = views
         self._config = config
@@ -235,6 +237,8 @@ class Application:
         secret = _secret(request)
         context = await self._verifier.verify(secret) if secret is not None else Context()
         access.require(route.rule, context)
+        if route.rule.audience is access.Audience.PERMISSION:
+            self._refuse(context)  # the service does so too, but is not asked for what is kept
         return context
 
     async def _message(self, request: Request, match: Match) -> Message:

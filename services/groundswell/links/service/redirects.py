@@ -2,11 +2,12 @@
 
 A miss is filled by one reader among all processes; the others wait for what it writes. A record that is still asked for near its end is
 read anew behind the visitors' backs. Whether a link is valid, expired or disabled is judged at every redirect by its record, never
-remembered as a verdict.
+remembered as a verdict. The links of a suspended tenant are not found until it is resumed: its absence is nobody's business outside.
 """
 
 import asyncio
 import logging
+from collections.abc import Container
 from dataclasses import dataclass
 
 from prometheus_client import Counter
@@ -53,6 +54,7 @@ class Redirects:
         cache: TargetCache,
         domains: Domains,
         visits: Visits,
+        suspended: Container[int],
         clock: Clock,
     ) -> None:
         self._database = database
@@ -60,17 +62,23 @@ class Redirects:
         self._cache = cache
         self._domains = domains
         self._visits = visits
+        self._suspended = suspended
         self._clock = clock
         self._fills: dict[tuple[str, str], asyncio.Task[Target | None]] = {}
         self._refreshing: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def resolve(self, host: str, code: str) -> Redirect:
-        """Raises `LinkNotFound` (unknown, deleted or not yet valid), `LinkGone` (expired, disabled or used up) or `Unavailable`."""
+        """Raises `LinkNotFound`, `LinkGone` (expired, disabled or used up) or `Unavailable`.
+
+        Not found is what is unknown, deleted, not yet valid or a suspended tenant's.
+        """
         if not codes.is_code(code):
             raise LinkNotFound
         domain = await self._domains.serving(host)
-        target = await self._target(domain, code) if domain else None
-        if domain is None or target is None:
+        if domain is None or domain.tenant in self._suspended:
+            raise LinkNotFound
+        target = await self._target(domain, code)
+        if target is None:
             raise LinkNotFound
         now_ms = self._clock.now_ms()
         match target.state(now_ms):
