@@ -262,7 +262,7 @@ async def opened(
             openapi=document(table),
             files=console.load(Path(config.console)),
         )
-        public = PublicPort(application, config.address, accept_s=config.drain_accept_s, finish_s=config.drain_s)
+        public = PublicPort(application, config)
         serving = asyncio.create_task(public.run())
         url = f"http://127.0.0.1:{port}"
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import time
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,44 @@ async def test_a_body_that_stops_is_answered_408(door: Door, monkeypatch: pytest
     answer = await door.raw(POST + b"Content-Length: 20\r\n\r\n{")
     assert status_of(answer) == 408
     assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.promise("GATEWAY-10")
+async def test_a_connection_whose_headers_are_slow_or_that_is_idle_is_closed_in_bounded_time(tmp_path: Path) -> None:
+    """Goal: nobody holds a place for nothing, whatever bytes came before the silence; who is served goes on being served."""
+    config = GatewaySettings(drain_accept_s=0.05, headers_s_max=1.0, idle_s_max=2.0)
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    whole = head + b"\r\n"
+    async with opened(tmp_path, config) as door:
+
+        async def answers(*parts: bytes) -> bytes:
+            """All that comes until the door closes the connection; each part is sent when the former was answered."""
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            received = b""
+            async with asyncio.timeout(10):
+                for part in parts[:-1]:
+                    writer.write(part)
+                    received += await reader.readuntil(b"}")
+                writer.write(parts[-1])
+                while chunk := await reader.read(65_536):
+                    received += chunk
+            writer.close()
+            return received
+
+        async def served() -> None:
+            """One request after the other, on one connection, for longer than it might be idle."""
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            end_s = time.monotonic() + 2 * config.idle_s_max
+            while time.monotonic() < end_s:
+                writer.write(whole)
+                await reader.readuntil(b"}")
+            writer.close()
+
+        slow = [answers(part) for part in (b"", b"G", b"PRI * HT", head)]
+        idle = [answers(whole), answers(whole, head), answers(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")]
+        ended, _ = await asyncio.gather(asyncio.gather(*slow, *idle), served())
+        assert ended[:4] == [b""] * 4, "a slow head is closed without an answer, as granian does it"
+        assert [answer.count(b"200 OK") for answer in ended[4:]] == [1, 1, 0]
 
 
 @pytest.mark.promise("GATEWAY-6")

@@ -70,7 +70,7 @@ async def gateway(resources: Resources) -> AsyncIterator[Module]:
         openapi=document(table),
         files=console.load(Path(config.console)),
     )
-    port = PublicPort(application, config.address, accept_s=config.drain_accept_s, finish_s=config.drain_s)
+    port = PublicPort(application, config)
     yield Module(
         "gateway",
         servicers=[GatewayRpc(table, upstreams, SupervisorState(resources.process.state_file))],

@@ -23,6 +23,10 @@ class GatewaySettings:
     """Memory of the near cache."""
     feed_lag_s_max: float = 2.0
     """Beyond this lag of the purge feed the near cache is bypassed."""
+    headers_s_max: float = 10.0
+    """Within this a connection must have sent the headers of its next request (HTTP/1) or its preface (HTTP/2), or it is closed."""
+    idle_s_max: float = 75.0
+    """A connection on which nothing has come or gone for so long is closed, whatever it is in; streams thump every 15 s."""
     upstream_timeout_s: float = 10.0
     """Longest time for one unary call, retries included."""
     cached_upstream_timeout_s: float = 2.0

@@ -8,38 +8,48 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
+from prometheus_client import Counter
 
+from groundswell.gateway.http import silence
 from groundswell.gateway.http.application import Application
 from groundswell.gateway.http.requests import HEADER_BYTES_MAX, TARGET_BYTES_MAX
+from groundswell.gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
-HEADERS_S_MAX = 10
+_SILENT = Counter(
+    "groundswell_gateway_silent_total", "Connections that were ended because nothing came or went on them."
+)
+
 BACKLOG = 1_024
 REQUESTS_MAX = 4_096
 """Requests in progress, streams included; more wait in the kernel's queue."""
 POLL_S = 0.01
+SWEEP_S = 1.0
+"""How often silent connections are looked for; they live this much longer than they may."""
 
 
 class PublicPort:
     """One listening address; `run` is the module's task, `drain` its orderly end."""
 
-    def __init__(self, application: Application, address: str, *, accept_s: float, finish_s: float) -> None:
-        host, _, port = address.rpartition(":")
-        self._application = application
-        self._accept_s, self._finish_s = accept_s, finish_s
+    def __init__(self, application: Application, config: GatewaySettings) -> None:
+        host, _, port = config.address.rpartition(":")
+        self._application, self._config = application, config
+        self._port = int(port)
         self._drained = asyncio.Event()
         buffer_bytes = TARGET_BYTES_MAX + HEADER_BYTES_MAX + 8_192
         self._server: Any = Server(  # typed Any: granian's embedded server is not annotated
             application,
             address=host.strip("[]"),
-            port=int(port),
+            port=self._port,
             interface=Interfaces.ASGINL,
             http=HTTPModes.auto,
             websockets=False,
             backlog=BACKLOG,
             backpressure=REQUESTS_MAX,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADERS_S_MAX * 1000, max_buffer_size=buffer_bytes),
+            http1_settings=HTTP1Settings(
+                header_read_timeout=int(config.headers_s_max * 1000), max_buffer_size=buffer_bytes
+            ),
             http2_settings=HTTP2Settings(
                 max_headers_size=HEADER_BYTES_MAX + TARGET_BYTES_MAX, max_concurrent_streams=200
             ),
@@ -49,12 +59,14 @@ class PublicPort:
     async def run(self) -> None:
         """Serves until cancelled, or until drained and cancelled."""
         serving = asyncio.create_task(self._server.serve())
+        sweeping = asyncio.create_task(self._sweep())
         try:
             await serving
             if not self._drained.is_set():
                 raise RuntimeError("The public port closed by itself.")
             await asyncio.Event().wait()  # the process ends the task; ending it here would look like its death
         finally:
+            sweeping.cancel()
             if not serving.done():
                 self._server.stop()
                 await asyncio.wait({serving}, timeout=1.0)
@@ -63,12 +75,20 @@ class PublicPort:
         """Fails readiness at once, goes on accepting for a moment, lets what is in flight end, then closes the port."""
         application = self._application
         application.draining = True
-        await asyncio.sleep(self._accept_s)
+        await asyncio.sleep(self._config.drain_accept_s)
         application.streams.close()
-        until_s = time.monotonic() + self._finish_s
+        until_s = time.monotonic() + self._config.drain_s
         while application.in_flight and time.monotonic() < until_s:
             await asyncio.sleep(POLL_S)
         if application.in_flight:
             log.warning("%d requests were still in flight when the time to drain was over", application.in_flight)
         self._drained.set()
         self._server.stop()
+
+    async def _sweep(self) -> None:
+        """Ends silent connections; in a thread, for there may be thousands to look at."""
+        head_s, idle_s = self._config.headers_s_max, self._config.idle_s_max
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            ended = await asyncio.to_thread(silence.end_silent, self._port, head_s=head_s, idle_s=idle_s)
+            _SILENT.inc(ended)
