@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
 
+PORT_MAX = 65_535
 DESCRIPTION = "An event-driven backend for products that can go viral."
 
 
@@ -127,6 +128,12 @@ def _setting(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to {PORT_MAX}, or 0 for a free one")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="groundswell", description=DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -169,7 +176,7 @@ def _add_platform(commands: Commands) -> None:
             "--topology-file", type=Path, default=topology, metavar="FILE", help="where topologies are described"
         )
         each.add_argument(
-            "--port", type=int, metavar="N", help="public port (default the last one, at first 8080; 0 a free one)"
+            "--port", type=_port, metavar="N", help="public port (default the last one, at first 8080; 0 a free one)"
         )
     _add(commands, "down", "stop everything", _down)
     _add(commands, "ps", "show what runs", _ps)

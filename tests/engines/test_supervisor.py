@@ -5,6 +5,7 @@ The topology beside this file places two small programs and two quick engines; e
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -20,6 +21,8 @@ import psutil
 import pytest
 
 from groundswell.engines import children, ports
+from groundswell.engines.errors import SupervisorError
+from groundswell.engines.home import Home
 from groundswell.engines.state import ProcessState, State, read
 
 TOPOLOGY = Path(__file__).with_name("topology.yaml")
@@ -306,7 +309,43 @@ def test_a_port_in_use_is_answered_with_what_to_do(platform: Platform) -> None:
         done = platform.up("--port", str(port))
     assert done.returncode == 1
     assert f"Port {port} of 127.0.0.1 is in use" in done.stderr
-    assert "--port" in done.stderr
+    advice = re.search(r"groundswell up (--port) (\d+)$", done.stderr.strip())
+    assert advice is not None
+    assert platform.up(*advice.groups()).returncode == 0, "what it says to do works"
+    assert platform.state().url == f"http://127.0.0.1:{advice[2]}"
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "http"])
+def test_what_is_no_port_is_answered_with_what_is_one(platform: Platform, port: str) -> None:
+    done = platform.up(f"--port={port}")
+    assert done.returncode == 2
+    assert "a number from 1 to 65535, or 0 for a free one" in done.stderr
+
+
+def test_a_full_disk_is_answered_with_what_is_missing_and_leaves_nothing_half_made(tmp_path: Path) -> None:
+    full = Home(tmp_path / "home", free_bytes=lambda _: 5 << 20)
+    with pytest.raises(SupervisorError, match="is full: 5 MiB are free, 1024 MiB are needed"):
+        full.open()
+    assert list(full.path.iterdir()) == []
+    Home(full.path).open()
+    assert (full.path / "version").exists()
+
+
+def test_a_first_start_without_network_says_that_it_needs_one_or_a_broker_of_ones_own(
+    platform: Platform, tmp_path: Path
+) -> None:
+    """Method: the product's own topology, a user who has fetched nothing yet, and a proxy where nobody listens."""
+    nowhere = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), "http://127.0.0.1:1")
+    user = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "groundswell", "up", f"--home={platform.home}", "--port=0"]
+    environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=environment | nowhere | user
+    )
+    assert done.returncode == 1
+    assert "could not be downloaded" in done.stderr
+    assert "The first start needs the network, or a Kafka of your own: set KAFKA_BOOTSTRAP_SERVERS" in done.stderr
+    assert "Nothing runs" in platform.run("ps").stderr
 
 
 def test_the_home_of_a_newer_version_is_refused(platform: Platform) -> None:

@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,8 +38,12 @@ SECRET_ALPHABET = string.ascii_letters + string.digits + "-"
 class Home:
     """One home folder."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
+    ) -> None:
+        """`free_bytes` tells how much the disk of a folder has left."""
         self.path = path.resolve()
+        self._free_bytes = free_bytes
         self.state_file = self.path / "state.json"
         self.credentials_file = self.path / "credentials.json"
         self.socket = self.path / "supervisor.sock"
@@ -55,7 +60,7 @@ class Home:
                 f"{self.path} was made by a newer Groundswell (layout {found}, this one knows {VERSION}). "
                 "Update Groundswell, or choose another folder with --home."
             )
-        free = shutil.disk_usage(self.path).free
+        free = self._free_bytes(self.path)
         if free < DISK_FREE_BYTES_MIN:
             raise SupervisorError(
                 f"The disk of {self.path} is full: {free >> 20} MiB are free, 1024 MiB are needed. "
@@ -119,8 +124,8 @@ class Home:
         port = ports.draw(1)[0] if asked == 0 else asked or kept.get("gateway", GATEWAY_PORT)
         if not ports.free(port):
             raise SupervisorError(
-                f"Port {port} of 127.0.0.1 is in use. Stop what listens there, or choose another: "
-                f"groundswell up --port {port + 1} (0 picks a free one)."
+                f"Port {port} of 127.0.0.1 is in use, or not allowed to you. Stop what listens there, or choose another, such as: "
+                f"groundswell up --port {ports.draw(1)[0]}"
             )
         self._ports_file.write_text(json.dumps(kept | {"gateway": port}, indent=2))
         return port
