@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
 from groundswell.engines import ports, topics
-from groundswell.kernel import bus, tenants
+from groundswell.kernel import bus, errors, tenants
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.publisher import publish
 from groundswell.kernel.context import Context
@@ -68,6 +68,25 @@ async def test_a_suspended_tenant_is_refused_and_the_others_pass_once_the_direct
         refuse(Context(tenant=tenant + 1))
         with pytest.raises(tenants.TenantSuspended):
             refuse(Context(tenant=tenant))
+
+
+async def test_what_can_not_be_done_yet_is_done_later_and_the_process_is_ready_only_then(tmp_path: Path) -> None:
+    tries, away = 0, True
+
+    async def found() -> None:
+        nonlocal tries
+        tries += 1
+        if away:
+            raise errors.Unavailable("Away.")
+
+    async with Resources.open(environment("127.0.0.1:1", tmp_path)) as resources:
+        await resources.eventually("found", found)
+        ready = resources.ready()["found"]
+        await until(lambda: tries > 1)
+        assert not ready()
+        away = False
+        await until(ready)
+        assert not any(task.done() for task in resources.running)
 
 
 async def test_a_producer_that_found_no_broker_connects_when_it_is_there(

@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
+from loadtests import scenario
+from loadtests.platform.installation import Installation
+
 SECONDS = 16
+BACK_S_MAX = 15.0
 
 
 @pytest.mark.promise("ANALYTICS-2", "LINKS-5")
@@ -32,3 +38,31 @@ async def test_the_demo_ends_with_equal_numbers_and_leaves_no_process(home: Path
     assert not [
         each.pid for each in psutil.process_iter(["cmdline"]) if str(home) in " ".join(each.info["cmdline"] or [])
     ]
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_one_process_that_holds_everything_redirects_again_while_an_engine_is_away(home: Path) -> None:
+    """Goal: the small placement needs no engine to start either, though tenancy, identity and the store are in it."""
+    platform = Installation(home)
+    await platform.up("all", port=0)
+    tenant = await scenario.prepare(platform, "alone", 5)
+    await scenario.warm(platform, tenant)
+    async with httpx.AsyncClient(base_url=platform.credentials().url, trust_env=False) as client:
+
+        async def all_redirect() -> bool:
+            try:
+                answers = [await client.get(link.path, headers={"Host": link.host}) for link in tenant.links]
+            except httpx.TransportError:
+                return False
+            return all(answer.status_code == 302 and "groundswell-view" in answer.headers for answer in answers)
+
+        assert await all_redirect()
+        for engine in ("kafka", "postgres", "valkey"):
+            await platform.stop(engine)
+            pid = platform.signal("all", signal.SIGKILL)
+            async with asyncio.timeout(BACK_S_MAX):
+                while not await all_redirect():
+                    await asyncio.sleep(0.1)
+            await platform.start(engine)
+            await platform.ready("all", BACK_S_MAX, other_than=pid)
+            assert await all_redirect()

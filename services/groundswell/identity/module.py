@@ -18,7 +18,8 @@ async def identity(resources: Resources) -> AsyncIterator[Module]:
     """ApiKeyService, and the relay of revocations."""
     database = await resources.postgres("identity")
     keys = ApiKeys(database, Tenants(resources.channel("tenancy")), resources.ids, resources.clock)
-    await keys.found(resources.settings(IdentitySettings).bootstrap_keys)
+    first = resources.settings(IdentitySettings).bootstrap_keys
+    await resources.eventually("identity.found", partial(keys.found, first))
     yield Module(
         "identity",
         servicers=[ApiKeyRpc(keys, resources.internal_key)],

@@ -11,7 +11,7 @@ import grpc
 
 import groundswell
 from groundswell.api.identity.v1 import identity_events_pb2, identity_pb2, identity_pb2_grpc
-from groundswell.kernel import access, bus, clock, context, ids, postgres, redis, rpc, settings, tenants
+from groundswell.kernel import access, bus, clock, context, errors, ids, postgres, redis, rpc, settings, tenants
 from groundswell.kernel.bus.frames import FrameProducer, FrameSettings
 from groundswell.kernel.bus.frames import opened as frames_opened
 from groundswell.kernel.bus.producer import Producer
@@ -20,7 +20,7 @@ from groundswell.kernel.rpc.client import Signer
 S = TypeVar("S")
 
 REVOCATIONS = "identity.revocations.v1"
-MIGRATE_RETRY_S = 0.5
+RETRY_S = 0.5
 
 
 @settings.section("GROUNDSWELL")
@@ -81,6 +81,7 @@ class Resources:
         self._frames: FrameProducer | None = None
         self._verifier: access.Verifier | None = None
         self._feeds: dict[str, bus.Feed] = {}
+        self._waiting: set[str] = set()
         self.running: dict[asyncio.Future[None], str] = {}
         """What goes on in the background; the process dies with any of it that raises."""
 
@@ -108,6 +109,14 @@ class Resources:
                 if not await database.prepare(migrate):
                     self._run(f"postgres.{service}", partial(_prepared, database, migrate))
             return self._databases[service]
+
+    async def eventually(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Does `work` now or, while what it needs is `Unavailable`, as soon as that is back; the process is not ready before."""
+        try:
+            await work()
+        except errors.Unavailable:
+            self._waiting.add(name)
+            self._run(name, partial(self._done_later, name, work))
 
     async def redis(self) -> redis.Redis:
         """The process's client of Valkey."""
@@ -172,8 +181,22 @@ class Resources:
         return self._refuse
 
     def ready(self) -> dict[str, Callable[[], bool]]:
-        """The readiness of what all processes share: every feed has been read to its end once, or the broker is away."""
-        return {f"feeds.{name}": feed.settled for name, feed in self._feeds.items()}
+        """The readiness of what all processes share: nothing waits, and every feed was read to its end once or the broker is away."""
+        feeds = {f"feeds.{name}": feed.settled for name, feed in self._feeds.items()}
+        return feeds | {name: partial(self._is_done, name) for name in self._waiting}
+
+    def _is_done(self, name: str) -> bool:
+        return name not in self._waiting
+
+    async def _done_later(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        while name in self._waiting:
+            await asyncio.sleep(RETRY_S)
+            try:
+                await work()
+                self._waiting.remove(name)
+            except errors.Unavailable:
+                continue
+        await asyncio.Event().wait()
 
     def _refuse(self, caller: context.Context) -> None:
         if not self._feeds["tenants"].caught_up.is_set():
@@ -199,7 +222,7 @@ class Resources:
 async def _prepared(database: postgres.Database, migrate: Callable[[], Awaitable[object]]) -> None:
     """Migrates as soon as the server is there, then rests."""
     while not await database.prepare(migrate):
-        await asyncio.sleep(MIGRATE_RETRY_S)
+        await asyncio.sleep(RETRY_S)
     await asyncio.Event().wait()
 
 

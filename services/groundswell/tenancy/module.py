@@ -17,7 +17,7 @@ async def tenancy(resources: Resources) -> AsyncIterator[Module]:
     """TenantService, and the relay of its events."""
     database = await resources.postgres("tenancy")
     tenants = Tenants(database, resources.ids, resources.clock)
-    await tenants.found(resources.settings(TenancySettings).first_slug)
+    await resources.eventually("tenancy.found", partial(tenants.found, resources.settings(TenancySettings).first_slug))
     yield Module(
         "tenancy",
         servicers=[TenantRpc(tenants, resources.internal_key)],

@@ -92,14 +92,17 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
 
 
 async def started(consumer: AIOKafkaConsumer) -> None:
-    """Starts a consumer, waiting for the broker as long as it takes."""
-    while True:
-        try:
-            await consumer.start()
-            return
-        except KafkaError as error:
-            log.warning("waiting for Kafka: %s", type(error).__name__)
+    """Starts a consumer, waiting for the broker as long as it takes; closes it when it is given up meanwhile."""
+    try:
+        while True:
+            try:
+                return await consumer.start()
+            except KafkaError as error:
+                log.warning("waiting for Kafka: %s", type(error).__name__)
             await asyncio.sleep(BROKER_RETRY_S)
+    except BaseException:
+        await consumer.stop()
+        raise
 
 
 async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
