@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from groundswell.gateway.model.answers import OVERHEAD_BYTES, Answer, Counted, Key, NearCache
-from groundswell.gateway.service import FILL_TRIES_MAX, Answers, Verdict
+from groundswell.gateway.service import FILL_TRIES_MAX, PATIENCE_S, Answers, Verdict
 from groundswell.kernel import errors
 from tests.gateway.door import ALICE, Door, pb
 
@@ -119,6 +119,48 @@ async def test_a_purge_forgets_at_once_and_voids_the_fill_that_it_overtakes(benc
     bench.origin.during = [lambda: bench.answers.purge("t")] * FILL_TRIES_MAX
     await bench.get()
     assert len(bench.cache) == 0, "an answer that was overtaken each time must not be kept"
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_while_nothing_may_stand_in_an_upstream_that_starts_again_is_waited_for_and_one_that_is_gone_is_not(
+    bench: Bench,
+) -> None:
+    """Goal: a restart costs its visitors a moment, an outage costs the door no places."""
+    bench.origin.failure = errors.Unreachable("Away.")
+    waiting = asyncio.create_task(bench.get())
+    async with asyncio.timeout(5):
+        while bench.origin.calls < 3:
+            await asyncio.sleep(0.01)
+    bench.origin.failure = None
+    assert (await waiting)[1] is Verdict.MISS
+    bench.answers.purge("t")
+    bench.origin.failure = errors.Unreachable("Away.")
+    waiting = asyncio.create_task(bench.get())
+    calls = bench.origin.calls
+    async with asyncio.timeout(5):
+        while bench.origin.calls == calls:
+            await asyncio.sleep(0.01)
+    bench.clock.now_s += PATIENCE_S + 0.1
+    with pytest.raises(errors.Unreachable):
+        await waiting
+    calls = bench.origin.calls
+    with pytest.raises(errors.Unreachable):
+        await bench.get()
+    assert bench.origin.calls == calls + 1, "what is known to be gone is asked once"
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_an_upstream_that_says_no_is_not_asked_again_nor_one_that_something_stands_in_for(bench: Bench) -> None:
+    bench.origin.failure = errors.Unavailable("The database is away.")
+    with pytest.raises(errors.Unavailable):
+        await bench.get()
+    assert bench.origin.calls == 1
+    bench.origin.failure = None
+    await bench.get()
+    bench.clock.now_s += 6
+    bench.origin.failure = errors.Unreachable("Away.")
+    assert (await bench.get())[1] is Verdict.STALE
+    assert bench.origin.calls == 3
 
 
 @pytest.mark.promise("TENANCY-7")

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from enum import Enum
+from functools import partial
 
 from groundswell.gateway.model.answers import Alias, Answer, Key, NearCache
 from groundswell.kernel import errors
@@ -20,6 +21,11 @@ log = logging.getLogger(__name__)
 FILL_TRIES_MAX = 3
 UNKEPT_S = 5.0
 UNKEPT_MAX = 10_000
+PATIENCE_S = 3.0
+"""An upstream that is unreachable is asked again for so long: a killed process is back by then, and its visitors rather wait than leave."""
+AGAIN_S = 0.05
+PATIENT_MAX = 1_000
+"""Callers who may wait for an upstream; the next are refused at once."""
 STALE_RETRY_S = 0.5
 """While an upstream is down, one caller in this time finds out whether it is back; the others get the stale answer at once."""
 
@@ -53,6 +59,8 @@ class Answers:
         self._suspended = suspended
         self._flights: dict[Key, asyncio.Task[Answer]] = {}
         self._unkept: dict[Key, float] = {}
+        self._unreachable_s: float | None = None
+        self._patient = 0
 
     def trusted(self) -> bool:
         """Whether the purge feed is near enough to serve what is kept."""
@@ -80,7 +88,7 @@ class Answers:
         if kept is not None and now_s < min(kept.retry_s, kept.stale_until_s):
             return kept, Verdict.STALE
         if self._unkept.get(key, 0.0) > now_s:
-            return await ask(), Verdict.MISS
+            return await self._asked(ask), Verdict.MISS
         return await self._filled(key, ask, kept)
 
     def _servable(self, answer: Answer) -> bool:
@@ -92,7 +100,8 @@ class Answers:
         flight = self._flights.get(key)
         leads = flight is None
         if flight is None:
-            flight = asyncio.create_task(self._fill(key, ask))
+            # While something may stand in, nobody waits.
+            flight = asyncio.create_task(self._fill(key, ask if kept else partial(self._asked, ask)))
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         try:
@@ -105,8 +114,29 @@ class Answers:
             return kept, Verdict.STALE
         if not (answer.kept or leads):
             # An answer that may not be kept was meant for one caller: another visit may be another answer.
-            answer = await ask()
+            answer = await self._asked(ask)
         return answer, Verdict.MISS if self.trusted() else Verdict.BYPASS
+
+    async def _asked(self, ask: Ask) -> Answer:
+        """What `ask` gives; asked again in the first moments in which an upstream is unreachable, and not beyond them."""
+        if self._patient >= PATIENT_MAX:
+            return await ask()
+        self._patient += 1
+        try:
+            while True:
+                try:
+                    answer = await ask()
+                except errors.Unreachable:
+                    now_s = self._clock.monotonic_s()
+                    self._unreachable_s = now_s if self._unreachable_s is None else self._unreachable_s
+                    if now_s - self._unreachable_s > PATIENCE_S:
+                        raise
+                    await asyncio.sleep(AGAIN_S)
+                else:
+                    self._unreachable_s = None
+                    return answer
+        finally:
+            self._patient -= 1
 
     async def _fill(self, key: Key, ask: Ask) -> Answer:
         for _ in range(FILL_TRIES_MAX):

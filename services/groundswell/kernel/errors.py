@@ -99,6 +99,12 @@ class Unavailable(Error):
         super().__init__(message, retry_after_s=retry_after_s)
 
 
+class Unreachable(Unavailable):
+    """No process answers where one should: it may be starting again. To callers outside it is as `Unavailable` as anything else."""
+
+    reason = "UNAVAILABLE"
+
+
 class DeadlineExceeded(Error):
     """The time the caller gave is over (504)."""
 

@@ -1,7 +1,7 @@
 """Ends connections that hold one of the door's places and do nothing.
 
 granian closes a connection whose headers take too long only once it has told HTTP/1 from HTTP/2 by its first bytes, and lets idle ones
-live on. What the kernel knows of each connection decides here: nothing that could be a request for `head_s`, or nothing in either
+of HTTP/2 live on. What the kernel knows of each connection decides here: nothing that could be a request for `head_s`, or nothing in either
 direction for `idle_s`. Linux only; elsewhere nobody is ended.
 """
 

@@ -96,7 +96,8 @@ async def started(consumer: AIOKafkaConsumer) -> None:
     try:
         while True:
             try:
-                return await consumer.start()
+                await consumer.start()
+                return
             except KafkaError as error:
                 log.warning("waiting for Kafka: %s", type(error).__name__)
             await asyncio.sleep(BROKER_RETRY_S)

@@ -67,7 +67,7 @@ def from_status(status: status_pb2.Status) -> errors.Error:
             detail.Unpack(message)
     kind = _kind(status.code, info.metadata.get(HTTP_STATUS, ""))
     if kind is errors.Unavailable and not info.reason:
-        return errors.Unavailable("A service that this needs does not answer. Try again in a second.")
+        return errors.Unreachable("A service that this needs does not answer. Try again in a second.")
     error = kind.__new__(kind)
     seconds = retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None
     fields = [errors.FieldViolation(v.field, v.description) for v in bad.field_violations]

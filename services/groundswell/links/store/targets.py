@@ -1,4 +1,4 @@
-"""The records of links in Valkey: `links:{domain}:{code}` → version and target, or the memory of an absence; `links:host:{host}` → domain.
+"""The records of links in Valkey: `links:{domain}:{code}` → version and target, or the memory of an absence; `links:host/{host}` → domain.
 
 Nothing here is the only copy: a wipe costs one read of PostgreSQL for each link that is asked for again. A record is only ever replaced
 by one of the same or a higher version, so a slow reader can not put an old target over a new one; an absence has version 0. While
@@ -119,7 +119,7 @@ def _key(domain: str, code: str) -> str:
 
 
 def _host(host: str) -> str:
-    return f"links:host:{host}"
+    return f"links:host/{host}"
 
 
 def _lease(domain: str, code: str) -> str:
