@@ -21,6 +21,9 @@ from groundswell.engines.kafka import Kafka
 from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
 
+# Else gRPC starts a thread in each engine that a test forks, whose files are closed before exec, and now and then aborts it.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 
 @pytest.fixture(scope="session")
 def engines_home() -> Iterator[Path]:
