@@ -186,6 +186,23 @@ async def test_of_two_requests_with_one_id_at_once_the_second_is_told_to_wait(da
                 await second.replayed(key, Note)
 
 
+@pytest.mark.promise("GATEWAY-11")
+async def test_a_request_id_is_new_again_after_a_day_and_old_answers_go(database: postgres.Database) -> None:
+    keys = [RequestKey(f"r{n}", b"digest") for n in range(30)]
+    async with database.tenant_tx(ALICE) as tx:
+        for key in keys:
+            await tx.answer(key, Note(1))
+        await tx.execute("UPDATE answers SET answered = now() - interval '24 hours' WHERE request_id <> 'r0'")
+    async with database.tenant_tx(ALICE) as tx:
+        assert await tx.replayed(keys[0], Note) == Note(1)
+        assert await tx.replayed(keys[1], Note) is None
+        await tx.answer(keys[1], Note(2))
+        assert await tx.replayed(keys[1], Note) == Note(2)
+        assert await tx.fetchval("SELECT count(*) FROM answers") == 10
+        await tx.answer(RequestKey("r31", b"digest"), Note(3))
+        assert await tx.fetchval("SELECT count(*) FROM answers") == 3
+
+
 async def test_a_migration_that_changed_after_it_was_applied_is_refused(
     postgres_dsn: str, service_name: str, migrations: Path, app_dsn: str
 ) -> None:

@@ -13,6 +13,17 @@ from groundswell.kernel.ids import Ids
 
 M = TypeVar("M")
 
+SWEPT_MAX = 20
+"""Answers of the tenant that are past their time and go with each new one: so the table holds about what one day brings."""
+_ANSWER = f"""
+WITH past AS (
+    SELECT request_id FROM answers
+    WHERE tenant_id = $1 AND request_id <> $2 AND answered <= now() - interval '{KEPT_HOURS} hours'
+    LIMIT {SWEPT_MAX} FOR UPDATE SKIP LOCKED
+), swept AS (DELETE FROM answers WHERE tenant_id = $1 AND request_id IN (SELECT request_id FROM past))
+INSERT INTO answers (tenant_id, request_id, digest, answer) VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant_id, request_id) DO UPDATE SET digest = $3, answer = $4, answered = now()"""
+
 
 class Tx:
     """A running transaction; made by `Database` only. `published` says whether events leave with it."""
@@ -93,12 +104,5 @@ class Tx:
     async def answer(self, key: RequestKey, model: M) -> M:
         """Keeps `model` as the answer to the request, with its effect; returns it."""
         if key.id:
-            await self.execute(
-                "INSERT INTO answers (tenant_id, request_id, digest, answer) VALUES ($1, $2, $3, $4) "
-                "ON CONFLICT (tenant_id, request_id) DO UPDATE SET digest = $3, answer = $4, answered = now()",
-                self.tenant,
-                key.id,
-                key.digest,
-                msgspec.json.encode(model),
-            )
+            await self.execute(_ANSWER, self.tenant, key.id, key.digest, msgspec.json.encode(model))
         return model
