@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from aiokafka import AIOKafkaProducer
+
 from groundswell.analytics.consumers import rollups as rolling
 from groundswell.analytics.consumers import writer as writing
 from groundswell.analytics.service.storing import LogRecord
@@ -19,6 +21,7 @@ from groundswell.analytics.store import schema
 from groundswell.analytics.store.ranges import RangeStore
 from groundswell.analytics.store.rollups import RollupStore, Total
 from groundswell.kernel import clickhouse, settings
+from groundswell.kernel.bus.consumer import bury
 from groundswell.kernel.bus.intents import Membership
 from groundswell.kernel.clock import SystemClock
 
@@ -41,8 +44,11 @@ async def run(bootstrap: str, topic: str, folder: str, instance: str) -> None:
     config = settings.load(WriterSettings)
     published: dict[tuple[int, str, int], int] = {}
 
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
+    await producer.start()
+
     async def set_aside(record: LogRecord, reason: Exception) -> None:
-        print("set aside", reason, file=sys.stderr)
+        await bury(topic, None, record.value, list(record.headers), reason, f"{topic}.writer", producer)
 
     async def publish(totals: Sequence[Total]) -> None:
         published.update({(t.tenant, t.kind, t.item): t.events for t in totals})

@@ -39,7 +39,7 @@ SET_ASIDE = Counter("groundswell_writer_frames_set_aside_total", "Corrupt frames
 BEHIND = Gauge("groundswell_writer_oldest_row_seconds", "Time that the oldest row waited when it was stored.")
 
 SetAside = Callable[[LogRecord, Exception], Awaitable[None]]
-"""Puts a record with the reason where operators find it; returns when it is safe there."""
+"""Puts a record with the reason where operators find it; returns when it is safe there. A range that is repeated sets it aside again."""
 
 
 @dataclass(slots=True)
@@ -156,6 +156,7 @@ class Writer:
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
             SET_ASIDE.inc()
+            failpoints.reach("writer.after_set_aside")
         return content
 
     async def _repeat(self, of: Range, content: Content) -> None:

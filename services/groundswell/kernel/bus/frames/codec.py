@@ -197,6 +197,8 @@ def _header(record: dict[str, bytes]) -> Header:
         )
     except (KeyError, ValueError, struct.error) as error:
         raise CorruptFrame(f"A header is missing or unreadable: {error}", rows) from error
+    if not (0 <= header.producer_id <= _MASK and 0 < header.frame_seq <= _MASK):
+        raise CorruptFrame("The frame's name is out of range.", rows)
     if any(group.first + group.rows > rows for group in groups):
         raise CorruptFrame("A batch of the header reaches beyond the rows.", rows)
     return header
