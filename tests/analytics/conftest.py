@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+import groundswell.analytics
+from groundswell.kernel import clock, ids, postgres
 from groundswell.kernel.bus import frames
 
 PARTITIONS = 4
@@ -27,6 +29,15 @@ async def frames_topic(kafka_address: str) -> str:
     await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}.dlq", 1, 1)])
     await admin.close()
     return name
+
+
+@pytest.fixture
+async def database(postgres_dsn: str) -> AsyncIterator[postgres.Database]:
+    """What the collectors of the platform share."""
+    migrations = Path(groundswell.analytics.__path__[0]) / "migrations"
+    dsn = await postgres.migrate(postgres_dsn, "analytics", migrations, b"k" * 32)
+    async with postgres.opened(dsn, ids.Ids(clock.SystemClock())) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """Intake: which events are taken, in which time they land, and what a batch that is sent again adds."""
 
 import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +12,17 @@ from groundswell.analytics.errors import BatchSizeInvalid, IntakeFull, OutcomeUn
 from groundswell.analytics.model import intake
 from groundswell.analytics.model.intake import Event
 from groundswell.analytics.service.collecting import Collector
+from groundswell.kernel import errors, ids, postgres
 from groundswell.kernel.bus import frames
+from groundswell.kernel.clock import SystemClock
 from groundswell.kernel.context import Context
-from groundswell.kernel.idempotency import RequestKey
+from groundswell.kernel.idempotency import RequestIdReused, RequestKey
 from tests.clocks import HeldClock
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 24 * 3_600_000
 ALICE = Context(tenant=7)
+NO_REQUEST = RequestKey()
 
 
 class Log:
@@ -49,11 +55,16 @@ def journal(tmp_path: Path) -> frames.Journal:
 
 
 @pytest.fixture
-async def collector(log: Log, journal: frames.Journal):  # type: ignore[no-untyped-def]  # a fixture's generator
+async def collector(log: Log, journal: frames.Journal, database: postgres.Database) -> AsyncIterator[Collector]:
     producer = frames.FrameProducer(journal, log, frames.FrameSettings())
     producer.start()
-    yield Collector(producer, HeldClock(NOW_MS), b"k" * 32, acknowledge_s=1.0)
+    yield Collector(producer, database, HeldClock(NOW_MS), b"k" * 32, acknowledge_s=1.0)
     await producer.close(0.1)
+
+
+def request(digest: bytes = b"d") -> RequestKey:
+    """A request with an id that nobody used before."""
+    return RequestKey(secrets.token_hex(8), digest)
 
 
 def event(**changes: object) -> Event:
@@ -71,7 +82,7 @@ def event(**changes: object) -> Event:
 
 async def test_an_event_becomes_a_row_of_its_tenant(collector: Collector, log: Log) -> None:
     taken = await collector.collect(
-        ALICE, [event(), event(item="pages/pricing", properties='{"a":1}')], None, RequestKey()
+        ALICE, [event(), event(item="pages/pricing", properties='{"a":1}')], None, NO_REQUEST
     )
     assert (taken.accepted, taken.parked) == (2, [])
     first, second = log.rows()
@@ -87,7 +98,7 @@ async def test_one_bad_event_is_set_aside_with_its_reason_and_the_rest_is_taken(
         event(item="x" * 513),
         event(value=float("nan")),
     ]
-    taken = await collector.collect(ALICE, [event(), *bad, event()], None, RequestKey())
+    taken = await collector.collect(ALICE, [event(), *bad, event()], None, NO_REQUEST)
     assert taken.accepted == 2
     assert [each.index for each in taken.parked] == [1, 2, 3, 4, 5]
     assert "kind must be" in taken.parked[0].reason
@@ -95,26 +106,70 @@ async def test_one_bad_event_is_set_aside_with_its_reason_and_the_rest_is_taken(
 
 
 @pytest.mark.promise("ANALYTICS-6")
-async def test_the_same_batch_again_carries_the_same_digest_and_another_one_does_not(
+async def test_the_same_batch_again_carries_the_same_rows_and_digests_and_another_requests_batch_does_not(
     collector: Collector, log: Log
 ) -> None:
-    batch = [event(user_id=f"u{n}") for n in range(50)]
-    for sent in (batch, batch, [*batch[:-1], event(user_id="other")]):
-        await collector.collect(ALICE, sent, None, RequestKey("r1", b"d"))
-    await collector.collect(Context(tenant=8), batch, None, RequestKey("r1", b"d"))
-    await collector.collect(ALICE, batch, None, RequestKey())
+    batch, first = [event(user_id=f"u{n}") for n in range(50)], request()
+    for context, each in ((ALICE, first), (ALICE, first), (ALICE, request()), (replace(ALICE, tenant=8), first)):
+        await collector.collect(context, batch, None, each)
+    await collector.collect(ALICE, batch, None, NO_REQUEST)
     by_batch = [sorted(log.digests()[n : n + 4]) for n in range(0, 20, 4)]
     assert by_batch[0] == by_batch[1]
     assert len({tuple(digests) for digests in by_batch}) == 4
 
 
+@pytest.mark.promise("ANALYTICS-6", "ANALYTICS-10")
+async def test_a_later_try_makes_the_rows_of_the_first(
+    log: Log, journal: frames.Journal, database: postgres.Database
+) -> None:
+    """Goal: an event without a time, and one at the edge of what is taken, are the same rows an hour later."""
+    clock, key = HeldClock(NOW_MS), request()
+    producer = frames.FrameProducer(journal, log, frames.FrameSettings())
+    producer.start()
+    collector = Collector(producer, database, clock, b"k" * 32, acknowledge_s=1.0)
+    batch = [event(), event(time_ms=NOW_MS - 30 * DAY_MS + 60_000)]
+    for hour in range(2):
+        clock.at_ms = NOW_MS + hour * 3_600_000
+        assert (await collector.collect(ALICE, batch, NOW_MS - 2_000, key)).accepted == 2
+    await producer.close(0.1)
+    rows = sorted((row for row in log.rows()), key=str)
+    assert rows[::2] == rows[1::2]
+
+
+@pytest.mark.promise("ANALYTICS-6", "GATEWAY-11")
+async def test_another_batch_under_a_used_request_id_is_refused_and_sends_nothing(
+    collector: Collector, log: Log
+) -> None:
+    key = request(b"one")
+    await collector.collect(ALICE, [event()], None, key)
+    sent = len(log.frames)
+    with pytest.raises(RequestIdReused):
+        await collector.collect(ALICE, [event(item="43")], None, replace(key, digest=b"two"))
+    assert len(log.frames) == sent
+
+
+async def test_a_batch_without_an_id_needs_no_database_and_one_with_an_id_is_not_taken_unchecked(
+    log: Log, journal: frames.Journal
+) -> None:
+    producer = frames.FrameProducer(journal, log, frames.FrameSettings())
+    producer.start()
+    async with postgres.opened("postgresql://x:y@127.0.0.1:1/none", ids.Ids(SystemClock())) as nobody:
+        collector = Collector(producer, nobody, HeldClock(NOW_MS), b"k" * 32, acknowledge_s=1.0)
+        with pytest.raises(errors.Unavailable):
+            await collector.collect(ALICE, [event()], None, request())
+        assert not log.frames
+        assert (await collector.collect(ALICE, [event()], None, NO_REQUEST)).accepted == 1
+    await producer.close(0.1)
+
+
 @pytest.mark.promise("ANALYTICS-2")
 async def test_no_batch_is_answered_before_the_log_has_it(collector: Collector, log: Log) -> None:
+    key = request()
     log.away = True
     with pytest.raises(OutcomeUnknown):
-        await collector.collect(ALICE, [event()], None, RequestKey("r1", b"d"))
+        await collector.collect(ALICE, [event()], None, key)
     log.away = False
-    taken = await collector.collect(ALICE, [event()], None, RequestKey("r1", b"d"))
+    taken = await collector.collect(ALICE, [event()], None, key)
     assert taken.accepted == 1
     assert len(set(log.digests())) == 1
 
@@ -123,14 +178,14 @@ async def test_a_full_journal_is_said_and_nothing_is_lost_by_it(collector: Colle
     log.away = True
     with pytest.raises(IntakeFull):
         await asyncio.gather(
-            *(collector.collect(ALICE, [event(properties="x" * 1_000)] * 100, None, RequestKey()) for _ in range(5))
+            *(collector.collect(ALICE, [event(properties="x" * 1_000)] * 100, None, NO_REQUEST) for _ in range(5))
         )
 
 
 @pytest.mark.parametrize("count", [0, intake.BATCH_EVENTS_MAX + 1])
 async def test_a_batch_of_a_wrong_size_is_refused(collector: Collector, count: int) -> None:
     with pytest.raises(BatchSizeInvalid):
-        await collector.collect(ALICE, [event()] * count, None, RequestKey())
+        await collector.collect(ALICE, [event()] * count, None, NO_REQUEST)
 
 
 @pytest.mark.promise("ANALYTICS-10")

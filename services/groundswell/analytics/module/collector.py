@@ -13,8 +13,9 @@ from groundswell.kernel.resources import Resources
 
 @asynccontextmanager
 async def analytics(resources: Resources) -> AsyncIterator[Module]:
-    """AnalyticsService; it owns no data and may run as often as it is needed."""
-    config = resources.settings(AnalyticsSettings)
-    collector = Collector(await resources.frames(), resources.clock, resources.internal_key, config.acknowledge_s)
+    """AnalyticsService; of its own it keeps only which request ids were used, and may run as often as it is needed."""
+    config, clock = resources.settings(AnalyticsSettings), resources.clock
+    producer, database = await resources.frames(), await resources.postgres("analytics")
+    collector = Collector(producer, database, clock, resources.internal_key, config.acknowledge_s)
     store, live = Store(resources.channel("writer")), Live(resources.channel("live"))
-    yield Module("analytics", servicers=[AnalyticsRpc(collector, store, live, resources.clock, config.answers_kept)])
+    yield Module("analytics", servicers=[AnalyticsRpc(collector, store, live, clock, config.answers_kept)])

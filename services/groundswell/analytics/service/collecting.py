@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from groundswell.analytics import errors
 from groundswell.analytics.model import intake
 from groundswell.analytics.model.intake import Event
+from groundswell.kernel import postgres
 from groundswell.kernel.bus import frames
 from groundswell.kernel.clock import Clock
 from groundswell.kernel.context import Context
@@ -40,11 +41,31 @@ class Taken:
     parked: list[Parked]
 
 
-class Collector:
-    """Takes batches. Exactly once for a request id: its digest travels with the rows, and readers of the log drop a second one."""
+@dataclass(frozen=True, slots=True)
+class FirstTry:
+    """What is kept of a request with an id: when it came first. A later try makes the very rows that the first one made."""
 
-    def __init__(self, producer: frames.FrameProducer, clock: Clock, key: bytes, acknowledge_s: float) -> None:
+    time_ms: int
+
+
+class Collector:
+    """Takes batches. Exactly once for a request id, whichever process takes a try of it.
+
+    What was asked under an id is kept before anything is sent, so that another batch under it is refused. The same batch again makes
+    the same rows under the same digest, which travels with them, and readers of the log drop what they have. A batch without an id
+    asks no database.
+    """
+
+    def __init__(
+        self,
+        producer: frames.FrameProducer,
+        database: postgres.Database,
+        clock: Clock,
+        key: bytes,
+        acknowledge_s: float,
+    ) -> None:
         self._producer = producer
+        self._database = database
         self._clock = clock
         self._key = key
         self._acknowledge_s = acknowledge_s
@@ -54,12 +75,13 @@ class Collector:
     ) -> Taken:
         """Returns when the log has acknowledged the whole batch.
 
-        Raises `BatchSizeInvalid`, `IntakeFull`, and `OutcomeUnknown` when the acknowledgement did not come in time: the same
-        batch under the same request id may be sent again.
+        Raises `BatchSizeInvalid`, `IntakeFull`, `RequestIdReused`, `RequestStillRuns`, `Unavailable` when a request id cannot be
+        looked up, and `OutcomeUnknown` when the acknowledgement did not come in time: the same batch under the same request id may
+        be sent again.
         """
         if not 1 <= len(events) <= intake.BATCH_EVENTS_MAX:
             raise errors.BatchSizeInvalid(intake.BATCH_EVENTS_MAX)
-        tenant, now_ms = context.require_tenant(), self._clock.now_ms()
+        tenant, now_ms = context.require_tenant(), await self._first_try_ms(context, request)
         rows, parked = [], []
         for index, event in enumerate(events):
             row = self._row(tenant, event, sent_ms, now_ms)
@@ -67,7 +89,7 @@ class Collector:
                 parked.append(Parked(index, row))
                 row = _parked_row(tenant, index, row, event, now_ms)
             rows.append(row)
-        await self._send(rows, self._digest(tenant, events, request))
+        await self._send(rows, self._digest(tenant, now_ms, request))
         ACCEPTED.inc(len(rows) - len(parked))
         PARKED.inc(len(parked))
         return Taken(len(rows) - len(parked), parked)
@@ -109,12 +131,22 @@ class Collector:
         who = f"{tenant}\0u\0{event.user_id}" if event.user_id else f"{tenant}\0a\0{event.anonymous_id}"
         return int.from_bytes(hashlib.blake2b(who.encode(), digest_size=8, key=self._key).digest(), "little")
 
-    def _digest(self, tenant: int, events: Sequence[Event], request: RequestKey) -> bytes:
-        """The name of a batch: the same for the same request sent again, another for everything else."""
+    async def _first_try_ms(self, context: Context, request: RequestKey) -> int:
+        """When this request came first: now, unless its id says otherwise."""
+        now_ms = self._clock.now_ms()
+        if not request.id:
+            return now_ms
+        async with self._database.tenant_tx(context) as tx:
+            if first := await tx.replayed(request, FirstTry):
+                return first.time_ms
+            await tx.answer(request, FirstTry(now_ms))
+        return now_ms
+
+    def _digest(self, tenant: int, first_ms: int, request: RequestKey) -> bytes:
+        """The name of a batch: the same for the same request sent again, another one once its id is forgotten and used anew."""
         if not request.id:
             return secrets.token_bytes(16)
-        body = orjson.dumps([tenant, request.id, events])
-        return hmac.digest(self._key, body, hashlib.sha256)[:16]
+        return hmac.digest(self._key, f"{tenant}\0{first_ms}\0{request.id}".encode(), hashlib.sha256)[:16]
 
 
 def _parked_row(tenant: int, index: int, reason: str, event: Event, now_ms: int) -> frames.Row:

@@ -21,6 +21,9 @@ ROLLUPS = (EV_1S, EV_1M, EV_1H, ITEM_1M, ITEM_TOTALS)
 TABLES = (EV, FRAMES, BATCHES, PARKED, *ROLLUPS)
 
 RAW_DAYS = 31
+BATCH_DAYS = 9
+"""How long a client batch is known again: its request id is good for one day, and the log may hold the last try for a week and more
+before a writer that was away reads it."""
 
 _LOG_PLACE = "_p UInt8, _o UInt64 CODEC(Delta, LZ4), _t DateTime('UTC') CODEC(Delta, LZ4)"
 
@@ -39,7 +42,7 @@ CREATE TABLE IF NOT EXISTS {FRAMES} (
 
 _BATCHES = f"""
 CREATE TABLE IF NOT EXISTS {BATCHES} (digest FixedString(16), {_LOG_PLACE})
-ENGINE = MergeTree ORDER BY (_p, digest) TTL _t + INTERVAL 25 HOUR"""
+ENGINE = MergeTree ORDER BY (_p, digest) TTL _t + INTERVAL {BATCH_DAYS} DAY"""
 
 _PARKED = f"""
 CREATE TABLE IF NOT EXISTS {PARKED} (tenant UInt64, ts DateTime64(3, 'UTC'), kind String, props String, {_LOG_PLACE})
