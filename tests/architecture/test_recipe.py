@@ -7,7 +7,6 @@ contract, migrate its database, start, answer a call once however often it is se
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from groundswell.engines import ports
 from groundswell.kernel.context import Context
 from groundswell.kernel.rpc import wire
 
@@ -65,13 +65,6 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 async def address(project: Path, postgres_dsn: str, kafka_address: str, redis_url: str) -> "Iterator[str]":  # type: ignore[misc]
     """The running service."""
@@ -79,7 +72,7 @@ async def address(project: Path, postgres_dsn: str, kafka_address: str, redis_ur
     await admin.start()
     await admin.create_topics([NewTopic(topic, 1, 1) for topic in TOPICS if topic not in await admin.list_topics()])
     await admin.close()
-    rpc, ops = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    rpc, ops = (f"127.0.0.1:{port}" for port in ports.draw(2))
     environment = os.environ | {
         "PYTHONPATH": str(project / "services"),
         "KAFKA_BOOTSTRAP_SERVERS": kafka_address,

@@ -1,7 +1,6 @@
 """A whole door for tests: a real upstream over gRPC, a real journal, a real public port."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from aiokafka.errors import KafkaConnectionError
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 
+from groundswell.engines import ports
 from groundswell.gateway.clients import Upstreams
 from groundswell.gateway.events import Views
 from groundswell.gateway.http import console
@@ -74,11 +74,14 @@ class Library(pb_grpc.LibraryServiceServicer):  # type: ignore[misc,name-defined
     contexts: list[Context] = field(default_factory=list)
     locations: dict[str, Any] = field(default_factory=dict)
     delay_s: float = 0.0
+    position: str = ""
     down: bool = False
 
     async def _take(self, request: Any, call: rpc.Call, name: str = "") -> None:
         self.calls.append(request)
         self.contexts.append(call.context)
+        if call.context.reached is not None:
+            call.context.reached.position = self.position
         await asyncio.sleep(self.delay_s)
         if self.down:
             raise errors.Unavailable("The library is closed.")
@@ -216,21 +219,13 @@ class Door:
         return received
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def opened(
     folder: Path, config: GatewaySettings | None = None, services: Any = None, journal_bytes: int = 1 << 20
 ) -> AsyncIterator[Door]:
     """A door in front of a library, on a port of its own."""
     Signer.key = KEY
-    rpc_port, port = free_port(), free_port()
+    rpc_port, port = ports.draw(2)
     config = replace(config or GatewaySettings(drain_accept_s=0.05), address=f"127.0.0.1:{port}")
     upstream, log = Library(), Log()
     table = RouteTable(services or {"library": [pb.DESCRIPTOR.services_by_name["LibraryService"]]})
