@@ -20,6 +20,7 @@ from groundswell.engines.engine import Engine, Folders, given
 from groundswell.engines.kafka import Kafka
 from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
+from tests.replica import Replica
 
 # Else gRPC starts a thread in each engine that a test forks, whose files are closed before exec, and now and then aborts it.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -66,6 +67,15 @@ def redis_url(engines_home: Path) -> Iterator[str]:
 def postgres_dsn(engines_home: Path) -> Iterator[str]:
     """A server on which the user may create databases and roles."""
     with _address(engines_home, lambda folders: Postgres(folders, *ports.draw(1)), "postgres") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def postgres_replica_dsn(engines_home: Path, postgres_dsn: str) -> Iterator[str]:
+    """A streaming replica of that server."""
+    with _address(
+        engines_home, lambda folders: Replica(folders, ports.draw(1)[0], postgres_dsn), Replica.name
+    ) as address:
         yield address
 
 

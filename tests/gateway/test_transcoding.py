@@ -208,3 +208,16 @@ async def test_the_idempotency_key_is_the_request_id(door: Door) -> None:
         door, "POST", "/v1/shelves/3/books/4:move", json={"shelf": "a"}, headers={"idempotency-key": "x" * 256}
     )
     assert long.status_code == 400
+
+
+async def test_the_position_of_an_answer_goes_out_as_a_header_and_comes_back_in_the_context(door: Door) -> None:
+    """An answer without one has no such header, and what we cannot have given out is refused."""
+    answer = await call(door, "GET", "/v1/shelves/3/books", headers={"groundswell-consistency": "1A/2B"})
+    assert "groundswell-consistency" not in answer.headers
+    assert door.library.contexts[-1].consistency == "1A/2B"
+    door.library.position = "1A/3C"
+    answer = await call(door, "POST", "/v1/shelves/3/books", json={"title": "Momo"})
+    assert answer.headers["groundswell-consistency"] == "1A/3C"
+    assert door.library.contexts[-1].consistency == ""
+    wrong = await call(door, "GET", "/v1/shelves/3/books", headers={"groundswell-consistency": "1A/2B'; --"})
+    assert wrong.status_code == 400

@@ -98,7 +98,7 @@ async def started(
             domains,
             codes,
             Creation(database, domains, codes, corrections, announce, numbers, time),
-            Links(database, domains, corrections, announce, time),
+            Links(database, postgres.Reads(database), domains, corrections, announce, time),
             Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), suspended, time),
             corrections,
             suspended,

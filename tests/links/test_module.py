@@ -92,7 +92,10 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def serving(kafka_address: str, postgres_dsn: str, redis_url: str, folder: Path) -> AsyncIterator[Running]:
+async def serving(
+    kafka_address: str, postgres_dsn: str, redis_url: str, folder: Path, **more: str
+) -> AsyncIterator[Running]:
+    """The module on these engines; `more` is added to its environment."""
     address = f"127.0.0.1:{ports.draw(1)[0]}"
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka_address,
@@ -102,7 +105,7 @@ async def serving(kafka_address: str, postgres_dsn: str, redis_url: str, folder:
         "GROUNDSWELL_INTERNAL_KEY": "6b" * 32,
         "LINKS_BASE_DOMAIN": "short.test",
         "GATEWAY_ADDRESS": "127.0.0.1:8080",
-    }
+    } | more
 
     async def check(secret: str) -> access.Credential:
         raise access.InvalidCredential

@@ -4,7 +4,8 @@ A context is made once, at an edge that has verified a credential, and goes on u
 Nothing below an edge may take a tenant from anywhere else.
 """
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from groundswell.kernel import errors
@@ -17,6 +18,17 @@ class Criticality(IntEnum):
     DEFAULT = 1
     SHEDDABLE = 2
     BULK = 3
+
+
+POSITION = re.compile(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}")
+"""A position of the database's write-ahead log, as PostgreSQL writes it."""
+
+
+@dataclass(slots=True)
+class Reached:
+    """How far the database was when a call had done its work; filled on the way, empty while nobody told."""
+
+    position: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,8 @@ class Context:
     criticality: Criticality = Criticality.DEFAULT
     consistency: str = ""
     """Newest write-ahead-log position that the caller has seen; replicas behind it are not read."""
+    reached: Reached | None = field(default=None, compare=False)
+    """Where an edge wants to hear the position that its answer is to carry; stays in the process."""
 
     def allows(self, permission: str) -> bool:
         """Whether the caller holds `permission` itself, or a wildcard over it (`links.*`, `*`).

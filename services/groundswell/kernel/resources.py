@@ -53,6 +53,8 @@ class EngineSettings:
     """A Valkey or Redis server; with `?cluster=1`, a node of a cluster."""
     postgres_dsn: str = ""
     """A role that may create databases and roles."""
+    postgres_replica_dsn: tuple[str, ...] = ()
+    """Streaming replicas of that server, from which lists are read."""
 
 
 class Resources:
@@ -97,6 +99,12 @@ class Resources:
     def settings(self, cls: type[S]) -> S:
         """The section `cls`, from this process's environment."""
         return settings.load(cls, self._environment)
+
+    async def reads(self, service: str) -> postgres.Reads:
+        """Where lists of `service` are read."""
+        replicas = self._engines.postgres_replica_dsn
+        reading = postgres.reading(await self.postgres(service), replicas, self.ids)
+        return await self._stack.enter_async_context(reading)
 
     async def postgres(self, service: str) -> postgres.Database:
         """The migrated database of `service`; while the server is away one that is `Unavailable` and migrated upon its return."""

@@ -36,7 +36,7 @@ async def links(resources: Resources) -> AsyncIterator[Module]:
     domains = Domains(database, bulkhead, cache, addresses, partial(_slug_of, resources), resources.ids, clock)
     codes = Codes(database, _code_secret(resources))
     creation = Creation(database, domains, codes, corrections, announce, resources.ids, clock)
-    managed = Links(database, domains, corrections, announce, clock)
+    managed = Links(database, await resources.reads("links"), domains, corrections, announce, clock)
     visits, suspended = Visits(database, bulkhead), resources.tenants.suspended
     redirects = Redirects(database, bulkhead, cache, domains, visits, suspended, clock)
     producer, kafka = resources.producer(), resources.kafka

@@ -7,6 +7,7 @@ others are matched, authenticated, transcoded and sent upstream. Nothing here kn
 import logging
 import time
 from collections.abc import Callable, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -25,7 +26,7 @@ from groundswell.gateway.service import Answers, Verdict
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import access, telemetry
 from groundswell.kernel import errors as kernel_errors
-from groundswell.kernel.context import Context
+from groundswell.kernel.context import Context, Reached
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,8 @@ class Application:
             await self._answer_kept(exchange, route, message, context)
         else:
             answer = await self._ask(route, message, context, self._config.upstream_timeout_s)
+            if context.reached is not None and context.reached.position:
+                exchange.extra.append((requests.CONSISTENCY, context.reached.position.encode()))
             await self._answer_rendered(exchange, answer)
 
     async def _answer_kept(self, exchange: "_Exchange", route: Route, message: Message, context: Context) -> None:
@@ -239,7 +242,7 @@ class Application:
         access.require(route.rule, context)
         if route.rule.audience is access.Audience.PERMISSION:
             self._refuse(context)  # the service does so too, but is not asked for what is kept
-        return context
+        return replace(context, consistency=requests.consistency(request), reached=Reached())
 
     async def _message(self, request: Request, match: Match) -> Message:
         route = match.route

@@ -18,9 +18,10 @@ _COMPRESSED_TYPES = (
 )
 _BODILESS = frozenset({204, 304})
 _CORS_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_CORS_EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Groundswell-View"
+_CORS_EXPOSED = b"ETag, Location, Retry-After, X-Request-Id, Groundswell-Consistency, Groundswell-View"
 _CORS_REQUEST_HEADERS = (
-    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Api-Key, X-Request-Id"
+    b"Authorization, Content-Type, Groundswell-Consistency, Idempotency-Key, If-None-Match, Last-Event-ID, "
+    b"X-Api-Key, X-Request-Id"
 )
 
 Header = tuple[bytes, bytes]

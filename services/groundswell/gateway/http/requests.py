@@ -12,6 +12,7 @@ from typing import Any
 
 from groundswell.gateway import errors
 from groundswell.gateway.model import visitors
+from groundswell.kernel.context import POSITION
 from groundswell.kernel.errors import Invalid
 
 Scope = MutableMapping[str, Any]
@@ -22,6 +23,8 @@ TARGET_BYTES_MAX = 8 * 1024
 HEADER_BYTES_MAX = 32 * 1024
 BODY_BYTES_MAX = 1 << 20
 BODY_STALL_S_MAX = 30.0
+CONSISTENCY = b"groundswell-consistency"
+"""How far the database was at an answer; sent back, later answers are no older. Opaque to clients."""
 GROWTH_MAX = 10
 GROWTH_FREE_BYTES = 64 * 1024
 """A body up to this size may be as repetitive as it likes."""
@@ -133,6 +136,14 @@ def check_limits(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
             raise errors.MalformedRequest(f"The header {twice.decode()} may come once.")
     if not headers.get(b"host"):
         raise errors.MalformedRequest("The header Host is missing.")
+
+
+def consistency(request: Request) -> str:
+    """The position that the client has seen, empty when it tells none; raises `Invalid` when we cannot have given it out."""
+    position = request.header(CONSISTENCY) or ""
+    if position and not POSITION.fullmatch(position):
+        raise Invalid("Groundswell-Consistency must be what an answer had in that header.")
+    return position
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

@@ -1,11 +1,13 @@
 """PostgreSQL: one database a service, one transaction a use case, one tenant a transaction.
 
-`tenant_tx` is the only way to a tenant's tables. Events leave through the transaction (`publish`), an event's effect is applied
-once (`first_time`), and a request's answer is kept with its effect (`replayed`, `answer`).
+`tenant_tx` is the only way to a tenant's tables; lists go through `Reads`, which asks replicas where there are any. Events leave
+through the transaction (`publish`), an event's effect is applied once (`first_time`), and a request's answer is kept with its effect
+(`replayed`, `answer`).
 """
 
 from groundswell.kernel.postgres.database import Database, opened
 from groundswell.kernel.postgres.migrations import MigrationFailed, app_dsn, migrate
+from groundswell.kernel.postgres.replicas import Reads, reading
 from groundswell.kernel.postgres.transaction import Tx
 
-__all__ = ["Database", "MigrationFailed", "Tx", "app_dsn", "migrate", "opened"]
+__all__ = ["Database", "MigrationFailed", "Reads", "Tx", "app_dsn", "migrate", "opened", "reading"]

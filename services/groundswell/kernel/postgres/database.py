@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from groundswell.kernel import errors
-from groundswell.kernel.context import Context
+from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.ids import Ids
 from groundswell.kernel.postgres.transaction import Tx
 
@@ -42,6 +42,8 @@ class Database:
         self.dsn = dsn
         self.outbox_written = asyncio.Event()
         """Set after each commit that published; the relay of this process waits for it."""
+        self.tells_position = False
+        """Whether callers hear how far the log was after their transaction, a round trip more: only where replicas are read."""
 
     async def prepare(self, migrate: Callable[[], Awaitable[object]]) -> bool:
         """Migrates; whether it did, False while the server is away. Raises `MigrationFailed`."""
@@ -54,14 +56,15 @@ class Database:
         return True
 
     @asynccontextmanager
-    async def tenant_tx(self, context: Context) -> AsyncIterator[Tx]:
+    async def tenant_tx(self, context: Context, *, read_only: bool = False) -> AsyncIterator[Tx]:
         """A transaction in the tenant of `context`; raises `Unauthenticated` when it has none.
 
         Commits when the block ends, rolls back when it raises. Raises `Unavailable` when the server is away, `Conflict` when a
         concurrent transaction won.
         """
         tenant = context.require_tenant()
-        async with self._transaction(f"BEGIN; SELECT set_config('app.tenant_id', '{tenant:d}', true)", tenant) as tx:
+        begin = f"BEGIN{' READ ONLY' * read_only}; SELECT set_config('app.tenant_id', '{tenant:d}', true)"
+        async with self._transaction(begin, tenant, context.reached if self.tells_position else None) as tx:
             yield tx
 
     @asynccontextmanager
@@ -71,7 +74,7 @@ class Database:
             yield tx
 
     @asynccontextmanager
-    async def _transaction(self, begin: str, tenant: int) -> AsyncIterator[Tx]:
+    async def _transaction(self, begin: str, tenant: int, reached: Reached | None = None) -> AsyncIterator[Tx]:
         if not self._prepared:
             raise errors.Unavailable("The database does not answer. Try again in a second.")
         try:
@@ -83,6 +86,8 @@ class Database:
             await connection.execute(begin)
             yield tx
             await connection.execute("COMMIT")
+            if reached is not None:
+                reached.position = await connection.fetchval("SELECT pg_current_wal_insert_lsn()::text")
         except BaseException as error:
             await self._abandon(connection)
             raise _translated(error) from error

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import grpc
 
 from groundswell.kernel import errors, telemetry
-from groundswell.kernel.context import Context
+from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.rpc import status, wire
 
 TIMEOUT_S = 5.0
@@ -68,9 +68,20 @@ async def call(
         if left <= 0:
             raise errors.DeadlineExceeded("The time for this call is over.")
         try:
-            return await method(request, timeout=left, metadata=outgoing(context))
+            calling = method(request, timeout=left, metadata=outgoing(context))
+            answer = await calling
+            if context.reached is not None:
+                await _note_position(calling, context.reached)
+            return answer
         except grpc.aio.AioRpcError as failure:
             if not (retries_left and failure.code() is grpc.StatusCode.UNAVAILABLE):
                 raise status.error_from(failure) from failure
         await asyncio.sleep(random.uniform(0.02, 0.1))
     raise AssertionError("unreachable: the last round returns or raises")
+
+
+async def _note_position(calling: Any, reached: Reached) -> None:
+    """Keeps the position that the server told behind its answer, if it told one."""
+    for name, value in await calling.trailing_metadata() or ():
+        if name == wire.POSITION:
+            reached.position = value

@@ -25,7 +25,7 @@ from opentelemetry import trace
 from prometheus_client import Counter, Histogram
 
 from groundswell.kernel import access, errors, idempotency, telemetry
-from groundswell.kernel.context import Context
+from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.rpc import status, wire
 
 log = logging.getLogger(__name__)
@@ -120,10 +120,13 @@ class _Edge:
             started = time.perf_counter()
             with _span(name, grpc_context):
                 try:
-                    made = await behavior(request, await self._call(rule, name, request, grpc_context))
+                    call = await self._call(rule, name, request, grpc_context)
+                    made = await behavior(request, call)
                 except Exception as error:  # the edge: every failure leaves as a status
                     await _abort(error, name, grpc_context)
                     raise
+            if call.context.reached is not None and (position := call.context.reached.position):
+                grpc_context.set_trailing_metadata(((wire.POSITION, position),))
             seconds.observe(time.perf_counter() - started)
             handled.inc()
             return made
@@ -166,11 +169,8 @@ class _Edge:
             self._refuse(caller)
         left = grpc_context.time_remaining()
         deadline_s = time.monotonic() + (DEADLINE_DEFAULT_S if left is None else left)
-        return Call(_with_deadline(caller, deadline_s), idempotency.key_of(name, request))
-
-
-def _with_deadline(caller: Context, deadline_s: float) -> Context:
-    return replace(caller, deadline_s=deadline_s)
+        here = replace(caller, deadline_s=deadline_s, reached=Reached())
+        return Call(here, idempotency.key_of(name, request))
 
 
 def _span(name: str, grpc_context: "grpc.aio.ServicerContext[Any, Any]") -> Any:

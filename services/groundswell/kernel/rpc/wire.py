@@ -14,6 +14,8 @@ from groundswell.kernel import errors
 from groundswell.kernel.context import Context, Criticality
 
 CONTEXT = "gs-context-bin"
+POSITION = "gs-position"
+"""Metadata behind an answer: how far the database was (`Context.reached`)."""
 _SIGNATURE_BYTES = 16
 
 

@@ -34,12 +34,14 @@ class Links:
     def __init__(
         self,
         database: postgres.Database,
+        reads: postgres.Reads,
         domains: Domains,
         corrections: Corrections,
         announce: LinkEvents,
         clock: Clock,
     ) -> None:
         self._database = database
+        self._reads = reads
         self._domains = domains
         self._corrections = corrections
         self._announce = announce
@@ -63,8 +65,7 @@ class Links:
 
     async def page(self, context: Context, before: int, size: int) -> Sequence[Link]:
         """Up to `size` of the caller's links with ids below `before`, newest first."""
-        async with self._database.tenant_tx(context) as tx:
-            return await LinkStore(tx).page(context.actor, before, size)
+        return await self._reads.tenant(context, lambda tx: LinkStore(tx).page(context.actor, before, size))
 
     async def update(
         self, context: Context, link: int, wanted: Draft, fields: Collection[str], request: RequestKey
