@@ -3,6 +3,7 @@
 The sources are copied, one bad line is added, and the linter must name the contract that it breaks.
 """
 
+import configparser
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,13 @@ VIOLATIONS = [
 ]
 
 
+def contracts() -> list[str]:
+    """The names of all contracts."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / ".importlinter")
+    return [config[each]["name"] for each in config.sections() if each.startswith("importlinter:contract:")]
+
+
 def copied(folder: Path) -> Path:
     """The sources and the contracts in `folder`, to be changed there."""
     for source in ("services/groundswell", "loadtests"):
@@ -81,7 +89,12 @@ def test_a_violation_breaks_its_contract(copy: Path, contract: str, file: str, l
     assert any(text.startswith(contract) for text in broken), done.stdout
 
 
+def test_every_contract_has_a_violation_and_every_violation_a_contract() -> None:
+    named = {name: [each for each in contracts() if each.startswith(name)] for name, *_ in VIOLATIONS}
+    assert sorted(contracts()) == sorted(found for [found] in named.values())
+
+
 def test_every_service_is_under_the_contracts() -> None:
-    contracts = (ROOT / ".importlinter").read_text()
+    text = (ROOT / ".importlinter").read_text()
     for service in SERVICES:
-        assert contracts.count(f"    groundswell.{service}\n") >= 3, f"add {service} to the contracts in .importlinter"
+        assert text.count(f"    groundswell.{service}\n") >= 3, f"add {service} to the contracts in .importlinter"
