@@ -120,38 +120,6 @@ async def test_a_call_without_a_tenant_gets_no_transaction(database: postgres.Da
             pass
 
 
-@pytest.mark.promise("TENANCY-1")
-async def test_every_tenant_table_of_every_service_begins_with_the_tenant_and_is_forced(postgres_dsn: str) -> None:
-    """Reads the catalogue of each service's migrated database, so a new table cannot be forgotten."""
-    services = Path(postgres.__file__).parents[2]
-    for folder in sorted(services.glob("*/migrations")):
-        service = folder.parent.name
-        if service == "postgres":
-            continue
-        await postgres.migrate(postgres_dsn, service, folder, KEY)
-        connection = await _owner(postgres_dsn, service)
-        try:
-            assert await connection.fetch(UNGUARDED) == [], service
-            assert await connection.fetch(KEYS_WITHOUT_TENANT) == [], service
-            assert not await connection.fetchval(
-                "SELECT rolbypassrls OR rolsuper FROM pg_roles WHERE rolname = $1", f"gs_{service}_app"
-            )
-        finally:
-            await connection.close()
-
-
-UNGUARDED = """
-SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
-WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND c.relname NOT IN ('key_tenants', 'domain_hosts')
-  AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid))
-"""
-KEYS_WITHOUT_TENANT = """
-SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_attribute a ON a.attrelid = c.oid
-WHERE c.relnamespace = 'public'::regnamespace AND a.attname = 'tenant_id' AND i.indisunique
-  AND c.relname NOT IN ('key_tenants', 'domain_hosts') AND i.indkey[0] <> a.attnum
-"""
-
-
 @dataclass(frozen=True)
 class Note:
     id: int
