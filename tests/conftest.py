@@ -90,19 +90,22 @@ _ended: dict[str, set[str]] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Remembers how tests that prove a promise ended: one that fails in any of its cases or parts has failed."""
-    if "promise" in report.keywords and (report.when == "call" or report.outcome != "passed"):
-        _ended.setdefault(report.nodeid.partition("[")[0], set()).add(report.outcome)
-
-
-def pytest_sessionfinish() -> None:
-    """Adds this session's results to those of earlier ones, for `make promises`."""
-    if not _ended:
+    """Keeps how tests that prove a promise ended, each as it ends: a session that is cut short has proven what it came to."""
+    if "promise" not in report.keywords:
         return
+    proof = report.nodeid.partition("[")[0]
+    if report.when == "call" or report.outcome != "passed":
+        _ended.setdefault(proof, set()).add(report.outcome)
+    if report.when == "teardown" and proof in _ended:
+        _keep(proof, _ended[proof])
+
+
+def _keep(proof: str, outcomes: set[str]) -> None:
+    """Puts a result among those of earlier sessions, for `make promises`: a test that fails in any of its cases has failed."""
     known = json.loads(_PROOFS.read_text()) if _PROOFS.exists() else {}
-    today = time.strftime("%Y-%m-%d", time.gmtime())
-    for proof, outcomes in _ended.items():
-        worst = next(each for each in ("failed", "skipped", "passed") if each in outcomes)
-        known[proof] = f"{worst}, {today}"
+    worst = next(each for each in ("failed", "skipped", "passed") if each in outcomes)
+    known[proof] = f"{worst}, {time.strftime('%Y-%m-%d', time.gmtime())}"
     _PROOFS.parent.mkdir(exist_ok=True)
-    _PROOFS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    draft = _PROOFS.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    draft.replace(_PROOFS)

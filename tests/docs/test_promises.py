@@ -1,5 +1,10 @@
 """The tables of promises: what they find, and that the committed ones are up to date."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +12,7 @@ import pytest
 from docs import promises
 from docs.promises import Proof
 
+ROOT = Path(__file__).parents[2]
 PAGE = "# x\n\n## What it promises\n\n- **LINKS-1** One.\n- **LINKS-12** Twelve.\n- **LINKS-2** Two.\n"
 PROOFS = {name: [Proof("tests/links/test_x.py", f"test_{name}_holds")] for name in ("LINKS-1", "LINKS-2", "LINKS-12")}
 
@@ -54,3 +60,44 @@ def test_marks_are_found_on_any_test(tmp_path: Path, source: str, expected: set[
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(source)
     assert set(promises.proofs(tmp_path)) == expected
+
+
+PROVING = """
+import os
+import pytest
+
+@pytest.mark.promise("X-1")
+def test_holds(): pass
+
+@pytest.mark.promise("X-2")
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_holds_in_every_case(n): assert n != 1
+
+@pytest.fixture
+def away(): raise OSError
+
+@pytest.mark.promise("X-3")
+def test_begins(away): pass
+
+def test_promises_nothing(): pass
+
+@pytest.mark.promise("X-4")
+def test_ends(): os._exit(1)
+"""
+
+
+def test_a_session_that_is_cut_short_has_kept_how_its_proofs_ended(tmp_path: Path) -> None:
+    """Goal: the last column is true of what was run, in full and in part. One case that failed makes a proof fail."""
+    for file in ("tests/conftest.py", "tests/replica.py", "pyproject.toml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    (tmp_path / "tests" / "test_x.py").write_text(PROVING)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "services")])}
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 1
+    kept = json.loads((tmp_path / promises.RESULTS).read_text())
+    assert {proof.partition("::")[2]: result.partition(",")[0] for proof, result in kept.items()} == {
+        "test_holds": "passed",
+        "test_holds_in_every_case": "failed",
+        "test_begins": "failed",
+    }
