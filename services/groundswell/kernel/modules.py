@@ -5,6 +5,7 @@ ask for; there is one per process, so that modules that share a process share it
 """
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -75,8 +76,16 @@ async def _started(
                 )
             )
         checks = {f"{module.name}.{name}": check for module in modules for name, check in module.ready.items()}
+        _spare_collections()
         readiness.open(checks | resources.ready())
         yield modules, readiness
+
+
+def _spare_collections() -> None:
+    """Takes what the start made out of the garbage collector's sight: half a million objects that live as long as the process,
+    whose walk would halt every request for a tenth of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _until_stopped(
