@@ -24,6 +24,7 @@ from groundswell.engines import children, ports
 from groundswell.engines.errors import SupervisorError
 from groundswell.engines.home import Home
 from groundswell.engines.state import ProcessState, State, read
+from groundswell.engines.topology import load
 
 TOPOLOGY = Path(__file__).with_name("topology.yaml")
 WITH_ENGINE = Path(__file__).with_name("topology_with_engine.yaml")
@@ -142,6 +143,15 @@ def test_a_process_is_told_who_it_is_and_where_the_others_are(shared: Platform) 
     assert told["OBJECT_STORE_URL"] == shared.process("objects").addresses["OBJECT_STORE_URL"]
     assert f"http://{told['GATEWAY_ADDRESS']}" == shared.state().url
     assert len(bytes.fromhex(told["GROUNDSWELL_INTERNAL_KEY"])) == 32
+
+
+def test_a_process_steps_back_as_far_as_all_of_its_modules_do(shared: Platform) -> None:
+    """Behind the processes of its own session and, where Linux shares processors out by sessions, behind the other sessions."""
+    assert psutil.Process(shared.pid("gateway")).nice() == 0
+    assert psutil.Process(shared.pid("links")).nice() == 7
+    assert load("all", TOPOLOGY).niceness_of("all") == 0
+    group = Path(f"/proc/{shared.pid('links')}/autogroup")
+    assert not group.exists() or group.read_text().endswith("nice 7\n")
 
 
 def test_an_address_in_the_environment_replaces_an_engine(platform: Platform) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ LOG_BYTES_MAX = 64 << 20
 LOG_TAIL_BYTES = 64 << 10
 LOG_LINES = 20
 PR_SET_PDEATHSIG = 1
+AUTOGROUP_TRIES_MAX = 50
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -43,6 +45,8 @@ class Launch:
     """Sent by the kernel when the parent dies."""
     grace_s: float = 25.0
     """Time between the stop signal and SIGKILL."""
+    niceness: int = 0
+    """0 to 19: how far it steps back behind others when processors are short."""
 
 
 class Child:
@@ -61,7 +65,7 @@ class Child:
                 cwd=launch.cwd,
                 env={**os.environ, **launch.environment},
                 start_new_session=True,
-                preexec_fn=_leash(os.getpid(), launch.orphan_signal),
+                preexec_fn=_leash(os.getpid(), launch.orphan_signal, launch.niceness),
             )
         self.pid = self._process.pid
         self.started_s = start_time_s(self.pid) or time.time()
@@ -109,7 +113,7 @@ def _rotate(log: Path) -> None:
         log.replace(log.with_suffix(".old.log"))
 
 
-def _leash(parent: int, orphan_signal: signal.Signals) -> Callable[[], None]:
+def _leash(parent: int, orphan_signal: signal.Signals, niceness: int) -> Callable[[], None]:
     """Runs between fork and exec, where only the simplest calls are safe."""
 
     def leash() -> None:
@@ -117,8 +121,26 @@ def _leash(parent: int, orphan_signal: signal.Signals) -> Callable[[], None]:
             _libc.prctl(PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
         if os.getppid() != parent:  # the parent died before the kernel knew what to do then
             os._exit(1)
+        if niceness:
+            _step_back(niceness)
 
     return leash
+
+
+def _step_back(niceness: int) -> None:
+    """Lowers the priority of this process among its session's, and that of its session among all.
+
+    Linux may share processors out between sessions first (sched(7), autogroup), and each child leads one: a nice value alone would
+    then mean nothing.
+    """
+    os.nice(niceness)
+    with suppress(OSError):  # no such thing here
+        group = os.open("/proc/self/autogroup", os.O_WRONLY)
+        for _ in range(AUTOGROUP_TRIES_MAX):
+            with suppress(BlockingIOError):
+                os.write(group, b"%d" % niceness)
+                break
+            time.sleep(POLL_S)  # the kernel takes one such change in a tenth of a second
 
 
 def start_time_s(pid: int) -> float | None:

@@ -103,7 +103,11 @@ class Platform:
             own = {"GROUNDSWELL_PROCESS": name, "GROUNDSWELL_DATA": str(folders.data)}
             own |= {"GROUNDSWELL_RPC_ADDRESS": rpc, "GROUNDSWELL_OPS_ADDRESS": ops}
             return Launch(
-                [*self.topology.command, *modules], folders.log, Path.cwd(), self._shared() | own | dict(settings)
+                [*self.topology.command, *modules],
+                folders.log,
+                Path.cwd(),
+                self._shared() | own | dict(settings),
+                niceness=self.topology.niceness_of(name),
             )
 
         async def ready() -> bool:

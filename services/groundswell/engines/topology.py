@@ -24,10 +24,16 @@ class Topology:
     topics: Path | None
     """Folder of the files that describe topics."""
     door: str
+    niceness: Mapping[str, int]
+    """Nice values of modules; one that is missing has 0."""
 
     def process_of(self, module: str) -> str | None:
         """The process that runs `module`."""
         return next((process for process, modules in self.processes.items() if module in modules), None)
+
+    def niceness_of(self, process: str) -> int:
+        """The nice value at which the process may run without holding up any of its modules."""
+        return min(self.niceness.get(module, 0) for module in self.processes[process])
 
 
 def load(name: str, file: Path = DEFAULT) -> Topology:
@@ -44,4 +50,5 @@ def load(name: str, file: Path = DEFAULT) -> Topology:
         engines=described["engines"],
         topics=(file.parent / topics).resolve() if topics else None,
         door=described["door"],
+        niceness=described.get("niceness", {}),
     )
