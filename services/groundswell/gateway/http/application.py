@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from google.protobuf.message import Message
@@ -36,6 +37,8 @@ _REQUESTS = Counter(
 _HOT = Counter("groundswell_gateway_hot_total", "Requests answered on the hot path.")
 _SECONDS = Histogram("groundswell_gateway_seconds", "Time to answer a request that was not hot.", ["route"])
 
+_seconds, _requests = cache(_SECONDS.labels), cache(_REQUESTS.labels)
+"""A label's child is looked up once; routes and statuses are few."""
 _VIEWS = {view: (b"groundswell-view", view.value) for view in View}
 _CACHE_STATUS = {verdict: (b"cache-status", b"groundswell; " + verdict.value.encode()) for verdict in Verdict}
 _PRECONDITIONS = (b"if-match", b"if-unmodified-since")
@@ -143,8 +146,8 @@ class Application:
             except Exception as error:  # the edge: every failure leaves as an answer
                 await self._fail(exchange, error)
             span.update_name(exchange.route)
-            _SECONDS.labels(exchange.route).observe(time.perf_counter() - started_s)
-            _REQUESTS.labels(exchange.route, exchange.status).inc()
+            _seconds(exchange.route).observe(time.perf_counter() - started_s)
+            _requests(exchange.route, exchange.status).inc()
 
     async def _dispatch(self, exchange: "_Exchange") -> None:
         request = exchange.request

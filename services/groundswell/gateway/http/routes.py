@@ -82,7 +82,7 @@ class RouteTable:
     def match(self, http_method: str, raw_path: bytes) -> Match:
         """The route of a path's best template; raises `RouteNotFound`, `MethodNotAllowed`, `MalformedRequest`."""
         segments = segments_of(raw_path)
-        leaf = next(self._tree.candidates(segments), None)
+        leaf = self._tree.find(segments)
         if leaf is None:
             raise errors.RouteNotFound
         implied = leaf.get("GET") if http_method == "HEAD" else None
@@ -93,7 +93,7 @@ class RouteTable:
 
     def allowed(self, raw_path: bytes) -> list[str]:
         """The HTTP methods of a path; empty when nothing is there."""
-        leaf = next(self._tree.candidates(segments_of(raw_path)), None)
+        leaf = self._tree.find(segments_of(raw_path))
         return methods_with_implied(set(leaf)) if leaf else []
 
 

@@ -6,6 +6,7 @@ of a PATCH). A field belongs to one of them only.
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -136,7 +137,7 @@ def _require(message: Message, route: Route) -> None:
 
 
 def _wrong(message: Message, above: str, partial: str) -> Iterator[FieldViolation]:
-    for field in json_bodies.descriptor_of(message).fields:
+    for field in _checked(json_bodies.descriptor_of(message)):
         path = f"{above}{field.json_name}"
         value = getattr(message, field.name)
         if field_behavior_pb2.REQUIRED in json_bodies.behaviors(field) and _absent(message, field, value):
@@ -150,6 +151,16 @@ def _wrong(message: Message, above: str, partial: str) -> Iterator[FieldViolatio
             elif field.is_repeated and not json_bodies.is_map(field):
                 for index, each in enumerate(value):
                     yield from _wrong(each, f"{path}[{index}].", "")
+
+
+@cache
+def _checked(message: Descriptor) -> tuple[FieldDescriptor, ...]:
+    """The fields that can be wrong on their own account: required ones and messages."""
+    return tuple(
+        field
+        for field in message.fields
+        if field.message_type is not None or field_behavior_pb2.REQUIRED in json_bodies.behaviors(field)
+    )
 
 
 def _absent(message: Message, field: FieldDescriptor, value: Any) -> bool:

@@ -110,28 +110,9 @@ class Tree(Generic[T]):
             raise MalformedTemplate(f"{http_method} {template.text} is given twice.")
         methods[http_method] = route
 
-    def candidates(self, segments: Sequence[str]) -> Iterator[dict[str, T]]:
-        """Every set of routes (by HTTP method) whose template matches the decoded segments, best first."""
-        return self._walk(self._root, segments, 0)
-
-    def _walk(self, node: _Node[T], segments: Sequence[str], place: int) -> Iterator[dict[str, T]]:
-        if place == len(segments):
-            if "" in node.leaves:
-                yield node.leaves[""]
-        else:
-            yield from self._step(node, segments, place)
-        if node.rest:
-            yield from _rest(node.rest, segments)
-
-    def _step(self, node: _Node[T], segments: Sequence[str], place: int) -> Iterator[dict[str, T]]:
-        segment = segments[place]
-        if place == len(segments) - 1 and ":" in segment:
-            head, _, verb = segment.rpartition(":")
-            for child in _matching(node, head):
-                if verb and verb in child.leaves:
-                    yield child.leaves[verb]
-        for child in _matching(node, segment):
-            yield from self._walk(child, segments, place + 1)
+    def find(self, segments: Sequence[str]) -> dict[str, T] | None:
+        """The routes (by HTTP method) of the best template that matches the decoded segments, or None."""
+        return _best(self._root, segments, 0)
 
 
 def _child(node: _Node[T], segment: str) -> _Node[T]:
@@ -144,17 +125,31 @@ def _child(node: _Node[T], segment: str) -> _Node[T]:
     return node.literals.setdefault(segment, _Node())
 
 
-def _matching(node: _Node[T], segment: str) -> Iterator[_Node[T]]:
-    literal = node.literals.get(segment)
-    if literal:
-        yield literal
+def _best(node: _Node[T], segments: Sequence[str], place: int) -> dict[str, T] | None:
+    found = node.leaves.get("") if place == len(segments) else _step(node, segments, place)
+    return found or (_rest(node.rest, segments) if node.rest else None)
+
+
+def _step(node: _Node[T], segments: Sequence[str], place: int) -> dict[str, T] | None:
+    segment = segments[place]
+    if place == len(segments) - 1 and ":" in segment:
+        head, _, verb = segment.rpartition(":")
+        for child in _matching(node, head):
+            if verb and verb in child.leaves:
+                return child.leaves[verb]
+    for child in _matching(node, segment):
+        if found := _best(child, segments, place + 1):
+            return found
+    return None
+
+
+def _matching(node: _Node[T], segment: str) -> list[_Node[T]]:
+    matching = [literal] if (literal := node.literals.get(segment)) else []
     if node.one and segment:
-        yield node.one
+        matching.append(node.one)
+    return matching
 
 
-def _rest(node: _Node[T], segments: Sequence[str]) -> Iterator[dict[str, T]]:
+def _rest(node: _Node[T], segments: Sequence[str]) -> dict[str, T] | None:
     verb = segments[-1].rpartition(":")[2] if segments and ":" in segments[-1] else ""
-    if verb and verb in node.leaves:
-        yield node.leaves[verb]
-    if "" in node.leaves:
-        yield node.leaves[""]
+    return (node.leaves.get(verb) if verb else None) or node.leaves.get("")
