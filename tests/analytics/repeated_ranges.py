@@ -26,7 +26,7 @@ async def _grouped_in_buckets(store: clickhouse.ClickHouse, of: Range) -> None:
     """The same insert under the same token, but its groups in buckets, as memory at another moment might have it."""
     buckets = {"group_by_two_level_threshold": 1, "group_by_two_level_threshold_bytes": 1, "max_threads": 4}
     for table in schema.ROLLUPS:
-        options = clickhouse.insert_options(token(table, TOPIC, [of])) | buckets
+        options = clickhouse.insert_options(token(table, TOPIC, of.name)) | buckets
         await store.execute(*rollups.statement(table, [of]), options)
 
 
@@ -39,12 +39,12 @@ async def main(folder: str) -> None:
         ranges, rolled = RangeStore(store, TOPIC), RollupStore(store, TOPIC)
         for chunks in (1, 300):
             await ranges.write(WHOLE, drawn.content(chunks))
-        await rolled.write([WHOLE])
+        await rolled.write([WHOLE], WHOLE.name)
         told["once"] = await counts(store)
         await store.execute(f"OPTIMIZE TABLE {schema.EV} FINAL")
-        await rolled.write([WHOLE])
+        await rolled.write([WHOLE], WHOLE.name)
         told["by tokens"] = await counts(store)
-        await RollupStore(store, "elsewhere").write_again(WHOLE)
+        await RollupStore(store, "elsewhere").write_again(WHOLE, WHOLE.name)
         told["by markers"] = await counts(store)
         await _grouped_in_buckets(store, WHOLE)
         told["control"] = await counts(store)
@@ -53,9 +53,9 @@ async def main(folder: str) -> None:
         await ranges.write(WHOLE, drawn.content())
         told["token without rows"] = await counts(store)
         await ranges.write_again(WHOLE, drawn.content())
-        await rolled.write([WHOLE])
+        await rolled.write([WHOLE], WHOLE.name)
         told["token without rollup"] = await counts(store)
-        await rolled.write_again(WHOLE)
+        await rolled.write_again(WHOLE, WHOLE.name)
         told["counted first"] = await counts(store)
     print(json.dumps(told))
 

@@ -17,7 +17,7 @@ from groundswell.analytics.consumers.writer import PASSING, RETRY_S
 from groundswell.analytics.model import intents
 from groundswell.analytics.settings import WriterSettings
 from groundswell.analytics.store.ranges import Range, RangeStore
-from groundswell.analytics.store.rollups import RollupStore, Total
+from groundswell.analytics.store.rollups import RollupStore, Total, name_of
 from groundswell.kernel import failpoints
 from groundswell.kernel.bus.intents import Mark, Membership
 
@@ -89,14 +89,14 @@ class Rollups:
         return Range(partition, place.next, last) if last >= place.next else None
 
     async def _roll_up(self, due: Sequence[Range]) -> None:
-        notes = {}
+        notes, name = {}, name_of(due)
         for of in due:
-            note = intents.Note((of.first, of.last), self._places[of.partition].totals)
+            note = intents.Note((of.first, of.last), self._places[of.partition].totals, name)
             notes[of.partition] = Mark(of.first, str(note))
         await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.rollup_after_intent")
         async with self._rollups.adding:
-            await self._rollups.write(due)
+            await self._rollups.write(due, name)
         for of in due:
             self._places[of.partition].next = of.last + 1
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
@@ -123,16 +123,16 @@ class Rollups:
             again = Range(partition, *note.intent)
             log.info("partition %d: offsets %d to %d are rolled up again", partition, *note.intent)
             async with self._rollups.adding:
-                await self._repeat(again)
+                await self._repeat(again, note.name or again.name)
             rolled_to = again.last + 1
         place = _Place(max(mark.offset, rolled_to), note.totals or 0)
         self._places[partition] = place
         await self._membership.commit({partition: place.mark()})
         self._membership.ready(partition, place.next)
 
-    async def _repeat(self, of: Range) -> None:
+    async def _repeat(self, of: Range, name: str) -> None:
         """Adds a range that a predecessor may have begun."""
         if self._config.count_before_repeat:
-            await self._rollups.write_again(of)
+            await self._rollups.write_again(of, name)
         else:
-            await self._rollups.write([of])
+            await self._rollups.write([of], name)

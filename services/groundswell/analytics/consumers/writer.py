@@ -38,6 +38,8 @@ STORED = Counter("groundswell_writer_rows_total", "Rows of events stored.")
 SET_ASIDE = Counter("groundswell_writer_frames_set_aside_total", "Corrupt frames sent to the dead letters.")
 BEHIND = Gauge("groundswell_writer_oldest_row_seconds", "Time that the oldest row waited when it was stored.")
 
+Write = Callable[[Range, Content], Awaitable[None]]
+"""Puts a range into the store."""
 SetAside = Callable[[LogRecord, Exception], Awaitable[None]]
 """Puts a record with the reason where operators find it; returns when it is safe there. A range that is repeated sets it aside again."""
 
@@ -70,6 +72,7 @@ class Writer:
     ) -> None:
         self._membership, self._store, self._clock = membership, store, clock
         self._config, self._set_aside = config, set_aside
+        self._repeat = store.write_again if config.count_before_repeat else store.write
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
         self._rest_until_s = 0.0
@@ -116,7 +119,7 @@ class Writer:
             log.info("partition %d: offsets %d to %d are stored again", partition, *intent)
             records = await self._membership.stretch(partition, again.first, again.last)
             await self._begin(partition, again.first)
-            await self._repeat(again, await self._decided(again, records))
+            await self._store_range(again, records, self._repeat)
             await self._membership.commit({partition: Mark(again.last + 1)})
             stored_to = again.last + 1
         at = max(mark.offset, stored_to)
@@ -138,37 +141,18 @@ class Writer:
             notes = {p: Mark(of.first, str(intents.Note((of.first, of.last)))) for p, of in ranges.items()}
             await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.after_intent")
-        contents = await asyncio.gather(*(self._stored(of, work[p]) for p, of in ranges.items()))
-        await self._store.seal(dict(zip(ranges.values(), contents, strict=True)))
+        await asyncio.gather(*(self._store_range(of, work[p], self._store.write) for p, of in ranges.items()))
         if not self._config.commit_before_insert:
             await self._membership.commit(ends)
         failpoints.reach("writer.after_commit")
 
-    async def _stored(self, of: Range, records: Sequence[LogRecord]) -> Content:
-        content = await self._decided(of, records)
-        await self._store.write(of, content)
-        self._measure(content)
-        return content
-
-    async def _decided(self, of: Range, records: Sequence[LogRecord]) -> Content:
-        """What is to be stored of the records; corrupt ones are set aside."""
+    async def _store_range(self, of: Range, records: Sequence[LogRecord], write: Write) -> None:
         content, corrupt = await self._storing[of.partition].decide(of, records)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
             SET_ASIDE.inc()
             failpoints.reach("writer.after_set_aside")
-        return content
-
-    async def _repeat(self, of: Range, content: Content) -> None:
-        """Stores a range that a predecessor may have begun."""
-        if self._config.count_before_repeat:
-            await self._store.write_again(of, content)
-        else:
-            await self._store.write(of, content)
-            await self._store.seal({of: content})
-        self._measure(content)
-
-    def _measure(self, content: Content) -> None:
+        await write(of, content)
         STORED.inc(content.rows.num_rows)
         if content.rows.num_rows:
             oldest_ms = content.rows.column("ts")[0].value

@@ -1,6 +1,6 @@
 """Ranges of the log on their way into the store, and what the store says about how far it is."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,15 @@ class Range:
     first: int
     last: int
 
+    @property
+    def name(self) -> str:
+        """What the store knows the range by."""
+        return f"{self.partition}:{self.first}-{self.last}"
 
-def token(table: str, topic: str, of: Sequence[Range], attempt: int = 0) -> str:
-    """What an insert of these ranges into `table` is known by; a further attempt is known by another name."""
-    again = f":{attempt}" if attempt else ""
-    return f"{table}:{topic}:" + ",".join(f"{each.partition}:{each.first}-{each.last}" for each in of) + again
+
+def token(table: str, topic: str, name: str, attempt: int = 0) -> str:
+    """What an insert into `table` is known by; a further attempt is known by another name."""
+    return f"{table}:{topic}:{name}" + (f":{attempt}" if attempt else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +54,17 @@ class RangeStore:
         self._store, self._topic = store, topic
 
     async def write(self, of: Range, content: Content) -> None:
-        """Stores the rows of a range; doing so again changes nothing. The range counts as stored once it is sealed."""
-        await self._insert(schema.BATCHES, [of], content.batches)
+        """Stores a range; doing so again changes nothing. `frames` comes last: it says that the range is stored."""
+        await self._insert(schema.BATCHES, of, content.batches)
         failpoints.reach("writer.after_batches")
-        await self._insert(schema.PARKED, [of], content.parked)
-        await self._insert(schema.EV, [of], content.rows)
+        await self._insert(schema.PARKED, of, content.parked)
+        await self._insert(schema.EV, of, content.rows)
         failpoints.reach("writer.after_rows")
-
-    async def seal(self, stored: Mapping[Range, Content]) -> None:
-        """Says of ranges whose rows are there that they are stored: of all of them, or of none."""
-        await self._insert(schema.FRAMES, list(stored), pa.concat_tables(each.frames for each in stored.values()))
+        await self._insert(schema.FRAMES, of, content.frames)
         failpoints.reach("writer.after_frames")
 
     async def write_again(self, of: Range, content: Content) -> None:
-        """Stores what is missing of a range that somebody may have begun, and seals it.
+        """Stores what is missing of a range that somebody may have begun.
 
         Raises `StoreUnavailable` when the store takes nothing.
         """
@@ -78,7 +79,7 @@ class RangeStore:
                 missing = await self._missing(table, of, columns)
                 if not missing.num_rows:
                     break
-                await self._insert(table, [of], missing, attempt)
+                await self._insert(table, of, missing, attempt)
             else:
                 raise StoreUnavailable(f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}.")
 
@@ -119,12 +120,12 @@ class RangeStore:
         )
         stored = {int(part): int(count) for part, count in answer.rows}
         if not by_hour:
-            return columns.slice(0, 0) if stored.get(0) == columns.num_rows else columns
+            return columns.slice(0, 0) if stored.get(0, 0) >= columns.num_rows else columns
         hours = columns.column("ts").cast(pa.int64()).to_numpy() // 3_600_000
         parts, counts = np.unique(hours, return_counts=True)
-        lacking = [part for part, count in zip(parts, counts, strict=True) if stored.get(int(part)) != count]
+        lacking = [part for part, count in zip(parts, counts, strict=True) if stored.get(int(part), 0) < count]
         return columns.filter(pa.array(np.isin(hours, lacking)))
 
-    async def _insert(self, table: str, of: Sequence[Range], columns: pa.Table, attempt: int = 0) -> None:
+    async def _insert(self, table: str, of: Range, columns: pa.Table, attempt: int = 0) -> None:
         if columns.num_rows:
-            await self._store.insert(table, columns, token(table, self._topic, of, attempt))
+            await self._store.insert(table, columns, token(table, self._topic, of.name, attempt))

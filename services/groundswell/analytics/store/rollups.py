@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import xxhash
+
 from groundswell.analytics.store import schema
 from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range, token
 from groundswell.kernel import failpoints
@@ -70,6 +72,12 @@ _INSERTS = {
 }
 
 
+def name_of(of: Sequence[Range]) -> str:
+    """What the store knows a statement with these ranges by. It knows each partition's part by it, so one partition can be repeated alone."""
+    ranges = ",".join(each.name for each in of)
+    return ranges if len(of) == 1 else xxhash.xxh3_64_hexdigest(ranges.encode())
+
+
 def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
     """The insert that adds these ranges, of different partitions, to the rollup `table`, and its parameters."""
     chosen, bound = _chosen(of)
@@ -98,13 +106,16 @@ class RollupStore:
         self.adding = asyncio.Lock()
         """To be held while rollups are added to: a reader that takes it finds them still."""
 
-    async def write(self, of: Sequence[Range]) -> None:
-        """Adds ranges of different partitions to every rollup."""
+    async def write(self, of: Sequence[Range], name: str) -> None:
+        """Adds ranges of different partitions to every rollup; doing so again under the same name changes nothing in most cases."""
         for table in schema.ROLLUPS:
-            await self._add(table, of)
+            await self._add(table, of, name)
 
-    async def write_again(self, of: Range) -> None:
-        """Adds the range to every rollup that does not hold it: for a range that somebody may have begun."""
+    async def write_again(self, of: Range, name: str) -> None:
+        """Adds the range to every rollup that does not hold it: for a range that somebody may have begun under that name.
+
+        The name comes first: the store drops the part of whichever of two tries is later, should both be under way.
+        """
         for table in schema.ROLLUPS:
             attempt = 0
             while await self._end(table, of.partition) <= of.last:
@@ -112,16 +123,16 @@ class RollupStore:
                     raise StoreUnavailable(
                         f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}."
                     )
-                await self._add(table, [of], attempt)
+                await self._add(table, [of], name, attempt)
                 attempt += 1
 
     async def newest(self, partition: int) -> int:
         """The first offset that the last table of a rollup does not hold; 0 when it holds none."""
         return await self._end(schema.ITEM_TOTALS, partition)
 
-    async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
+    async def _add(self, table: str, of: Sequence[Range], name: str, attempt: int = 0) -> None:
         sql, bound = statement(table, of)
-        options = insert_options(token(table, self._topic, of, attempt)) | _STEADY
+        options = insert_options(token(table, self._topic, name, attempt)) | _STEADY
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
