@@ -73,7 +73,7 @@ _INSERTS = {
 
 
 def name_of(of: Sequence[Range]) -> str:
-    """What the store knows a statement with these ranges by. It knows each partition's part by it, so one partition can be repeated alone."""
+    """What the store knows a statement with these ranges by: each partition's part of it, so one partition can be repeated alone."""
     ranges = ",".join(each.name for each in of)
     return ranges if len(of) == 1 else xxhash.xxh3_64_hexdigest(ranges.encode())
 
