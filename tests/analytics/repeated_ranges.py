@@ -10,15 +10,17 @@ import asyncio
 import json
 import sys
 
+import numpy as np
+
 from groundswell.analytics.store import rollups, schema
 from groundswell.analytics.store.ranges import Range, RangeStore, token
-from groundswell.analytics.store.rollups import RollupStore
+from groundswell.analytics.store.rollups import RollupStore, name_of
 from groundswell.kernel import clickhouse
 from groundswell.kernel.clock import SystemClock
 from tests.analytics import raw_rows
 from tests.analytics.writer_process import counts
 
-ROWS, TOPIC, WHOLE = 300_000, "frames", raw_rows.whole(0)
+ROWS, PAIR_ROWS, TOPIC, WHOLE = 300_000, 1_000, "frames", raw_rows.whole(0)
 HOUR_MS = 3_600_000
 
 
@@ -28,6 +30,18 @@ async def _grouped_in_buckets(store: clickhouse.ClickHouse, of: Range) -> None:
     for table in schema.ROLLUPS:
         options = clickhouse.insert_options(token(table, TOPIC, of.name)) | buckets
         await store.execute(*rollups.statement(table, [of]), options)
+
+
+async def _pair_stored(ranges: RangeStore, hour_ms: int) -> list[Range]:
+    """Rows in two further partitions, whose rollups share a statement."""
+    drawn = raw_rows.draw(
+        PAIR_ROWS, seed=2, tenant=7, start_ms=hour_ms, span_ms=HOUR_MS, items=9, users=99, partitions=2
+    )
+    pair = [Range(2, 0, 99), Range(3, 0, 99)]
+    drawn.columns["_p"] = drawn.columns["_p"].astype(np.uint8) + np.uint8(2)
+    for each in pair:
+        await ranges.write(each, drawn.of(each.partition).content())
+    return pair
 
 
 async def main(folder: str) -> None:
@@ -57,6 +71,15 @@ async def main(folder: str) -> None:
         told["token without rollup"] = await counts(store)
         await rolled.write_again(WHOLE, WHOLE.name)
         told["counted first"] = await counts(store)
+        pair = await _pair_stored(ranges, hour_ms)
+        await rolled.write(pair, name_of(pair))
+        told["a pair"] = await counts(store)
+        for each in pair:
+            await rolled.write([each], name_of(pair))
+        told["each of the pair by its name"] = await counts(store)
+        for each in pair:
+            await rolled.write([each], each.name)
+        told["control of the pair"] = await counts(store)
     print(json.dumps(told))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundswell.analytics.model import window as window_module
-from groundswell.analytics.model.window import WINDOW_S, Columns, Window
+from groundswell.analytics.model.window import KINDS_MAX, OTHER_KINDS, WINDOW_S, Columns, Window
 from groundswell.analytics.service.live import LiveCounters
 from groundswell.kernel import streams
 from groundswell.kernel.bus import frames
@@ -99,6 +99,15 @@ def test_a_frame_is_counted_once_however_often_it_comes() -> None:
     counters.take([record_of(batch, 11, header)])
     assert counters.look(7, "").window_events == 2
     assert counters.freshness_ms == 100
+
+
+def test_whatever_kinds_a_tenant_makes_up_it_keeps_its_share_of_them_and_its_totals_are_exact() -> None:
+    many = [frames.Row(NOW_MS - 1_000, f"kind_{n}", 7, n, n, device=1) for n in range(KINDS_MAX + 50)]
+    window = counted(many[: KINDS_MAX + 25], many[KINDS_MAX + 25 :], [frames.Row(NOW_MS - 1_000, "view", 8, 1, 1)])
+    assert window.look(7, "", NOW_MS).window_events == len(many)
+    assert window.look(7, OTHER_KINDS, NOW_MS).window_events == 50
+    assert window.look(7, f"kind_{KINDS_MAX + 1}", NOW_MS).window_events == 0
+    assert window.look(8, "view", NOW_MS).window_events == 1
 
 
 @pytest.mark.promise("ANALYTICS-8")

@@ -87,11 +87,14 @@ class ClickHouse:
         """Whether the engine runs inside this process."""
         return self._config.dsn.startswith(EMBEDDED)
 
-    async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Answer:
-        """Runs a SELECT within the limits; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`."""
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, seconds_max: float | None = None
+    ) -> Answer:
+        """Runs a SELECT within the limits, or within `seconds_max`; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`."""
+        limits = self._limits | ({"max_execution_time": seconds_max} if seconds_max is not None else {})
 
         def run(client: Client) -> Answer:
-            result = client.query(sql, parameters=dict(parameters or {}), settings=self._limits)
+            result = client.query(sql, parameters=dict(parameters or {}), settings=limits)
             return Answer(result.result_rows, int(result.summary.get("read_rows", 0)))
 
         return await self._call(run)

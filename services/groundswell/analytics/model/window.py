@@ -24,6 +24,10 @@ USERS_S = 10
 AHEAD_S_MAX = 1
 """Events further ahead of this clock are counted now: a wrong clock must not move the window."""
 DIGESTS_MAX = 100_000
+KINDS_MAX = 200
+"""Kinds of a tenant that are told apart; whatever comes after them counts as `OTHER_KINDS`."""
+OTHER_KINDS = "(other)"
+KIND_NUMBERS_MAX = 50_000
 CHART_S = 60
 TOP_ITEMS = 20
 
@@ -88,7 +92,7 @@ class Window:
         self._digests: OrderedDict[tuple[int, bytes], None] = OrderedDict()
 
     def kind(self, name: str) -> int:
-        """The number of a kind in `Columns`."""
+        """The number of a kind in the `Columns` of the next `count`."""
         number = self._kind_numbers.setdefault(name, len(self._kind_names))
         if number == len(self._kind_names):
             self._kind_names.append(name)
@@ -134,6 +138,8 @@ class Window:
         self._count_totals(groups, rows)
         self._count_items(groups, rows)
         self._note_users(groups, rows, now_s)
+        if len(self._kind_names) > KIND_NUMBERS_MAX:  # numbers are good for one count only, so they may begin anew
+            self._kind_numbers, self._kind_names = {}, []
 
     def look(self, tenant: int, kind: str, now_ms: int) -> Look:
         """The window as `tenant` sees it; `kind` empty means all kinds together."""
@@ -165,12 +171,20 @@ class Window:
         starts = _starts(seconds[order], rows.tenants[order], rows.kinds[order])
         first = order[starts]
         tenants, kinds = rows.tenants[first].tolist(), rows.kinds[first].tolist()
-        names = [(tenant, self._kind_names[kind]) for tenant, kind in zip(tenants, kinds, strict=True)]
-        for tenant, kind in names:
-            self._kinds[tenant].add(kind)
+        names = [
+            (tenant, self._known(tenant, self._kind_names[kind])) for tenant, kind in zip(tenants, kinds, strict=True)
+        ]
         numbers = np.empty(len(order), np.int64)
         numbers[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
         return _Groups(names, seconds[first], numbers, np.split(order, starts[1:]))
+
+    def _known(self, tenant: int, kind: str) -> str:
+        """The kind, or the one that stands for all that are too many."""
+        known = self._kinds[tenant]
+        if kind not in known and len(known) >= KINDS_MAX:
+            kind = OTHER_KINDS
+        known.add(kind)
+        return kind
 
     def _count_totals(self, groups: "_Groups", rows: Columns) -> None:
         everything = np.arange(len(groups.names))

@@ -153,7 +153,7 @@ def _take(kept: _Kept, offset: int, frame: frames.Frame, known: set[bytes]) -> N
     """Adds what of one frame is new."""
     header = frame.header
     if header.frame_seq <= kept.marks.get(header.producer_id, 0):
-        kept.books.append(_Book(0, offset, duplicate=1))
+        kept.books += [_Book(tenant, offset, duplicate=1) for tenant in set(frame.columns.column("tenant").to_pylist())]
         return
     kept.marks[header.producer_id] = header.frame_seq
     columns = _without_repeats(kept, offset, frame, known)

@@ -16,7 +16,8 @@ BOOK_DAYS = schema.RAW_DAYS - 1
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Rows, each figure counted in a table of its own. A rollup's figure holds the rows that are not rolled up yet."""
+    """Rows, each figure counted in a table of its own; `duplicates` are frames that came again. A rollup's figure holds the rows that are
+    not rolled up yet."""
 
     accepted: int
     stored: int
@@ -54,8 +55,8 @@ class BookStore:
     async def _frames(self, tenant: int, ends: Mapping[int, int]) -> tuple[int, int, int]:
         complete = " OR ".join(f"(_p = {p} AND _o <= {end})" for p, end in ends.items()) or "0"
         answer = await self._store.query(
-            f"SELECT sumIf(accepted, tenant != 0), sumIf(parked, tenant != 0), sumIf(duplicate, tenant = 0) FROM {schema.FRAMES} "
-            f"WHERE tenant IN (0, {{tenant:UInt64}}) AND ({complete}) AND _t > now() - INTERVAL {BOOK_DAYS} DAY",
+            f"SELECT sum(accepted), sum(parked), sum(duplicate) FROM {schema.FRAMES} "
+            f"WHERE tenant = {{tenant:UInt64}} AND ({complete}) AND _t > now() - INTERVAL {BOOK_DAYS} DAY",
             {"tenant": tenant},
         )
         accepted, parked, duplicates = answer.rows[0]

@@ -17,6 +17,7 @@ from groundswell.analytics import errors
 from groundswell.analytics.model.questions import INTERVALS_MS, RAW, Level, Plan, Question, Stretch, plan
 from groundswell.analytics.store import schema
 from groundswell.kernel.clickhouse import ClickHouse
+from groundswell.kernel.errors import DeadlineExceeded
 
 _TYPES = {
     "kind": "String",
@@ -30,6 +31,8 @@ _MARKER = "tenant = 0 AND kind = ''"
 _MARKS_OF_LEVEL = 256
 """Partitions are numbered in a byte; a marker's place in an answer is its level and its partition."""
 TRIES = 3
+STILL_S_MAX = 2.0
+"""How long a question may hold the rollups still."""
 _NO_USERS = "0 AS users"
 """Where nobody asks for users their states, the biggest column, are not read."""
 
@@ -66,6 +69,7 @@ class QueryStore:
     def __init__(self, store: ClickHouse, partitions: int, adding: asyncio.Lock) -> None:
         """`adding` is held by whoever in this process adds to a rollup."""
         self._store, self._partitions, self._adding = store, partitions, adding
+        self._still = asyncio.Lock()
 
     async def answer(self, tenant: int, question: Question) -> Found:
         """The rows of a checked question; raises `StoreBusy` when rollups of other processes move all the time."""
@@ -76,15 +80,30 @@ class QueryStore:
             if met == marks:
                 return found
             marks = met
-        async with self._adding:
-            marks = {level: await self._marks(Level(level, 0)) for level in marks}
-            found, met = await self._tried(tenant, question, levels, marks, as_of)
+        return await self._while_still(tenant, question, levels, marks, as_of)
+
+    async def _while_still(
+        self, tenant: int, question: Question, levels: Plan, marks: Marks, as_of: list[int]
+    ) -> Found:
+        """An answer while nobody in this process adds to a rollup: one question at a time, and not for long, since rollups wait for it."""
+        try:
+            async with self._still, self._adding:
+                marks = {level: await self._marks(Level(level, 0)) for level in marks}
+                found, met = await self._tried(tenant, question, levels, marks, as_of, seconds_max=STILL_S_MAX)
+        except DeadlineExceeded as error:
+            raise errors.StoreBusy from error
         if met != marks:
             raise errors.StoreBusy
         return found
 
     async def _tried(
-        self, tenant: int, question: Question, levels: Plan, marks: Marks, as_of: list[int]
+        self,
+        tenant: int,
+        question: Question,
+        levels: Plan,
+        marks: Marks,
+        as_of: list[int],
+        seconds_max: float | None = None,
     ) -> tuple[Found, Marks]:
         """An answer cut at `marks`, and the marks that its scans met."""
         bound = _Bound()
@@ -93,7 +112,8 @@ class QueryStore:
             for number, (level, stretches) in enumerate(levels.items())
             for source in self._sources(bound, tenant, question, (number, level), stretches, marks.get(level.name, {}))
         ]
-        found = await self._store.query(_outer(question, sources, bound, len(levels) * self._partitions), bound.values)
+        sql = _outer(question, sources, bound, len(levels) * self._partitions)
+        found = await self._store.query(sql, bound.values, seconds_max=seconds_max)
         finest = min(levels, key=lambda level: level.bucket_ms)
         rows = [row for row in found.rows if row[0] >= 0]
         met: Marks = {name: {} for name in marks}

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from groundswell.analytics.store import schema
 from groundswell.kernel import failpoints
+from groundswell.kernel.bus import frames
 from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable
 
 ATTEMPTS_MAX = 8
@@ -103,28 +104,30 @@ class RangeStore:
     async def known_digests(self, partition: int, before: int, digests: Collection[bytes]) -> set[bytes]:
         """Which of these batches were stored from below the offset `before`."""
         answer = await self._store.query(
-            f"SELECT hex(digest) FROM {schema.BATCHES} WHERE _p = {{p:UInt8}} AND _o < {{o:UInt64}} AND hex(digest) IN {{d:Array(String)}}",
+            f"SELECT hex(digest) FROM {schema.BATCHES} WHERE _p = {{p:UInt8}} AND _o < {{o:UInt64}} "
+            "AND digest IN (SELECT toFixedString(unhex(arrayJoin({d:Array(String)})), 16))",
             {"p": partition, "o": before, "d": [digest.hex().upper() for digest in digests]},
         )
         return {bytes.fromhex(digest) for (digest,) in answer.rows}
 
     async def _missing(self, table: str, of: Range, columns: pa.Table) -> pa.Table:
-        """The rows that the table lacks. Rows of one part are there together or not at all; only raw rows have parts by the hour."""
+        """The rows that the table lacks. Rows of one part are there together or not at all; only raw rows have several parts."""
         if not columns.num_rows:
             return columns
-        by_hour = table == schema.EV
+        raw = table == schema.EV
         answer = await self._store.query(
-            f"SELECT {'intDiv(toUnixTimestamp(ts), 3600)' if by_hour else '0'} AS part, count() FROM {table} "
+            f"SELECT {schema.RAW_PART if raw else '0'} AS part, count() FROM {table} "
             "WHERE _p = {p:UInt8} AND _o BETWEEN {a:UInt64} AND {b:UInt64} GROUP BY part",
             {"p": of.partition, "a": of.first, "b": of.last},
         )
         stored = {int(part): int(count) for part, count in answer.rows}
-        if not by_hour:
+        if not raw:
             return columns.slice(0, 0) if stored.get(0, 0) >= columns.num_rows else columns
-        hours = columns.column("ts").cast(pa.int64()).to_numpy() // 3_600_000
-        parts, counts = np.unique(hours, return_counts=True)
-        lacking = [part for part, count in zip(parts, counts, strict=True) if stored.get(int(part), 0) < count]
-        return columns.filter(pa.array(np.isin(hours, lacking)))
+        late = (columns.column("flags").to_numpy() & frames.LATE) != 0
+        part = np.where(late, 0, columns.column("ts").cast(pa.int64()).to_numpy() // 3_600_000)
+        parts, counts = np.unique(part, return_counts=True)
+        lacking = [each for each, count in zip(parts, counts, strict=True) if stored.get(int(each), 0) < count]
+        return columns.filter(pa.array(np.isin(part, lacking)))
 
     async def _insert(self, table: str, of: Range, columns: pa.Table, attempt: int = 0) -> None:
         if columns.num_rows:

@@ -25,6 +25,10 @@ BATCH_DAYS = 9
 """How long a client batch is known again: its request id is good for one day, and the log may hold the last try for a week and more
 before a writer that was away reads it."""
 
+RAW_PART = "if(bitAnd(flags, 2) = 0, intDiv(toUnixTimestamp(ts), 3600), 0)"
+"""What parts the raw rows of a partition of the log: their hour. Late rows, of up to a month, share one part, or somebody who sends a
+few of every hour would make more parts than are ever merged."""
+
 _LOG_PLACE = "_p UInt8, _o UInt64 CODEC(Delta, LZ4), _t DateTime('UTC') CODEC(Delta, LZ4)"
 
 _RAW = f"""
@@ -32,7 +36,7 @@ CREATE TABLE IF NOT EXISTS {EV} (
     ts DateTime64(3, 'UTC') CODEC(Delta, LZ4), kind LowCardinality(String), tenant UInt64, item UInt64, user UInt64,
     network UInt32, country UInt16, device UInt8, flags UInt8, value Float64, props String, name String, {_LOG_PLACE},
     INDEX by_offset _o TYPE minmax GRANULARITY 16
-) ENGINE = MergeTree PARTITION BY (_p, toStartOfHour(ts)) ORDER BY (tenant, kind, item, ts)
+) ENGINE = MergeTree PARTITION BY (_p, {RAW_PART}) ORDER BY (tenant, kind, item, ts)
 TTL _t + INTERVAL {RAW_DAYS} DAY"""
 
 _FRAMES = f"""
