@@ -15,7 +15,7 @@ from groundswell.analytics.model.questions import DIMENSIONS, FILTERS, INTERVALS
 from groundswell.analytics.store import schema
 from groundswell.analytics.store.queries import QueryStore
 from groundswell.analytics.store.ranges import Range, RangeStore
-from groundswell.analytics.store.rollups import RollupStore, name_of
+from groundswell.analytics.store.rollups import RollupStore
 from groundswell.kernel import clickhouse
 from groundswell.kernel.clock import SystemClock
 from tests.analytics import raw_rows
@@ -141,7 +141,7 @@ async def _roll_up(rollups: RollupStore) -> None:
     for first in range(0, 100, STEP):
         async with rollups.adding:
             due = [Range(p, first, first + STEP - 1) for p in range(PARTITIONS)]
-            await rollups.write(due, name_of(due))
+            await rollups.write(due)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,5 @@ async def test_a_range_that_is_stored_and_rolled_up_again_adds_nothing_however_i
     )
     assert (found["counted first"]["ev"], found["counted first"][schema.EV_1S]) == (ROWS, ROWS)
     with_pair = {table: found["counted first"][table] + PAIR_ROWS for table in schema.ROLLUPS}
-    for moment in ("a pair", "each of the pair by its name"):
+    for moment in ("a pair", "each of the pair"):
         assert {table: found[moment][table] for table in schema.ROLLUPS} == with_pair, moment
-    assert all(found["control of the pair"][table] > with_pair[table] for table in schema.ROLLUPS)

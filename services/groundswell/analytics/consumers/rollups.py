@@ -17,7 +17,7 @@ from groundswell.analytics.consumers.writer import PASSING, RETRY_S
 from groundswell.analytics.model import intents
 from groundswell.analytics.settings import WriterSettings
 from groundswell.analytics.store.ranges import Range, RangeStore
-from groundswell.analytics.store.rollups import RollupStore, Total, name_of
+from groundswell.analytics.store.rollups import RollupStore, Total
 from groundswell.kernel import failpoints
 from groundswell.kernel.bus.intents import Mark, Membership
 
@@ -89,14 +89,14 @@ class Rollups:
         return Range(partition, place.next, last) if last >= place.next else None
 
     async def _roll_up(self, due: Sequence[Range]) -> None:
-        notes, name = {}, name_of(due)
+        notes = {}
         for of in due:
-            note = intents.Note((of.first, of.last), self._places[of.partition].totals, name)
+            note = intents.Note((of.first, of.last), self._places[of.partition].totals)
             notes[of.partition] = Mark(of.first, str(note))
         await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.rollup_after_intent")
         async with self._rollups.adding:
-            await self._rollups.write(due, name)
+            await self._rollups.write(due)
         for of in due:
             self._places[of.partition].next = of.last + 1
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
@@ -123,16 +123,9 @@ class Rollups:
             again = Range(partition, *note.intent)
             log.info("partition %d: offsets %d to %d are rolled up again", partition, *note.intent)
             async with self._rollups.adding:
-                await self._repeat(again, note.name or again.name)
+                await self._rollups.write_again(again)
             rolled_to = again.last + 1
         place = _Place(max(mark.offset, rolled_to), note.totals or 0)
         self._places[partition] = place
         await self._membership.commit({partition: place.mark()})
         self._membership.ready(partition, place.next)
-
-    async def _repeat(self, of: Range, name: str) -> None:
-        """Adds a range that a predecessor may have begun."""
-        if self._config.count_before_repeat:
-            await self._rollups.write_again(of, name)
-        else:
-            await self._rollups.write([of], name)

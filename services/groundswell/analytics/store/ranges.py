@@ -1,6 +1,6 @@
 """Ranges of the log on their way into the store, and what the store says about how far it is."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +23,11 @@ class Range:
     first: int
     last: int
 
-    @property
-    def name(self) -> str:
-        """What the store knows the range by."""
-        return f"{self.partition}:{self.first}-{self.last}"
 
-
-def token(table: str, topic: str, name: str, attempt: int = 0) -> str:
-    """What an insert into `table` is known by; a further attempt is known by another name."""
-    return f"{table}:{topic}:{name}" + (f":{attempt}" if attempt else "")
+def token(table: str, topic: str, of: Sequence[Range], attempt: int = 0) -> str:
+    """What an insert of these ranges into `table` is known by; a further attempt is known by another name."""
+    again = f":{attempt}" if attempt else ""
+    return f"{table}:{topic}:" + ",".join(f"{each.partition}:{each.first}-{each.last}" for each in of) + again
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +127,4 @@ class RangeStore:
 
     async def _insert(self, table: str, of: Range, columns: pa.Table, attempt: int = 0) -> None:
         if columns.num_rows:
-            await self._store.insert(table, columns, token(table, self._topic, of.name, attempt))
+            await self._store.insert(table, columns, token(table, self._topic, [of], attempt))

@@ -3,16 +3,15 @@
 The ranges of all partitions share a statement, since a statement costs more than the rows of a second. Each partition's groups become a
 part of their own, with a marker in it, so that a crash leaves each partition's range in a table whole or not at all.
 
-A token alone does not make an INSERT … SELECT repeatable: what the store remembers is derived from the token and from the number of
-blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory of the moment decides. Two things hold against
-it: the blocks are kept from depending on anything but the rows (`_STEADY`), and whoever repeats a range first asks each table's marker.
+A statement takes of each range only what lies beyond the table's own marker, so that it adds nothing when it is repeated, nor when a
+writer wakes up after a successor did its work. A token alone does not make an INSERT … SELECT repeatable: what the store remembers is
+derived from the token and from the blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory of the moment
+decides.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
-
-import xxhash
 
 from groundswell.analytics.store import schema
 from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range, token
@@ -24,8 +23,6 @@ _NO_SUMS = "toUInt64(0), toFloat64(0), uniqCombined64State(14)(toUInt64(0))"
 _FAR = "toDateTime('2100-01-01 00:00:00', 'UTC')"
 _MARKS = "(SELECT arrayJoin(arrayZip({p:Array(UInt8)}, {w:Array(UInt64)})) AS mark)"
 """The partitions of the ranges, each with the first offset beyond its range."""
-_STEADY = {"group_by_two_level_threshold": 0, "group_by_two_level_threshold_bytes": 0}
-"""Never split the groups into buckets, which become blocks."""
 
 
 class Total(NamedTuple):
@@ -72,28 +69,29 @@ _INSERTS = {
 }
 
 
-def name_of(of: Sequence[Range]) -> str:
-    """What the store knows a statement with these ranges by: each partition's part of it, so one partition can be repeated alone."""
-    ranges = ",".join(each.name for each in of)
-    return ranges if len(of) == 1 else xxhash.xxh3_64_hexdigest(ranges.encode())
+_END = "SELECT max(w) FROM {table} WHERE tenant = 0 AND kind = '' AND _p = {{{p}:UInt8}}"
+"""The first offset that a rollup does not hold."""
 
 
 def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
     """The insert that adds these ranges, of different partitions, to the rollup `table`, and its parameters."""
-    chosen, bound = _chosen(of)
+    chosen, bound = _chosen(of, beyond=table)
     marks = {"p": [each.partition for each in of], "w": [each.last + 1 for each in of]}
     return _INSERTS[table].replace("{ranges}", chosen), bound | marks
 
 
-def _chosen(of: Sequence[Range]) -> tuple[str, dict[str, object]]:
-    """The condition on raw rows that these ranges make, and its parameters.
+def _chosen(of: Sequence[Range], beyond: str = "") -> tuple[str, dict[str, object]]:
+    """The condition on raw rows that these ranges make, less what the rollup `beyond` holds, and its parameters.
 
     The columns are named with their table: a bare `_p` could mean the column that an insert makes.
     """
     clauses: list[str] = []
     bound: dict[str, object] = {}
     for n, each in enumerate(of):
-        clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {{a{n}:UInt64}} AND {{b{n}:UInt64}})")
+        first = f"{{a{n}:UInt64}}"
+        if beyond:
+            first = f"greatest({first}, ({_END.format(table=beyond, p=f'p{n}')}))"
+        clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {first} AND {{b{n}:UInt64}})")
         bound |= {f"p{n}": each.partition, f"a{n}": each.first, f"b{n}": each.last}
     return " OR ".join(clauses), bound
 
@@ -106,16 +104,13 @@ class RollupStore:
         self.adding = asyncio.Lock()
         """To be held while rollups are added to: a reader that takes it finds them still."""
 
-    async def write(self, of: Sequence[Range], name: str) -> None:
-        """Adds ranges of different partitions to every rollup; doing so again under the same name changes nothing in most cases."""
+    async def write(self, of: Sequence[Range]) -> None:
+        """Adds ranges of different partitions to every rollup; doing so again changes nothing."""
         for table in schema.ROLLUPS:
-            await self._add(table, of, name)
+            await self._add(table, of)
 
-    async def write_again(self, of: Range, name: str) -> None:
-        """Adds the range to every rollup that does not hold it: for a range that somebody may have begun under that name.
-
-        The name comes first: the store drops the part of whichever of two tries is later, should both be under way.
-        """
+    async def write_again(self, of: Range) -> None:
+        """Adds the range to every rollup that does not hold it: for a range that somebody may have begun."""
         for table in schema.ROLLUPS:
             attempt = 0
             while await self._end(table, of.partition) <= of.last:
@@ -123,24 +118,22 @@ class RollupStore:
                     raise StoreUnavailable(
                         f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}."
                     )
-                await self._add(table, [of], name, attempt)
+                await self._add(table, [of], attempt)
                 attempt += 1
 
     async def newest(self, partition: int) -> int:
         """The first offset that the last table of a rollup does not hold; 0 when it holds none."""
         return await self._end(schema.ITEM_TOTALS, partition)
 
-    async def _add(self, table: str, of: Sequence[Range], name: str, attempt: int = 0) -> None:
+    async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
         sql, bound = statement(table, of)
-        options = insert_options(token(table, self._topic, name, attempt)) | _STEADY
+        options = insert_options(token(table, self._topic, of, attempt))
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
     async def _end(self, table: str, partition: int) -> int:
         """The first offset that the table does not hold."""
-        answer = await self._store.query(
-            f"SELECT max(w) FROM {table} WHERE tenant = 0 AND kind = '' AND _p = {{p:UInt8}}", {"p": partition}
-        )
+        answer = await self._store.query(_END.format(table=table, p="p"), {"p": partition})
         return int(answer.rows[0][0])
 
     async def totals(self, of: Sequence[Range]) -> list[Total]:
