@@ -13,8 +13,8 @@ from tests.analytics.repeated_ranges import PAIR_ROWS, ROWS
 
 @pytest.mark.promise("ANALYTICS-2")
 async def test_a_range_that_is_stored_and_rolled_up_again_adds_nothing_however_its_rows_lie(tmp_path: Path) -> None:
-    """Goal: neither tokens nor markers let a replay count twice. Method: repeat with the rows in other chunks, other parts and
-    other tokens; the control repeats with the groups in other blocks, which a token alone does not recognise."""
+    """Goal: no replay counts twice. Method: repeat with the rows in other chunks, other parts and under other tokens; the control
+    does not ask the markers."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
