@@ -88,7 +88,8 @@ class Platform:
 
         def launch(settings: Mapping[str, str]) -> Launch | None:
             made = engine.launch()
-            return replace(made, environment={**made.environment, **settings}) if made else None
+            niceness = self.topology.niceness.get(engine.name, 0)
+            return replace(made, environment={**made.environment, **settings}, niceness=niceness) if made else None
 
         return described, launch, engine.healthy
 
