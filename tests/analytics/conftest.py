@@ -13,7 +13,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 import groundswell.analytics
-from groundswell.kernel import clock, ids, postgres
+from groundswell.engines import ports
+from groundswell.kernel import clickhouse, clock, ids, postgres
 from groundswell.kernel.bus import frames
 
 PARTITIONS = 4
@@ -55,18 +56,19 @@ async def acknowledged(producer: frames.FrameProducer, rows: Sequence[frames.Row
 
 @dataclass
 class WriterProcess:
-    """The writer in a child process, with its store in a folder that survives it."""
+    """The writer in a child process, with a store that survives it."""
 
     bootstrap: str
     topic: str
-    folder: Path
+    dsn: str
+    status: Path
     group_suffix: str = field(default_factory=lambda: secrets.token_hex(4))
     child: asyncio.subprocess.Process | None = None
 
     async def start(self, instance: str = "one", **environment: str) -> asyncio.subprocess.Process:
         """Starts it; the environment may hold failpoints and settings of the writer."""
         self.child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.analytics.writer_process", "run", self.bootstrap, self.topic, str(self.folder), instance,
+            sys.executable, "-m", "tests.analytics.writer_process", "run", self.bootstrap, self.topic, self.dsn, str(self.status), instance,
             env=os.environ | {"PYTHONPATH": "services"} | environment,
         )  # fmt: skip
         return self.child
@@ -78,9 +80,9 @@ class WriterProcess:
             await self.child.wait()
 
     async def counts(self) -> dict[str, int]:
-        """Rows in every table, read by another child while no writer runs."""
+        """Rows in every table, read by another child while no writer has an embedded store open."""
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.analytics.writer_process", "count", str(self.folder),
+            sys.executable, "-m", "tests.analytics.writer_process", "count", self.dsn,
             env=os.environ | {"PYTHONPATH": "services"}, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         answer, _ = await child.communicate()
@@ -89,14 +91,60 @@ class WriterProcess:
 
     async def done(self, rows: int, timeout_s: float = 60.0) -> None:
         """Waits until everything is stored, rolled up and published, as the process itself says."""
-        note = self.folder.parent / "status"
         async with asyncio.timeout(timeout_s):
-            while not (note.exists() and json.loads(note.read_text() or "{}").get("done", -1) >= rows):
+            while not (self.status.exists() and json.loads(self.status.read_text()).get("done", -1) >= rows):
                 await asyncio.sleep(0.05)
 
 
 @pytest.fixture
-async def writer_process(kafka_address: str, frames_topic: str, tmp_path: Path) -> AsyncIterator[WriterProcess]:
-    process = WriterProcess(kafka_address, frames_topic, tmp_path / "clickhouse")
+async def writer_process(
+    kafka_address: str, frames_topic: str, clickhouse_dsn: str, tmp_path: Path
+) -> AsyncIterator[WriterProcess]:
+    process = WriterProcess(kafka_address, frames_topic, clickhouse_dsn, tmp_path / "status")
     yield process
     await process.stop()
+
+
+@dataclass
+class Server:
+    """A store in a process of its own, for many others."""
+
+    folder: Path
+    port: int = field(default_factory=lambda: ports.draw(1)[0])
+    child: asyncio.subprocess.Process | None = None
+
+    @property
+    def dsn(self) -> str:
+        return f"http://default:@127.0.0.1:{self.port}/default"
+
+    async def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        self.child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.analytics.clickhouse_server", str(self.folder), str(self.port)
+        )
+        async with asyncio.timeout(30):
+            while not await self._answers():
+                await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """Ends it as kill -9 does."""
+        if self.child is not None and self.child.returncode is None:
+            self.child.kill()
+            await self.child.wait()
+
+    async def _answers(self) -> bool:
+        try:
+            async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=self.dsn)) as store:
+                await store.query("SELECT 1")
+        except clickhouse.StoreUnavailable:
+            return False
+        return True
+
+
+@pytest.fixture
+async def clickhouse_server(tmp_path: Path) -> AsyncIterator[Server]:
+    """An empty store that many processes may use."""
+    server = Server(tmp_path / "server")
+    await server.start()
+    yield server
+    await server.stop()

@@ -1,7 +1,7 @@
 """The writer's two loops without the rest of a process, to be killed by tests.
 
 `run` stores and rolls up until killed, and after each moment without pending work writes how many rows are in every table to the
-file `status` beside the store. `count` prints the rows of every table of a store that nobody has open.
+file STATUS. `count` prints the rows of every table; an embedded store must not be open elsewhere.
 """
 
 import asyncio
@@ -35,12 +35,12 @@ async def counts(store: clickhouse.ClickHouse) -> dict[str, int]:
     return {name: int(value) for name, value in found.items()}
 
 
-async def count(folder: str) -> None:
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+async def count(dsn: str) -> None:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn)) as store:
         print(json.dumps(await counts(store)))
 
 
-async def run(bootstrap: str, topic: str, folder: str, instance: str) -> None:
+async def run(bootstrap: str, topic: str, dsn: str, status: str, instance: str) -> None:
     config = settings.load(WriterSettings)
     published: dict[tuple[int, str, int], int] = {}
 
@@ -53,7 +53,7 @@ async def run(bootstrap: str, topic: str, folder: str, instance: str) -> None:
     async def publish(totals: Sequence[Total]) -> None:
         published.update({(t.tenant, t.kind, t.item): t.events for t in totals})
 
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn)) as store:
         await schema.create(store, config.deduplication_window)
         ranges, rollups = RangeStore(store, topic), RollupStore(store, topic)
         writes = Membership(bootstrap, f"{topic}.writer", topic, instance=instance)
@@ -63,12 +63,12 @@ async def run(bootstrap: str, topic: str, folder: str, instance: str) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stored.run())
             tasks.create_task(rolled.run())
-            tasks.create_task(_report(store, Path(folder).parent / "status"))
+            tasks.create_task(_report(store, Path(status)))
 
 
 async def _report(store: clickhouse.ClickHouse, status: Path) -> None:
     while True:
-        with contextlib.suppress(clickhouse.QueryFailed):
+        with contextlib.suppress(clickhouse.QueryFailed, clickhouse.StoreUnavailable):
             found = await counts(store)
             kept = {found[name] for name in ("ev", *schema.ROLLUPS)}
             draft = status.with_suffix(".new")

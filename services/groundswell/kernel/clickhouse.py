@@ -34,6 +34,7 @@ NICENESS_MAX = 19
 _TIMEOUT_EXCEEDED, _TOO_SLOW = 159, 160
 _MEMORY_LIMIT_EXCEEDED = 241
 _TOO_MANY_PARTS, _TOO_MANY_QUERIES = 252, 202
+_AWAY = "The store of events does not answer. Try again soon."
 
 
 @settings.section("CLICKHOUSE")
@@ -140,8 +141,8 @@ class ClickHouse:
                 return run(self._client())
             except exceptions.DatabaseError as error:
                 raise _ours(error) from error
-            except (exceptions.OperationalError, OSError) as error:
-                raise StoreUnavailable("The store of events does not answer. Try again soon.") from error
+            except OSError as error:
+                raise StoreUnavailable(_AWAY) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
 
@@ -199,7 +200,8 @@ def _ours(error: exceptions.DatabaseError) -> Exception:
         return errors.DeadlineExceeded("The query takes too long. Ask for a shorter range or fewer dimensions.")
     if code in (_MEMORY_LIMIT_EXCEEDED, _TOO_MANY_PARTS, _TOO_MANY_QUERIES):
         return StoreOverloaded("The store cannot take this now. Ask for less, or try again later.", retry_after_s=5.0)
-    return QueryFailed(str(error))
+    # The driver's word for a connection that failed; to Python it is a DatabaseError like a refused statement.
+    return StoreUnavailable(_AWAY) if isinstance(error, exceptions.OperationalError) else QueryFailed(str(error))
 
 
 @asynccontextmanager
