@@ -1,0 +1,48 @@
+"""The collector as its module wires it: batches over gRPC, told apart by their request ids."""
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from groundswell.analytics.module.collector import analytics
+from groundswell.api.analytics.v1 import analytics_pb2 as pb
+from groundswell.api.analytics.v1 import analytics_pb2_grpc
+from groundswell.engines import ports
+from groundswell.kernel import errors, rpc
+from groundswell.kernel.context import Context
+from groundswell.kernel.resources import Resources
+
+CALLER = Context(7, "apiKeys/1", frozenset({"*"}))
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.mark.promise("ANALYTICS-6", "GATEWAY-11")
+async def test_a_used_request_id_gives_the_same_answer_to_the_same_batch_and_refuses_another(
+    kafka_address: str, postgres_dsn: str, frames_topic: str, tmp_path: Path
+) -> None:
+    """One of the events is set aside, and is so again."""
+    address = f"127.0.0.1:{ports.draw(1)[0]}"
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_address,
+        "POSTGRES_DSN": postgres_dsn,
+        "FRAMES_TOPIC": frames_topic,
+        "GROUNDSWELL_DATA": str(tmp_path),
+        "GROUNDSWELL_INTERNAL_KEY": "6b" * 32,
+        "GROUNDSWELL_ENDPOINTS": ",".join(f"{module}={NOWHERE}" for module in ("writer", "live", "identity")),
+    }
+    events = [pb.Event(kind=kind, item="1", user_id="u") for kind in ("view", "View!", "view")]
+    request = pb.CollectEventsRequest(events=events, request_id=secrets.token_hex(8))
+    async with Resources.open(environment) as resources, analytics(resources) as module:
+        async with (
+            rpc.serve(module.servicers, address, resources.internal_key, resources.verifier()),
+            rpc.channel(address) as channel,
+        ):
+            stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
+            answers = [await rpc.call(stub.CollectEvents, request, CALLER) for _ in range(3)]
+            assert [(answer.accepted, answer.parked[0].index) for answer in answers] == [(2, 1)] * 3
+            request.events[0].item = "2"
+            with pytest.raises(errors.Invalid) as refused:
+                await rpc.call(stub.CollectEvents, request, CALLER)
+            assert refused.value.reason == "REQUEST_ID_REUSED"
+            assert isinstance(refused.value, errors.Unprocessable)
