@@ -145,6 +145,8 @@ class Server:
 async def clickhouse_server(tmp_path: Path) -> AsyncIterator[Server]:
     """An empty store that many processes may use."""
     server = Server(tmp_path / "server")
-    await server.start()
-    yield server
-    await server.stop()
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()

@@ -33,16 +33,16 @@ async def test_a_used_request_id_gives_the_same_answer_to_the_same_batch_and_ref
     }
     events = [pb.Event(kind=kind, item="1", user_id="u") for kind in ("view", "View!", "view")]
     request = pb.CollectEventsRequest(events=events, request_id=secrets.token_hex(8))
-    async with Resources.open(environment) as resources, analytics(resources) as module:
-        async with (
-            rpc.serve(module.servicers, address, resources.internal_key, resources.verifier()),
-            rpc.channel(address) as channel,
-        ):
-            stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
-            answers = [await rpc.call(stub.CollectEvents, request, CALLER) for _ in range(3)]
-            assert [(answer.accepted, answer.parked[0].index) for answer in answers] == [(2, 1)] * 3
-            request.events[0].item = "2"
-            with pytest.raises(errors.Invalid) as refused:
-                await rpc.call(stub.CollectEvents, request, CALLER)
-            assert refused.value.reason == "REQUEST_ID_REUSED"
-            assert isinstance(refused.value, errors.Unprocessable)
+    async with (
+        Resources.open(environment) as resources,
+        analytics(resources) as module,
+        rpc.serve(module.servicers, address, resources.internal_key, resources.verifier()),
+        rpc.channel(address) as channel,
+    ):
+        stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
+        answers = [await rpc.call(stub.CollectEvents, request, CALLER) for _ in range(3)]
+        assert [(answer.accepted, answer.parked[0].index) for answer in answers] == [(2, 1)] * 3
+        request.events[0].item = "2"
+        with pytest.raises(errors.Unprocessable) as refused:
+            await rpc.call(stub.CollectEvents, request, CALLER)
+        assert refused.value.reason == "REQUEST_ID_REUSED"
