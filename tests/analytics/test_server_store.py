@@ -47,7 +47,7 @@ async def test_an_insert_over_http_and_its_rollups_add_nothing_the_second_time(c
         ranges, rollups = RangeStore(store, "t"), RollupStore(store, "t")
         for _ in range(2):
             await ranges.write(whole(0), drawn.content(chunks=3))
-            await rollups.write(whole(0))
+            await rollups.write([whole(0)])
             assert (await store.query(f"SELECT count() FROM {schema.EV}")).rows == [(ROWS,)]
             for table in schema.ROLLUPS:
                 assert (await store.query(f"SELECT sum(events) FROM {table}")).rows == [(ROWS,)], table

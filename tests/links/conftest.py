@@ -89,7 +89,11 @@ async def started(
     ):
         cache, bulkhead, announce = TargetCache(valkey, time), Bulkhead(), LinkEvents(ADDRESSES)
         corrections = Corrections(cache)
-        domains = Domains(database, bulkhead, cache, ADDRESSES, slugs.get, numbers, time)
+
+        async def slug_of(tenant: int) -> str | None:
+            return slugs.get(tenant)
+
+        domains = Domains(database, bulkhead, cache, ADDRESSES, slug_of, numbers, time)
         codes, suspended = Codes(database, KEY), set[int]()
         yield Process(
             database,

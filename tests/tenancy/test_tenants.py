@@ -112,6 +112,17 @@ async def test_an_old_event_does_not_turn_the_directory_back() -> None:
     assert not entry.suspended
 
 
+async def test_who_asks_for_a_tenant_before_the_news_of_it_is_answered_when_the_news_comes() -> None:
+    """A new tenant's owner calls at once, in a process that has not heard of the tenant."""
+    directory = Directory()
+    asked = [asyncio.create_task(directory.awaited(5, 10.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    directory.hear(delivered(created(Tenant(4, "four", "", False, 1, revision=1))))
+    directory.hear(delivered(created(Tenant(5, "five", "", False, 1, revision=1))))
+    assert [entry.slug for entry in await asyncio.gather(*asked) if entry] == ["five"] * 3
+    assert await directory.awaited(6, 0.0) is None
+
+
 async def test_the_platform_itself_stays(tenants: Tenants) -> None:
     with pytest.raises(PlatformStays):
         await tenants.suspend(STAFF, 1, NO_KEY)

@@ -4,6 +4,7 @@ It answers from memory, so that no request waits for tenancy; while tenancy is d
 directory has not heard of yet is let through: its credential was verified, and the news of it is at most seconds away.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
@@ -43,10 +44,21 @@ class Directory:
         self._entries: dict[int, Entry] = {}
         self.suspended: set[int] = set()
         """Tenants that are suspended now; for readers only."""
+        self._news = asyncio.Event()
 
     def find(self, tenant: int) -> Entry | None:
         """The tenant, or None when it is not known here (yet)."""
         return self._entries.get(tenant)
+
+    async def awaited(self, tenant: int, within_s: float) -> Entry | None:
+        """The tenant as soon as it is known here; None when that takes longer. For what a new tenant may ask at once."""
+        try:
+            async with asyncio.timeout(within_s):
+                while tenant not in self._entries:
+                    await self._news.wait()
+        except TimeoutError:
+            return None
+        return self._entries[tenant]
 
     def refuse_suspended(self, context: Context) -> None:
         """Raises `TenantSuspended` when the caller's tenant is suspended."""
@@ -69,3 +81,5 @@ class Directory:
             entry = Entry(id_, tenant.slug, tenant.state == pb.Tenant.SUSPENDED, tenant.revision)
             self._entries[id_] = entry
             (self.suspended.add if entry.suspended else self.suspended.discard)(id_)
+            self._news.set()
+            self._news = asyncio.Event()

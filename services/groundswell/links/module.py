@@ -25,6 +25,9 @@ from groundswell.links.service.visits import Visits
 from groundswell.links.settings import LinksSettings, PublicDoor
 from groundswell.links.store.targets import TargetCache
 
+NEWS_S_MAX = 2.0
+"""How long the first call of a new tenant waits for the news of it."""
+
 
 @asynccontextmanager
 async def links(resources: Resources) -> AsyncIterator[Module]:
@@ -73,8 +76,8 @@ def _addresses(resources: Resources) -> Addresses:
     return Addresses(config.base_domain, config.home_slug, config.home_hosts, config.public_scheme, port)
 
 
-def _slug_of(resources: Resources, tenant: int) -> str | None:
-    entry = resources.tenants.find(tenant)
+async def _slug_of(resources: Resources, tenant: int) -> str | None:
+    entry = await resources.tenants.awaited(tenant, NEWS_S_MAX)
     return None if entry is None else entry.slug
 
 

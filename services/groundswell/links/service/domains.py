@@ -6,7 +6,7 @@ from what others have left in Valkey.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from groundswell.kernel import context as contexts
@@ -33,8 +33,8 @@ UNKNOWN_S = 5.0
 RETRY_S = 1.0
 """While PostgreSQL is away it is asked for a host no more often than this."""
 
-SlugOf = Callable[[int], str | None]
-"""The slug of a tenant, as far as this process knows it yet."""
+SlugOf = Callable[[int], Awaitable[str | None]]
+"""The slug of a tenant; None when the news of the tenant does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Domains:
         async with self._database.tenant_tx(contexts.service("links", tenant)) as tx:
             found = await DomainStore(tx).default()
         if found is None:
-            slug = self._slug_of(tenant)
+            slug = await self._slug_of(tenant)
             if slug is None:
                 raise errors.DomainNotReady
             found = await self.make_default(tenant, slug)
