@@ -16,7 +16,7 @@ async def test_a_tenants_own_domain_is_made_once_by_whoever_needs_it_first(
     process: Process, other: Process, alice: Context
 ) -> None:
     """The news of the tenant and its first links, at once in two processes."""
-    slug = process.domains._slug_of(alice.tenant)
+    slug = await process.domains._slug_of(alice.tenant)
     assert slug is not None
     made = await asyncio.gather(
         *(each.domains.make_default(alice.tenant, slug) for each in (process, other) for _ in range(5)),
