@@ -20,6 +20,8 @@ NAMES_MAX = 100_000
 
 STILL_MS = 3_000
 """The end of the log is looked for once a second; a look that is this old means that the counters stand still."""
+FRESHNESS_KEPT_MS = 10_000
+"""How long the newest frame's age is told: a page that is quiet must not look late for ever."""
 LOOK_MS = 200
 LOOKS_MAX = 10_000
 
@@ -54,6 +56,7 @@ class LiveCounters:
         self._names: dict[int, str] = {}
         self._looks: dict[tuple[int, str], Look] = {}
         self._freshness_ms = 0
+        self._counted_ms = 0
         self._began_ms = clock.now_ms()
         self._complete_ms: int | None = None
 
@@ -67,7 +70,7 @@ class LiveCounters:
         self._window.count(rows, now_ms)
         COUNTED.inc(len(rows.ts_ms))
         if not replayed and len(rows.ts_ms):
-            self._freshness_ms = max(0, now_ms - int(rows.ts_ms.min()))
+            self._freshness_ms, self._counted_ms = max(0, now_ms - int(rows.ts_ms.min())), now_ms
             FRESHNESS.observe(self._freshness_ms / 1000)
 
     def forget(self, partitions: Iterable[int]) -> None:
@@ -96,9 +99,14 @@ class LiveCounters:
 
     @property
     def freshness_ms(self) -> int:
-        """Age of the oldest event in the newest frame, when that frame was counted; while the counters stand still it grows."""
-        still_ms = self._clock.now_ms() - (self._began_ms if self._complete_ms is None else self._complete_ms)
-        return max(self._freshness_ms, still_ms) if still_ms > STILL_MS else self._freshness_ms
+        """Age of the oldest event in the newest frame, when that frame was counted; while the counters stand still it grows.
+
+        Where no frame came for a while it is how long ago the counters were known to be complete.
+        """
+        now_ms = self._clock.now_ms()
+        still_ms = now_ms - (self._began_ms if self._complete_ms is None else self._complete_ms)
+        newest_ms = self._freshness_ms if now_ms - self._counted_ms <= FRESHNESS_KEPT_MS else 0
+        return max(newest_ms, still_ms) if still_ms > STILL_MS else newest_ms
 
     def name_of(self, item: int) -> str:
         """What the caller called the item: its id, or the text behind the number."""
