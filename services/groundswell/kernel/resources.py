@@ -147,6 +147,7 @@ class Resources:
                 self._frames = await self._stack.enter_async_context(
                     frames_opened(self.kafka, self.data / "journal", self.settings(FrameSettings))
                 )
+                self._run("frames", self._frames.watch)
             return self._frames
 
     def channel(self, module: str) -> grpc.aio.Channel:

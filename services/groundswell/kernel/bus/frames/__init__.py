@@ -1,8 +1,8 @@
 """Frames: telemetry as columns. One Kafka record carries one Arrow record batch of up to 8,192 rows.
 
 Fewer, bigger messages are what lets Python carry a million events a second. `codec` turns rows into frames and back,
-`journal` keeps rows on disk until the log has them, `producer` cuts frames out of the journal and delivers each of
-them, in order, until the log acknowledges it.
+`journal` keeps rows on disk until the log has them and `replay` finds them there again, `producer` takes rows, and a
+`lane` for each partition cuts frames of them and delivers each, in order, until the log acknowledges it.
 
 Exactly once rests on one invariant: a frame is named by (producer_id, partition, frame_seq) and its rows never change,
 not even when a successor process sends it again after a crash. Readers drop a frame whose number is at or below the
@@ -30,8 +30,9 @@ from groundswell.kernel.bus.frames.codec import (
     record_batch,
 )
 from groundswell.kernel.bus.frames.journal import Journal, JournalBusy, JournalFull, Unjournaled
-from groundswell.kernel.bus.frames.producer import FrameProducer, FrameSettings, opened
+from groundswell.kernel.bus.frames.producer import FrameProducer, opened
 from groundswell.kernel.bus.frames.sender import KafkaSender, Sender
+from groundswell.kernel.bus.frames.settings import FrameSettings
 
 __all__ = [
     "BOT",

@@ -6,45 +6,37 @@ A folder holds segments `<producer_id>-<n>.log` of records: `length, crc32, body
     F  a frame's border: (partition, frame_seq, first row, rows), written before the frame is sent
     C  a frame that came as columns: its border and its body
     A  all frames of a partition up to a number are acknowledged (written lazily: it only saves sending again)
-    S  where every partition stands; the first record of each segment
+    S  where every partition stands; the first record of each segment. Where it leaves out numbers of frames, all rows
+       without a border are the first of them
 
 Rows of a partition are numbered by their order in the journal, so a border alone says which rows a frame holds: a
 successor cuts the same frames that its predecessor had announced, gives them the same numbers, and only then goes on.
 One `os.write` per record puts it into the page cache, which survives the process (kill -9) but not the machine; a torn
-last record is cut off, its answer never left. One process at a time holds the folder (flock).
+last record is cut off, its answer never left. A successor numbers its own frames by the clock, beyond any that a
+machine's crash may have wiped out. One process at a time holds the folder (flock).
 """
 
+import errno
 import fcntl
 import logging
 import os
 import secrets
-import struct
 import time
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from groundswell.kernel import errors
-from groundswell.kernel.bus.frames import codec
+from groundswell.kernel.bus.frames import records
+from groundswell.kernel.bus.frames.replay import Announced, Place, Replay
 
 log = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 10.0
-
-_HEAD = struct.Struct("<II")
-_ROW = struct.Struct("<HBHH")
-_BORDER = struct.Struct("<HQQI")
-_COLUMNS = struct.Struct("<HQQIqq")
-_ACK = struct.Struct("<HQ")
-_PLACE = struct.Struct("<QQ")
-_BATCH = struct.Struct("<16sI")
-_PREFIX = _ROW.size + codec.FIXED.size
-
-_crc32 = zlib.crc32
-_write = os.write
+RENEWALS_TRIED_PER_SEGMENT = 16
+"""A segment that cannot be begun is tried again after this part of a segment's bytes, not with every row."""
 
 
 class JournalFull(errors.Unavailable):
@@ -55,35 +47,13 @@ class JournalBusy(Exception):
     """Another living process holds the journal's folder."""
 
 
-@dataclass(slots=True)
-class Announced:
-    """A frame that has its number: cut out of rows (`columns`) or given as a body (`body`)."""
-
-    seq: int
-    first: int
-    rows: int
-    columns: codec.Columns | None = None
-    body: bytes = b""
-    min_ts_ms: int = 0
-    max_ts_ms: int = 0
-
-
-@dataclass(slots=True)
-class Place:
-    """Where one partition stands: the number of its next row and of its next frame, and what waits for the log."""
-
-    next_row: int = 0
-    next_seq: int = 1
-    announced: deque[Announced] = field(default_factory=deque)
-    open: codec.Columns = field(default_factory=codec.Columns)
-
-
 class Unjournaled:
     """Keeps nothing: for processes whose rows may die with them."""
 
     def __init__(self, partitions: int) -> None:
         self.producer_id = secrets.randbits(63)
         self.places = [Place() for _ in range(partitions)]
+        """One for each partition, and for each more that a predecessor left rows for."""
         self.size_bytes = 0
 
     def row(self, packed: bytes) -> None:
@@ -99,7 +69,7 @@ class Unjournaled:
         """Keeps a frame that came as columns."""
 
     def acknowledge(self, partition: int, seq: int, rows_end: int) -> None:
-        """The log has all frames of the partition up to `seq`, hence all rows below `rows_end`."""
+        """The log has all frames of the partition up to `seq`, hence all rows below `rows_end`. Never raises."""
 
     def close(self) -> None:
         """Ends the work with the folder."""
@@ -113,7 +83,10 @@ class _Segment:
 
 
 class Journal(Unjournaled):
-    """The journal in a folder. Not thread-safe: one event loop appends."""
+    """The journal in a folder. Not thread-safe: one event loop appends.
+
+    What keeps something raises `JournalFull` when it cannot, and then nothing of it is kept.
+    """
 
     def __init__(
         self, folder: Path, partitions: int, *, bytes_max: int = 256 << 20, segment_bytes: int = 16 << 20
@@ -124,233 +97,130 @@ class Journal(Unjournaled):
         self._folder, self._bytes_max, self._segment_bytes = folder, bytes_max, segment_bytes
         self._lock = _locked(folder)
         self.producer_id = _identity(folder)
-        self._acknowledged_rows = [0] * partitions
         self._closed: deque[_Segment] = deque()
-        last = self._recover()
-        self._number = last
-        self._open_segment()
+        self._current, self._fd, self._number = _Segment(folder, 0, []), -1, 0
+        self._renewal_bytes = 0
+        self._recover()
+        self._acknowledged_rows = [place.waits_from for place in self.places]
+        with suppress(JournalFull):  # a full disk: each record tries again
+            self._renew()
         self._prune()
 
     def row(self, packed: bytes) -> None:
         self._append(b"R" + packed)
 
     def group(self, digest: bytes, packed: Sequence[bytes]) -> None:
-        self._append(b"G" + _BATCH.pack(digest, len(packed)) + b"".join(packed))
+        self._append(b"G" + records.BATCH.pack(digest, len(packed)) + b"".join(packed))
 
     def border(self, partition: int, seq: int, first: int, rows: int) -> None:
         # Borders and acknowledgements may exceed the bound: they are what lets a full journal empty itself.
-        self._append(b"F" + _BORDER.pack(partition, seq, first, rows), bounded=False)
+        self._append(b"F" + records.BORDER.pack(partition, seq, first, rows), bounded=False)
 
     def columns(self, partition: int, frame: Announced) -> None:
-        head = _COLUMNS.pack(partition, frame.seq, frame.first, frame.rows, frame.min_ts_ms, frame.max_ts_ms)
+        head = records.COLUMNS.pack(partition, frame.seq, frame.first, frame.rows, frame.min_ts_ms, frame.max_ts_ms)
         self._append(b"C" + head + frame.body)
 
     def acknowledge(self, partition: int, seq: int, rows_end: int) -> None:
         self._acknowledged_rows[partition] = rows_end
-        self._append(b"A" + _ACK.pack(partition, seq), bounded=False)
-        if self._current.size_bytes >= self._segment_bytes:
-            self._rotate()
+        with suppress(JournalFull):  # a successor sends the frame once more, and readers drop it
+            self._append(b"A" + records.ACK.pack(partition, seq), bounded=False)
         self._prune()
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
         os.close(self._lock)
 
     def _append(self, body: bytes, *, bounded: bool = True) -> None:
-        record = _HEAD.pack(len(body), _crc32(body)) + body
+        record = records.framed(body)
         size = len(record)
         if bounded and self.size_bytes + size > self._bytes_max:
             raise JournalFull("The journal of telemetry is full: the log has not taken its rows. Try again later.")
+        if self._current.size_bytes >= self._renewal_bytes:
+            self._renew()
         try:
-            written = _write(self._fd, record)
+            _write(self._fd, record)
         except OSError as error:
+            self._cut_back()
             raise JournalFull(f"The journal of telemetry cannot be written: {error.strerror}.") from error
-        if written != size:
-            os.ftruncate(self._fd, self._current.size_bytes)
-            raise JournalFull("The journal of telemetry cannot be written: no space left.")
         self._current.size_bytes += size
         self.size_bytes += size
 
-    def _open_segment(self) -> None:
+    def _renew(self) -> None:
+        """Begins the next segment. While it cannot, records go on into the one there is; without one: `JournalFull`."""
+        try:
+            fd, segment = self._begun()
+        except OSError as error:
+            if self._fd < 0:
+                raise JournalFull(f"The journal of telemetry cannot be written: {error.strerror}.") from error
+            log.warning("the journal's segment grows on, since the next one cannot be begun: %s", error)
+            self._renewal_bytes = self._current.size_bytes + self._segment_bytes // RENEWALS_TRIED_PER_SEGMENT
+            return
+        self._set_aside()
+        self._fd, self._current, self._renewal_bytes = fd, segment, self._segment_bytes
+        self.size_bytes += segment.size_bytes
+
+    def _begun(self) -> tuple[int, _Segment]:
+        """A new segment and its descriptor; raises `OSError` and leaves no half-made one."""
         self._number += 1
         path = self._folder / f"{self.producer_id}-{self._number:012d}.log"
-        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
-        self._current = _Segment(path, 0, [])
-        self._append(
-            b"S" + b"".join(_PLACE.pack(place.next_row, place.next_seq) for place in self.places), bounded=False
-        )
+        places = b"".join(records.PLACE.pack(place.next_row, place.next_seq) for place in self.places)
+        record = records.framed(b"S" + places)
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
+        try:
+            _write(fd, record)
+        except OSError:
+            os.close(fd)
+            path.unlink()
+            raise
+        return fd, _Segment(path, len(record), [])
 
-    def _rotate(self) -> None:
-        self._current.rows_end = [place.next_row for place in self.places]
-        os.close(self._fd)
-        self._closed.append(self._current)
-        self._open_segment()
+    def _set_aside(self) -> None:
+        """Closes the current segment; it is deleted when its rows are acknowledged."""
+        if self._fd >= 0:
+            self._current.rows_end = [place.next_row for place in self.places]
+            self._closed.append(self._current)
+            fd, self._fd = self._fd, -1
+            with suppress(OSError):  # the descriptor is gone either way, and what was written is written
+                os.close(fd)
+
+    def _cut_back(self) -> None:
+        """Takes a half-written record away; a segment that keeps it is written no more, since reading ends there."""
+        try:
+            os.ftruncate(self._fd, self._current.size_bytes)
+        except OSError as error:
+            log.warning("a torn record stays at the end of %s: %s", self._current.path.name, error)
+            self._set_aside()
+            self._renewal_bytes = 0
 
     def _prune(self) -> None:
         """Deletes the oldest segments whose rows are all acknowledged."""
         while self._closed and all(
-            done >= end for done, end in zip(self._acknowledged_rows, self._closed[0].rows_end, strict=True)
+            done >= end for done, end in zip(self._acknowledged_rows, self._closed[0].rows_end, strict=False)
         ):
             oldest = self._closed.popleft()
             oldest.path.unlink(missing_ok=True)
             self.size_bytes -= oldest.size_bytes
 
-    def _recover(self) -> int:
-        """Reads all segments, oldest first, into `places`; returns the number of the newest one."""
-        paths = sorted(self._folder.glob(f"{self.producer_id}-*.log"))
+    def _recover(self) -> None:
+        """Reads all segments, oldest first, into `places`."""
         replay = Replay(self.places)
-        for path in paths:
-            sound = replay.segment(path.read_bytes())
-            if sound < path.stat().st_size:
-                log.warning("%s: cut off %d bytes of a torn record", path.name, path.stat().st_size - sound)
+        for path in sorted(self._folder.glob(f"{self.producer_id}-*.log")):
+            content = path.read_bytes()
+            sound = replay.segment(content)
+            if sound < len(content):
+                log.warning("%s: cut off %d bytes of a torn record", path.name, len(content) - sound)
                 os.truncate(path, sound)
             self._closed.append(_Segment(path, sound, [place.next_row for place in self.places]))
             self.size_bytes += sound
-        replay.finish()
-        for partition, place in enumerate(self.places):
-            waiting = sum(frame.rows for frame in place.announced) + len(place.open)
-            self._acknowledged_rows[partition] = place.next_row - waiting
-        return int(paths[-1].stem.rpartition("-")[2]) if paths else 0
+            self._number = int(path.stem.rpartition("-")[2])
+        replay.finish(seq_min=time.time_ns() // 1_000)
 
 
-class _Kept(NamedTuple):
-    """A row as it stands in a segment; `group` numbers the batches it may belong to, 0 for none."""
-
-    number: int
-    packed: memoryview
-    digest: bytes
-    group: int
-
-
-class Replay:
-    """Rebuilds what waits for the log from the records of a predecessor."""
-
-    def __init__(self, places: list[Place]) -> None:
-        self._places = places
-        self._rows: list[deque[_Kept]] = [deque() for _ in places]
-        self._groups = 0
-
-    def segment(self, content: bytes) -> int:
-        """Reads one segment; returns how many of its bytes are sound."""
-        read: dict[str, Callable[[memoryview], object]] = {
-            "R": lambda body: self._row(body, b""),
-            "G": self._group,
-            "F": lambda body: self._border(*_BORDER.unpack(body)),
-            "C": self._body,
-            "A": lambda body: self._acknowledge(*_ACK.unpack(body)),
-            "S": self._start,
-        }
-        sound = 0
-        for body, end in _records(content):
-            read[chr(body[0])](body[1:])
-            sound = end
-        return sound
-
-    def finish(self) -> None:
-        """Makes frames of announced rows, and of the rest the open one."""
-        for place, waiting in zip(self._places, self._rows, strict=True):
-            for frame in place.announced:
-                if frame.columns is not None:
-                    _fill(frame.columns, waiting, frame.first + frame.rows)
-                    if len(frame.columns) != frame.rows:
-                        log.error("frame %d lost rows with the disk; it is not sent", frame.seq)
-            place.announced = deque(f for f in place.announced if f.columns is None or len(f.columns) == f.rows)
-            _fill(place.open, waiting, place.next_row)
-
-    def _start(self, body: memoryview) -> None:
-        for place, (next_row, next_seq) in zip(self._places, _PLACE.iter_unpack(body), strict=False):
-            place.next_row, place.next_seq = max(place.next_row, next_row), max(place.next_seq, next_seq)
-
-    def _row(self, packed: memoryview, digest: bytes, group: int = 0) -> int:
-        partition, kind, props, name = _ROW.unpack_from(packed)
-        place = self._places[partition]
-        size = _PREFIX + kind + props + name
-        self._rows[partition].append(_Kept(place.next_row, packed[:size], digest, group))
-        place.next_row += 1
-        return int(size)
-
-    def _group(self, body: memoryview) -> None:
-        digest, rows = _BATCH.unpack_from(body)
-        at = _BATCH.size
-        self._groups += 1
-        for _ in range(rows):
-            at += self._row(body[at:], digest, self._groups)
-
-    def _border(self, partition: int, seq: int, first: int, rows: int) -> None:
-        place, waiting = self._places[partition], self._rows[partition]
-        place.next_seq = seq + 1
-        if waiting and waiting[0].number <= first:
-            place.announced.append(Announced(seq, first, rows, codec.Columns()))
-            return
-        # Its first rows were in a segment that is gone: all of the frame had been acknowledged.
-        while waiting and waiting[0].number < first + rows:
-            waiting.popleft()
-
-    def _body(self, body: memoryview) -> None:
-        partition, seq, first, rows, min_ts_ms, max_ts_ms = _COLUMNS.unpack_from(body)
-        place = self._places[partition]
-        place.next_seq, place.next_row = seq + 1, first + rows
-        place.announced.append(Announced(seq, first, rows, None, bytes(body[_COLUMNS.size :]), min_ts_ms, max_ts_ms))
-
-    def _acknowledge(self, partition: int, seq: int) -> None:
-        place, waiting = self._places[partition], self._rows[partition]
-        while place.announced and place.announced[0].seq <= seq:
-            frame = place.announced.popleft()
-            while frame.columns is not None and waiting and waiting[0].number < frame.first + frame.rows:
-                waiting.popleft()
-
-
-def pack_row(partition: int, row: codec.Row) -> tuple[bytes, bytes, int]:
-    """(record's bytes, fixed part, bytes of the texts) of a row; raises `Invalid` when a field is out of its bounds."""
-    ts_ms, kind, tenant, item, user, network, country, device, flags, value, props, name = row
-    try:
-        fixed = codec.FIXED.pack(ts_ms, tenant, item, user, value, network, country, device, flags)
-        kind_bytes = kind.encode()
-        props_bytes = props.encode() if props else b""
-        name_bytes = name.encode() if name else b""
-        head = _ROW.pack(partition, len(kind_bytes), len(props_bytes), len(name_bytes))
-    except (struct.error, UnicodeEncodeError) as error:
-        raise errors.Invalid(f"A row of telemetry is out of bounds: {error}.") from error
-    text_bytes = len(kind_bytes) + len(props_bytes) + len(name_bytes)
-    if len(props_bytes) > codec.PROPS_BYTES_MAX or len(name_bytes) > codec.NAME_BYTES_MAX:
-        raise errors.Invalid(
-            f"A row's properties may take {codec.PROPS_BYTES_MAX} bytes and its name {codec.NAME_BYTES_MAX}."
-        )
-    return head + fixed + kind_bytes + props_bytes + name_bytes, fixed, text_bytes
-
-
-def _fill(columns: codec.Columns, waiting: deque[_Kept], end: int) -> None:
-    """Moves the rows numbered below `end` into `columns`."""
-    group = 0
-    while waiting and waiting[0].number < end:
-        kept = waiting.popleft()
-        if kept.group and kept.group != group:
-            columns.groups.append(codec.Group(kept.digest, len(columns), 0))
-        group = kept.group
-        if group:
-            columns.groups[-1] = columns.groups[-1]._replace(rows=columns.groups[-1].rows + 1)
-        _, kind, props, _ = _ROW.unpack_from(kept.packed)
-        texts = bytes(kept.packed[_PREFIX:])
-        columns.add(
-            bytes(kept.packed[_ROW.size : _PREFIX]),
-            texts[:kind].decode(),
-            texts[kind : kind + props].decode(),
-            texts[kind + props :].decode(),
-            len(texts),
-        )
-
-
-def _records(content: bytes) -> Iterator[tuple[memoryview, int]]:
-    """(body, end) of each sound record, up to the first that is not."""
-    view, at = memoryview(content), 0
-    while at + _HEAD.size <= len(content):
-        length, checksum = _HEAD.unpack_from(view, at)
-        end = at + _HEAD.size + length
-        body = view[at + _HEAD.size : end]
-        if length == 0 or end > len(content) or _crc32(body) != checksum:
-            return
-        yield body, end
-        at = end
+def _write(fd: int, record: bytes) -> None:
+    """Writes all of a record; raises `OSError`, after which a part may be there."""
+    if os.write(fd, record) != len(record):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _locked(folder: Path) -> int:
@@ -371,13 +241,30 @@ def _locked(folder: Path) -> int:
 
 
 def _identity(folder: Path) -> int:
-    """The producer's number: drawn once for a folder, so that a successor goes on under the same name."""
+    """The producer's number: drawn once for a folder, so that a successor goes on under the same name.
+
+    It is on the disk before the first segment that carries it; where it is gone all the same, segments tell it.
+    """
     path = folder / "producer_id"
     try:
         return int(path.read_text())
     except (FileNotFoundError, ValueError):
-        drawn = secrets.randbits(63)
+        segments = sorted(folder.glob("*-*.log"), key=lambda segment: segment.stat().st_mtime)
+        drawn = int(segments[-1].name.partition("-")[0]) if segments else secrets.randbits(63)
         draft = folder / "producer_id.new"
-        draft.write_text(str(drawn))
+        with draft.open("w") as file:
+            file.write(str(drawn))
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(path)
+        _sync(folder)
         return drawn
+
+
+def _sync(folder: Path) -> None:
+    """Puts the folder's names on the disk."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

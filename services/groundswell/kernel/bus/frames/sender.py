@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from aiokafka.errors import UnknownTopicOrPartitionError
+
 from groundswell.kernel.bus.producer import Headers, Producer
 
 
@@ -28,7 +30,10 @@ class KafkaSender:
         )
 
     async def send(self, partition: int, value: bytes, headers: Headers) -> None:
-        await self._producer.send_and_wait(self._topic, value, partition=partition, headers=headers)
+        try:
+            await self._producer.send_and_wait(self._topic, value, partition=partition, headers=headers)
+        except AssertionError as error:  # what aiokafka raises; the topic may get the partition yet
+            raise UnknownTopicOrPartitionError(f"{self._topic} has no partition {partition}") from error
 
     async def close(self) -> None:
         await self._producer.close()
