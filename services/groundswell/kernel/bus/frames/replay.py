@@ -60,8 +60,6 @@ class _Found:
     """What was read of one partition."""
 
     place: Place
-    deleted_below: int = 0
-    """The rows below were in segments that are deleted, so the log has them."""
     rows: deque[_Kept] = field(default_factory=deque)
     """Those that no border has named so far."""
     frames: deque[tuple[Announced, list[_Kept]]] = field(default_factory=deque)
@@ -71,7 +69,7 @@ class _Found:
         kept = []
         while self.rows and self.rows[0].number < end:
             kept.append(self.rows.popleft())
-        if kept and first >= self.deleted_below:
+        if kept:
             self.frames.append((Announced(seq, first, end, len(kept)), kept))
 
 
@@ -82,7 +80,7 @@ class Replay:
         """`places` is filled, and extended by the partitions that the journal has more."""
         self._places = places
         self._found = [_Found(place) for place in places]
-        self._segments = self._groups = 0
+        self._groups = 0
 
     def segment(self, content: bytes) -> int:
         """Reads one segment; returns how many of its bytes are sound."""
@@ -94,7 +92,6 @@ class Replay:
             "A": lambda body: self._acknowledge(*records.ACK.unpack(body)),
             "S": self._start,
         }
-        self._segments += 1
         sound = 0
         for body, end in records.sound(content):
             read[chr(body[0])](body[1:])
@@ -119,8 +116,6 @@ class Replay:
     def _start(self, body: memoryview) -> None:
         for partition, (next_row, next_seq) in enumerate(records.PLACE.iter_unpack(body)):
             found = self._of(partition)
-            if self._segments == 1:
-                found.deleted_below = next_row
             if next_seq > found.place.next_seq:
                 self._skip_to(found, next_seq)
             found.place.next_row = max(found.place.next_row, next_row)
