@@ -43,10 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _sentence(error: Exception) -> str | None:
     """What to tell the user; None when the error is no fault of theirs."""
+    from groundswell.kernel.errors import Error
     from groundswell.kernel.settings import SettingError
 
     supervisor = sys.modules.get("groundswell.engines.errors")  # loaded if and only if it could have been raised
-    if isinstance(error, SettingError) or (supervisor and isinstance(error, supervisor.SupervisorError)):
+    if isinstance(error, SettingError | Error) or (supervisor and isinstance(error, supervisor.SupervisorError)):
         return str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"The disk is full ({error.filename}). Free some space, or choose a folder on another disk with --home."

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
 from groundswell.api.tenancy.v1 import tenancy_pb2 as pb
 from groundswell.kernel import bus, errors, postgres
-from groundswell.kernel.bus import dead_letters
+from groundswell.kernel.bus import dead_letters, frames
 from groundswell.kernel.bus.relay import Outbound, relay
 from groundswell.kernel.context import Context
 
@@ -216,3 +216,15 @@ async def test_dead_letters_are_listed_and_go_back_once(
     assert "dlq_reason" not in dict(again[0].headers)
     assert await dead_letters.redrive(kafka_address, topic) == 0
     assert await dead_letters.list_letters(kafka_address, topic) == []
+
+
+@pytest.mark.promise("ANALYTICS-2")
+async def test_a_dead_letter_without_a_key_does_not_go_back_to_some_other_partition(
+    producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    """Goal: a frame that is sent again elsewhere makes readers drop the next ones of its producer there."""
+    frame = frames.Header(producer_id=1, frame_seq=9, rows=1, min_ts_ms=0, max_ts_ms=0)
+    await producer.send_and_wait(f"{topic}.dlq", b"frame", headers=frame.to_record())
+    with pytest.raises(dead_letters.KeyMissing):
+        await dead_letters.redrive(kafka_address, topic)
+    assert len(await dead_letters.list_letters(kafka_address, topic)) == 1

@@ -432,7 +432,15 @@ async def test_columns_are_cut_into_frames_and_survive_a_crash(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "field", [("item", -1), ("user", 2**64), ("country", 70_000), ("props", "x" * 40_000), ("kind", "\ud800")]
+    "field",
+    [
+        ("item", -1),
+        ("user", 2**64),
+        ("country", 70_000),
+        ("props", "x" * 40_000),
+        ("kind", "\ud800"),
+        ("kind", "k" * 65),
+    ],
 )
 async def test_a_row_out_of_bounds_is_refused_and_changes_nothing(tmp_path: Path, field: tuple[str, Any]) -> None:
     log = Log()

@@ -55,7 +55,7 @@ def kept(folder: Path) -> Iterator[int]:
     """The times of the single rows in the journal."""
     for segment in segments(folder):
         for body, _ in records.sound(segment.read_bytes()):
-            if body[:1] == b"R":
+            if bytes(body[:1]) == b"R":
                 yield codec.FIXED.unpack_from(body, 1 + records.ROW.size)[0]
 
 
@@ -115,14 +115,14 @@ async def test_wherever_the_journal_ends_after_a_crash_of_the_machine_the_rows_a
 
 
 @pytest.mark.promise("GATEWAY-8")
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 async def test_a_journal_whose_segments_all_lost_their_ends_again_and_again_counts_no_row_twice(
     tmp_path: Path, seed: int
 ) -> None:
     """Method: generations of producers that each die with the machine; in some a partition is down, so segments pile up."""
     draw = random.Random(seed)
     log, acknowledged = Broker(), set[int]()
-    for generation in range(4):
+    for generation in range(3):
         log.down = draw.choice([None, 0, 1])
         acknowledged |= await delivered_to(log, tmp_path, generation * 1_000)
         for segment in segments(tmp_path):

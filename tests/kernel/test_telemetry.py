@@ -100,3 +100,13 @@ def test_a_library_that_repeats_itself_is_heard_once_in_five_seconds_and_we_alwa
     assert [passes("aiokafka.client", at_s) for at_s in (10.0, 10.1, 14.9, 15.1)] == [True, False, False, True]
     assert passes("aiokafka.client", 15.2, message="something else")
     assert all(passes("groundswell.links", 20.0) for _ in range(3))
+
+
+def test_what_may_happen_to_every_request_is_said_seldom_and_with_its_count(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 100.0
+    seldom = telemetry.Seldom(logging.getLogger("groundswell.test"), lambda: now_s)
+    for _ in range(50):
+        seldom.warning("refused %d times: %s", "full")
+    now_s += telemetry.REPEAT_S
+    seldom.warning("refused %d times: %s", "full")
+    assert caplog.messages == ["refused 1 times: full", "refused 50 times: full"]

@@ -22,7 +22,8 @@ import psutil
 POLL_S = 0.02
 START_TIME_S_TOLERANCE = 2.0
 """The system counts start times from its boot, whose own time moves when the clock is set."""
-LOG_BYTES_MAX = 64 << 20
+LOG_BYTES_MAX_AT_START = 64 << 20
+"""A bigger log is set aside when its process starts; while it runs, its log grows on."""
 LOG_TAIL_BYTES = 64 << 10
 LOG_LINES = 20
 PR_SET_PDEATHSIG = 1
@@ -109,7 +110,7 @@ def log_end(log: Path | str, lines: int = LOG_LINES) -> str:
 def _rotate(log: Path) -> None:
     """Sets a log that has grown too big aside; one older log is kept."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX_AT_START:
         log.replace(log.with_suffix(".old.log"))
 
 

@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from groundswell.gateway.model.answers import Counted
 from groundswell.gateway.model.visitors import Visitors
-from groundswell.kernel import errors
+from groundswell.kernel import errors, telemetry
 from groundswell.kernel.bus import frames
 from groundswell.kernel.clock import Clock
 
@@ -24,7 +24,7 @@ class View(Enum):
     SPOOLED = b"spooled"
     """It is in this process's journal on disk."""
     DROPPED = b"dropped"
-    """The journal is full."""
+    """The journal is full, or its disk."""
     SKIPPED = b"skipped"
     """The reader asked not to be counted, or did not read."""
 
@@ -40,6 +40,7 @@ class Views:
         self._producer = producer
         self._visitors = visitors
         self._clock = clock
+        self._refusals = telemetry.Seldom(log)
 
     def spool(self, counted: Counted, address: str, agent: bytes) -> tuple[View, int]:
         """Appends the row of one reading; returns what became of it and its position for `settled`."""
@@ -59,7 +60,7 @@ class Views:
         try:
             position = self._producer.append(row)
         except (frames.JournalFull, errors.Error, OSError) as error:
-            log.warning("a reading is not counted: %s", error)
+            self._refusals.warning("readings are not counted, %d since this was last said: %s", error)
             _COUNTS[View.DROPPED].inc()
             return View.DROPPED, -1
         if not counted.wait_for_ack:

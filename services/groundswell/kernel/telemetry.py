@@ -6,8 +6,9 @@ that the logs of one request can be found in every process.
 
 import logging
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -137,6 +138,22 @@ class OncePerTime(logging.Filter):
             self._said.clear()
         self._said[sentence] = record.created
         return True
+
+
+class Seldom:
+    """Warns of what may happen to every request, once in five seconds: a full disk is not to be filled by its own log."""
+
+    def __init__(self, logger: logging.Logger, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._logger, self._now_s = logger, now_s
+        self._count, self._said_s = 0, float("-inf")
+
+    def warning(self, sentence: str, *values: object) -> None:
+        """`sentence` takes `values`, and before them how often this was called since it was last said."""
+        self._count += 1
+        now_s = self._now_s()
+        if now_s - self._said_s >= REPEAT_S:
+            self._logger.warning(sentence, self._count, *values)
+            self._count, self._said_s = 0, now_s
 
 
 class JsonFormatter(logging.Formatter):

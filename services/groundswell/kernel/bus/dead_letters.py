@@ -2,6 +2,9 @@
 
 Redriving sends each letter to its own topic again, with its headers less the reason, and remembers how far it came by a consumer
 group of its own, so that an interrupted redrive goes on where it stopped. Consumers drop what they had applied already.
+
+Its key takes a letter to the partition that it came from. A frame of telemetry has none and is refused: under its old number its
+rows would be dropped there as old, and in any other partition make readers drop the producer's next frames instead.
 """
 
 from collections.abc import AsyncIterator
@@ -11,10 +14,21 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
+from groundswell.kernel import errors
 from groundswell.kernel.bus.consumer import DEAD_LETTER_SUFFIX
 
 GROUP = "groundswell.dlq"
 REASON_HEADERS = frozenset({"dlq_reason", "dlq_group", "dlq_topic"})
+
+
+class KeyMissing(errors.FailedPrecondition):
+    """The letter cannot go back to the partition that it came from."""
+
+    def __init__(self, letter: "DeadLetter") -> None:
+        super().__init__(
+            f"The letter {letter.offset} of partition {letter.partition} has no key, so it would not come back to its own "
+            "partition, where alone it is known what of it was counted. It stays where it is, and so do those behind it."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +49,14 @@ async def list_letters(bootstrap: str, topic: str) -> list[DeadLetter]:
 
 
 async def redrive(bootstrap: str, topic: str) -> int:
-    """Sends the waiting dead letters of `topic` to it again; returns how many."""
+    """Sends the waiting dead letters of `topic` to it again; returns how many. Raises `KeyMissing` at one without a key."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
     await producer.start()
     count = 0
     try:
         async for record, consumer in _waiting(bootstrap, topic):
+            if record.key is None:
+                raise KeyMissing(_letter(record))
             headers = [(name, value) for name, value in record.headers if name not in REASON_HEADERS]
             await producer.send_and_wait(topic, record.value, key=record.key, headers=headers)
             await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
