@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
 from groundswell.engines import ports, topics
-from groundswell.kernel import bus, errors, tenants
+from groundswell.kernel import bus, errors, settings, tenants
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.publisher import publish
 from groundswell.kernel.context import Context
@@ -32,6 +32,18 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
         while not holds():
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.promise("GATEWAY-10")
+@pytest.mark.parametrize("key", ["", "6b", "6b" * 31, "6b" * 33, "6b " * 32, "xy" * 32, "6b" * 31 + "６b"])
+async def test_no_process_starts_without_a_whole_internal_key_nor_does_its_refusal_tell_the_key(
+    tmp_path: Path, key: str
+) -> None:
+    """Goal: a key that is missing or cut off stops the platform; an empty one would let anybody sign for any tenant."""
+    with pytest.raises(settings.SettingError, match="GROUNDSWELL_INTERNAL_KEY must be 64 hex digits") as refused:
+        async with Resources.open(environment("127.0.0.1:1", tmp_path) | {"GROUNDSWELL_INTERNAL_KEY": key}):
+            pass
+    assert not key or key not in str(refused.value)
 
 
 @pytest.mark.promise("LINKS-4", "TENANCY-7")

@@ -1,6 +1,7 @@
 """What a process has, opened when first asked for and shared by its modules."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -38,7 +39,7 @@ class ProcessSettings:
     ops_address: str = ""
     """`host:port` of health and metrics; empty serves none."""
     internal_key: str = ""
-    """64 hex digits that only processes of the platform know: signs contexts and page tokens."""
+    """64 hex digits that only processes of the platform know: signs contexts and page tokens. No process starts without them."""
     state_file: str = ""
     """The supervisor's state.json; empty on a cluster."""
 
@@ -71,7 +72,7 @@ class Resources:
         self.clock: clock.Clock = clock.SystemClock()
         self.ids = ids.Ids(self.clock)
         self.data = Path(self.process.data)
-        self.internal_key = bytes.fromhex(self.process.internal_key)
+        self.internal_key = _key(self.process.internal_key)
         self.kafka = self._engines.kafka_bootstrap_servers
         self.tenants = tenants.Directory()
         self._endpoints = dict(part.split("=", 1) for part in self.process.endpoints.split(",") if part)
@@ -90,7 +91,7 @@ class Resources:
     @classmethod
     @asynccontextmanager
     async def open(cls, environment: Mapping[str, str]) -> AsyncIterator["Resources"]:
-        """The resources of this process; all that was opened is closed when the block ends."""
+        """The resources of this process; all that was opened is closed when the block ends. Raises `SettingError`."""
         async with AsyncExitStack() as stack:
             resources = cls(environment, stack)
             Signer.key = resources.internal_key
@@ -226,6 +227,13 @@ class Resources:
         task = asyncio.ensure_future(_awaited(work))
         self.running[task] = name
         self._stack.push_async_callback(_ended, task)
+
+
+def _key(digits: str) -> bytes:
+    """The internal key; a weaker one, least of all an empty one, would let anybody sign for any tenant."""
+    if not re.fullmatch("[0-9a-fA-F]{64}", digits):
+        raise settings.SettingError("GROUNDSWELL_INTERNAL_KEY must be 64 hex digits: `openssl rand -hex 32` makes some.")
+    return bytes.fromhex(digits)
 
 
 async def _prepared(database: postgres.Database, migrate: Callable[[], Awaitable[object]]) -> None:
