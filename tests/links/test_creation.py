@@ -13,6 +13,7 @@ from groundswell.links.service.codes import order_of
 from groundswell.links.store.links import LinkStore
 
 from .conftest import KEY, NO_REQUEST, Process
+from .test_redirects import forget, outcome
 
 DESTINATION = "https://example.com/"
 
@@ -158,6 +159,21 @@ async def test_the_same_request_twice_makes_one_link_and_one_event(
     batch = RequestKey("r2", b"digest")
     made = await process.creation.create_batch(alice, [draft(), draft("own-one")], batch)
     assert await other.creation.create_batch(alice, [draft(), draft("own-one")], batch) == made
+
+
+@pytest.mark.promise("LINKS-9")
+async def test_a_creation_that_is_repeated_does_not_bring_back_what_was_changed_since(
+    process: Process, alice: Context
+) -> None:
+    """Valkey holds nothing of the link any more, so no version fences its first destination out."""
+    request, finding = RequestKey("r1", b"digest"), RequestKey("r2", b"digest")
+    link = await process.creation.create(alice, draft("summer"), request)
+    assert await process.creation.create(alice, draft("summer"), finding, find_if_exists=True) == link
+    await process.links.delete(alice, link.id, NO_REQUEST)
+    for repeated, find in ((request, False), (finding, True)):
+        await forget(process, link)
+        await process.creation.create(alice, draft("summer"), repeated, find_if_exists=find)
+        assert await outcome(process, link.domain, link.code) == "LinkNotFound"
 
 
 @pytest.mark.promise("LINKS-2")

@@ -118,12 +118,13 @@ class Creation:
         for _ in range(TRIES_MAX):
             links = await self._composed(context, wanted)
             try:
-                made = await self._written(context, wanted, links, request, find=find, batch=batch)
+                answer, made = await self._written(context, wanted, links, request, find=find, batch=batch)
             except _DrawAgain:
                 continue
-            # Nobody can have asked for a generated code before.
-            await self._corrections.made(link for link, each in zip(made, wanted, strict=True) if each.draft.code)
-            return made
+            # Nobody can have asked for a generated code before; and an answer of before may have changed since.
+            if made:
+                await self._corrections.made(link for link, each in zip(answer, wanted, strict=True) if each.draft.code)
+            return answer
         raise kernel_errors.Conflict("Concurrent requests took the codes. Try again.", retry_after_s=0.1)
 
     async def _composed(self, context: Context, wanted: Sequence[_Wanted]) -> list[Link]:
@@ -162,13 +163,14 @@ class Creation:
         *,
         find: bool,
         batch: bool,
-    ) -> Sequence[Link]:
+    ) -> tuple[Sequence[Link], bool]:
+        """The answer, and whether its links were made now."""
         async with self._database.tenant_tx(context) as tx:
             if answered := await tx.replayed(request, Made):
-                return answered.links
+                return answered.links, False
             store = LinkStore(tx)
             if find and (found := await self._found(store, wanted[0].draft, links[0])):
-                return (await tx.answer(request, Made((found,)))).links
+                return (await tx.answer(request, Made((found,)))).links, False
             for index in await self._domains.looping(tx, [link.options.destination for link in links]):
                 raise _placed(errors.DestinationRefused("it leads back to a short link's own host."), index, batch)
             await self._add(store, wanted, links, batch)
@@ -177,7 +179,7 @@ class Creation:
                 for link, each in zip(links, wanted, strict=True)
             )
             await tx.publish(*announced)
-            return (await tx.answer(request, Made(tuple(links)))).links
+            return (await tx.answer(request, Made(tuple(links)))).links, True
 
     async def _add(self, store: LinkStore, wanted: Sequence[_Wanted], links: Sequence[Link], batch: bool) -> None:
         for link, each in zip(links, wanted, strict=True):
