@@ -1,4 +1,4 @@
-"""Redirects while an engine is away: Valkey wiped, stopped, frozen with old records; PostgreSQL stopped.
+"""Redirects while an engine is away: Valkey wiped, stopped, full, frozen with old records; PostgreSQL stopped.
 
 The engines are the tests' own, so that they may be stopped.
 """
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
 from groundswell.engines import ports, running
 from groundswell.engines.children import Child
@@ -74,6 +75,13 @@ async def process(links_dsn: str, valkey: Switched, slugs: dict[int, str]) -> As
         yield running_process
 
 
+@pytest.fixture
+async def patient(links_dsn: str, valkey: Switched, slugs: dict[int, str]) -> AsyncIterator[Process]:
+    """A process on the same Valkey, where that is not what is away."""
+    async with started(links_dsn, valkey.address, slugs) as running_process:
+        yield running_process
+
+
 async def until_cache_answers(process: Process) -> None:
     """The client looks for an absent server once a second."""
     async with asyncio.timeout(10):
@@ -125,6 +133,35 @@ async def test_a_change_made_while_valkey_was_frozen_is_there_within_a_second_of
     assert entry is not None
     assert entry.target is not None
     assert not entry.target.active
+
+
+async def fill(process: Process) -> None:
+    """Puts 10 MB into Valkey and leaves it 8."""
+    for number in range(1_000):
+        await process.redis.execute("SET", f"junk:{number}", b"x" * 10_000, "PX", 3_600_000)
+    await process.redis.execute("CONFIG", "SET", "maxmemory", "8mb")
+
+
+@pytest.mark.promise("LINKS-9")
+async def test_a_change_holds_although_valkey_is_full_and_does_not_evict(patient: Process, alice: Context) -> None:
+    """A server of one's own may be set up so. It can not take the new record, but it does not keep the old one."""
+    link = await patient.create(alice)
+    await follow(patient, link)
+    await patient.redis.execute("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await fill(patient)
+    with pytest.raises(RedisError, match="maxmemory"):
+        await patient.redis.execute("SET", "control", "x")
+    changed = await patient.change(alice, link, active=False)
+    assert await outcome(patient, link.domain, link.code) == "LinkGone"
+    await asyncio.wait_for(patient.corrections.heard([_event(link, changed)]), 3)
+
+
+@pytest.mark.promise("LINKS-3")
+async def test_a_full_valkey_makes_room_for_what_is_asked_for(patient: Process, alice: Context) -> None:
+    await fill(patient)
+    link = await patient.create(alice)
+    await follow(patient, link)
+    assert await patient.cache.read(link.domain, link.code) is not None
 
 
 @pytest.mark.promise("LINKS-4")

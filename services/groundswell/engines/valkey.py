@@ -1,6 +1,7 @@
 """Valkey: one node in cluster mode, so that the rules of hash slots hold on a laptop as they do in a cluster.
 
 It persists nothing: whatever is in it can be rebuilt, and a restart that comes back empty is what the platform must bear anyway.
+So it makes room by itself, too: what was not asked for the longest goes first.
 """
 
 import secrets
@@ -50,7 +51,7 @@ class Valkey:
             "save": "",
             "appendonly": "no",
             "maxmemory": f"{MEMORY_MB}mb",
-            "maxmemory-policy": "noeviction",
+            "maxmemory-policy": "allkeys-lru",
         }
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         return Launch(

@@ -51,7 +51,8 @@ class EngineSettings:
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """Brokers, `host:port` separated by commas."""
     redis_url: str = "redis://127.0.0.1:6379"
-    """A Valkey or Redis server; with `?cluster=1`, a node of a cluster."""
+    """A Valkey or Redis server; with `?cluster=1`, a node of a cluster. Let it evict (`maxmemory-policy allkeys-lru`): all in it can be
+    rebuilt, and a full server that does not evict remembers nothing new."""
     postgres_dsn: str = ""
     """A role that may create databases and roles."""
     postgres_replica_dsn: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """The records of links in Valkey: `links:{domain}:{code}` → version and target, or the memory of an absence; `links:host/{host}` → domain.
 
 Nothing here is the only copy: a wipe costs one read of PostgreSQL for each link that is asked for again. A record is only ever replaced
-by one of the same or a higher version, so a slow reader can not put an old target over a new one; an absence has version 0. While
-Valkey is away every method raises `CacheAway`.
+by one of the same or a higher version, so a slow reader can not put an old target over a new one; an absence has version 0. A server
+that is full and does not evict keeps no new record, but does not go on with the old one either. While Valkey is away every method
+raises `CacheAway`.
 """
 
 import random
@@ -32,8 +33,12 @@ LEASE_MS = 1_000
 
 _FENCED_SET = """
 local stored = redis.call('GET', KEYS[1])
-if stored and tonumber(string.match(stored, '^%d+')) > tonumber(ARGV[1]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local known, version = stored and tonumber(string.match(stored, '^%d+')), tonumber(ARGV[1])
+if known and known > version then return 0 end
+if redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]).err then
+    if known ~= version then redis.call('DEL', KEYS[1]) end
+    return 0
+end
 return 1
 """
 
