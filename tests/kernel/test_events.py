@@ -181,6 +181,31 @@ async def test_a_feed_reads_from_the_start_and_knows_how_fresh_it_is(
             await until(lambda: got[-1] == "later", 3)
 
 
+@pytest.mark.promise("LINKS-9")
+async def test_a_feed_says_so_each_time_before_it_counts_as_near_again(topic: str, kafka_address: str) -> None:
+    """Goal: what was kept before it began, or while it was too far behind, is forgotten before anybody may trust it."""
+    lags_s: list[float] = []
+    bound = bus.Bound(2.0, lambda: lags_s.append(feed.lag_s()))
+    feed = bus.follow(kafka_address, [topic], lambda each: None, from_start=False, bound=bound)
+    async with running(feed.run()):
+        await until(lambda: feed.lag_s() < 2)
+        assert lags_s == [float("inf")]
+        for _ in range(3):
+            await _checked(feed)
+        assert len(lags_s) == 1
+    await until(lambda: feed.lag_s() > 2)
+    async with running(feed.run()):
+        await until(lambda: feed.lag_s() < 2)
+    assert len(lags_s) == 2
+    assert lags_s[1] > 2
+
+
+async def _checked(feed: bus.Feed) -> None:
+    """Returns when a check has made the lag smaller."""
+    before_s = feed.lag_s()
+    await until(lambda: feed.lag_s() < before_s)
+
+
 async def _read(kafka_address: str, topic: str, count: int) -> list:  # type: ignore[type-arg]  # records of the driver
     consumer = AIOKafkaConsumer(
         topic, bootstrap_servers=kafka_address, auto_offset_reset="earliest", group_id=f"r-{secrets.token_hex(4)}"

@@ -56,7 +56,8 @@ async def gateway(resources: Resources) -> AsyncIterator[Module]:
     upstreams = Upstreams(resources.channel)
     cache = NearCache(config.cache_bytes_max)
     purges = Purges([event for events in PURGING.values() for event in events], cache.purge)
-    feed = bus.follow(resources.kafka, list(PURGING), purges.hear, from_start=False)
+    bound = bus.Bound(config.feed_lag_s_max, cache.clear)
+    feed = bus.follow(resources.kafka, list(PURGING), purges.hear, from_start=False, bound=bound)
     answers = Answers(cache, resources.clock, feed.lag_s, config.feed_lag_s_max, resources.tenants.suspended)
     visitors = Visitors(resources.internal_key, crawler_patterns(CRAWLERS.read_text()))
     application = Application(

@@ -1,8 +1,9 @@
 """The use cases of the door: answer from what is kept, ask upstream once for all who wait, and count each reading.
 
 Why a kept answer is never old: every change publishes an event that purges its tags; the feed of those events says how far behind
-it may be; beyond the bound nothing kept is served. A fill that a purge overtakes is asked again before it is kept. What belongs to a
-suspended tenant is kept, but not served until the tenant is resumed: its service is asked, and judges.
+it may be; beyond the bound nothing kept is served, and once the feed is near again nothing from before is kept. A fill that a purge
+overtakes is asked again before it is kept. What belongs to a suspended tenant is kept, but not served until the tenant is resumed:
+its service is asked, and judges.
 """
 
 import asyncio

@@ -21,8 +21,9 @@ class GatewaySettings:
     """Folder of the built console; when it is absent, `/` says how to build it."""
     cache_bytes_max: int = 256 << 20
     """Memory of the near cache."""
-    feed_lag_s_max: float = 2.0
-    """Beyond this lag of the purge feed the near cache is bypassed."""
+    feed_lag_s_max: float = 0.9
+    """Beyond this lag of the purge feed the near cache is bypassed, and forgets what it has. A change is promised within a second, and
+    its event needs up to a tenth to be in the log."""
     headers_s_max: float = 10.0
     """Within this a connection must have sent the headers of its next request (HTTP/1) or its preface (HTTP/2), or it is closed."""
     idle_s_max: float = 75.0

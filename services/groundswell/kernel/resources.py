@@ -233,7 +233,9 @@ class Resources:
 def _key(digits: str) -> bytes:
     """The internal key; a weaker one, least of all an empty one, would let anybody sign for any tenant."""
     if not re.fullmatch("[0-9a-fA-F]{64}", digits):
-        raise settings.SettingError("GROUNDSWELL_INTERNAL_KEY must be 64 hex digits: `openssl rand -hex 32` makes some.")
+        raise settings.SettingError(
+            "GROUNDSWELL_INTERNAL_KEY must be 64 hex digits: `openssl rand -hex 32` makes some."
+        )
     return bytes.fromhex(digits)
 
 

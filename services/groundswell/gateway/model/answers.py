@@ -134,6 +134,14 @@ class NearCache:
             self.drop(key)
         return len(keys)
 
+    def clear(self) -> None:
+        """Forgets every answer, and voids every fill that began before."""
+        self.purges += 1
+        self._purged_floor = self.purges
+        for kept in (self._answers, self._by_tag, self._purged, self.by_alias):
+            kept.clear()
+        self.size_bytes = 0
+
     def purged_since(self, tags: Iterable[str], purges: int) -> bool:
         """Whether one of `tags` was purged after the count was `purges`; when that is too long ago to know, yes."""
         return purges < self._purged_floor or any(self._purged.get(tag, 0) > purges for tag in tags)

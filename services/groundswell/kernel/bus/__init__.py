@@ -6,6 +6,6 @@ them. Frames (`bus.frames`) and the relay (`bus.relay`) are imported by their ow
 
 from groundswell.kernel.bus.consumer import consume, consume_batches
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, Outgoing
-from groundswell.kernel.bus.feed import Feed, follow
+from groundswell.kernel.bus.feed import Bound, Feed, follow
 
-__all__ = ["Feed", "Incoming", "MalformedEvent", "Outgoing", "consume", "consume_batches", "follow"]
+__all__ = ["Bound", "Feed", "Incoming", "MalformedEvent", "Outgoing", "consume", "consume_batches", "follow"]

@@ -1,14 +1,16 @@
 """Feeds: topics that every process reads whole, for directories, revocations and purges.
 
 A feed has no group and commits nothing: it starts at the beginning (to build a state) or at the end (to hear of changes), and knows
-how old its knowledge may be, which is what a cache needs to decide whether to trust itself. No process waits for a broker that is away:
-what may not be done without the feed's knowledge is refused by whoever needs it.
+how old its knowledge may be, which is what a cache needs to decide whether to trust itself. What was kept while that was older than a
+bound stays untrue when the feed hears again, since who publishes may hear of the broker's return later: `on_return` says when to forget
+it. No process waits for a broker that is away: what may not be done without the feed's knowledge is refused by whoever needs it.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -28,16 +30,39 @@ LOOK_MS = 500
 """How often an idle feed sees whether its check still runs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How far behind a feed may be for what is kept on its word, and what forgets all that once it was further behind.
+
+    `on_return` is called before the feed counts as near again; also the first time, for what was kept before it began is no better.
+    """
+
+    lag_s_max: float
+    on_return: Callable[[], None]
+
+    @property
+    def check_s(self) -> float:
+        """The pause between two checks. The lag grows to this and two checks, and each of those may wait as long as a fetch."""
+        return self.lag_s_max / 5
+
+
 class Feed:
     """All partitions of `topics`, each event given to `handle` (quick, without waiting) in order per partition."""
 
     def __init__(
-        self, bootstrap: str, topics: Sequence[str], handle: Callable[[Incoming], None], *, from_start: bool
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        handle: Callable[[Incoming], None],
+        *,
+        from_start: bool,
+        bound: Bound | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = topics
         self._handle = handle
         self._from_start = from_start
+        self._bound = bound
         self._fresh_at = 0.0
         self._answered_at = time.monotonic()
         self._settled = False
@@ -101,13 +126,25 @@ class Feed:
                     ends = await consumer.end_offsets(partitions)
                     while not all([await consumer.position(p) >= ends[p] for p in partitions]):
                         await asyncio.sleep(0.02)
-                self._fresh_at = asked_at
-                self.caught_up.set()
+                self._heard_up_to(asked_at)
             except (TimeoutError, KafkaError) as error:
                 log.warning("a feed of %s is behind: %s", ",".join(self._topics), type(error).__name__)
-            await asyncio.sleep(CHECK_S)
+            await asyncio.sleep(self._bound.check_s if self._bound else CHECK_S)
+
+    def _heard_up_to(self, moment: float) -> None:
+        if self._bound and self.lag_s() > self._bound.lag_s_max:
+            self._bound.on_return()
+        self._fresh_at = moment
+        self.caught_up.set()
 
 
-def follow(bootstrap: str, topics: Sequence[str], handle: Callable[[Incoming], None], *, from_start: bool) -> Feed:
+def follow(
+    bootstrap: str,
+    topics: Sequence[str],
+    handle: Callable[[Incoming], None],
+    *,
+    from_start: bool,
+    bound: Bound | None = None,
+) -> Feed:
     """A feed of `topics`; its `run` is a task of the module."""
-    return Feed(bootstrap, topics, handle, from_start=from_start)
+    return Feed(bootstrap, topics, handle, from_start=from_start, bound=bound)
