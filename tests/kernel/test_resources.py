@@ -8,24 +8,52 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaError
 
+from groundswell.api.identity.v1 import identity_pb2, identity_pb2_grpc
 from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
-from groundswell.engines import ports, topics
-from groundswell.kernel import bus, errors, settings, tenants
+from groundswell.engines import ports, running, topics
+from groundswell.engines.engine import Folders
+from groundswell.engines.kafka import Kafka
+from groundswell.kernel import access, bus, errors, resources, rpc, settings, tenants
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.publisher import publish
 from groundswell.kernel.context import Context
 from groundswell.kernel.resources import Resources
 
 TOPICS = Path(__file__).parents[2] / "protos" / "topics"
+INTERNAL_KEY = b"k" * 32
+SECRET = "gsk_5_good"
 
 
-def environment(kafka: str, folder: Path) -> dict[str, str]:
+def environment(kafka: str, folder: Path, identity: str = "127.0.0.1:1") -> dict[str, str]:
     return {
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
         "GROUNDSWELL_DATA": str(folder),
-        "GROUNDSWELL_INTERNAL_KEY": "6b" * 32,
-        "GROUNDSWELL_ENDPOINTS": "identity=127.0.0.1:1",
+        "GROUNDSWELL_INTERNAL_KEY": INTERNAL_KEY.hex(),
+        "GROUNDSWELL_ENDPOINTS": f"identity={identity}",
     }
+
+
+class Identity(identity_pb2_grpc.ApiKeyServiceServicer):
+    """Knows one key until it is revoked, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked, self.revoked = 0, False
+
+    async def VerifyApiKey(
+        self, request: identity_pb2.VerifyApiKeyRequest, call: rpc.Call
+    ) -> identity_pb2.VerifyApiKeyResponse:
+        self.asked += 1
+        if self.revoked:
+            raise access.InvalidCredential
+        return identity_pb2.VerifyApiKeyResponse(key_id=5, tenant_id=7, scopes=["*"])
+
+    async def CreateApiKey(self, request: object, call: rpc.Call) -> object: ...
+    async def ListApiKeys(self, request: object, call: rpc.Call) -> object: ...
+    async def DeleteApiKey(self, request: object, call: rpc.Call) -> object: ...
+
+
+async def check(secret: str) -> access.Credential:
+    raise access.InvalidCredential
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -80,6 +108,50 @@ async def test_a_suspended_tenant_is_refused_and_the_others_pass_once_the_direct
         refuse(Context(tenant=tenant + 1))
         with pytest.raises(tenants.TenantSuspended):
             refuse(Context(tenant=tenant))
+
+
+@pytest.mark.promise("IDENTITY-5")
+async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_remembers_it(tmp_path: Path) -> None:
+    """Method: a broker of the test's own is stopped under a process that has heard it."""
+    broker, identity, address = Kafka(Folders.under(tmp_path, "kafka"), *ports.draw(2)), Identity(), ports.draw(1)[0]
+    await asyncio.to_thread(broker.prepare, print)
+    child = await running.start(broker)
+    assert child is not None
+    try:
+        await topics.create(broker.address, TOPICS)
+        here = f"127.0.0.1:{address}"
+        async with (
+            Resources.open(environment(broker.address, tmp_path, here)) as process,
+            rpc.serve([identity], here, INTERNAL_KEY, access.Verifier(check)),
+        ):
+            process.tenant_gate()
+            await until(lambda: all(check() for check in process.ready().values()))
+            verifier = process.verifier()
+            await remembered(verifier, identity)
+            await child.stop()
+            identity.revoked = True
+            await refused(verifier, within_s=2 * resources.REVOCATIONS_LAG_S_MAX)
+    finally:
+        await child.stop()
+
+
+async def remembered(verifier: access.Verifier, identity: Identity) -> None:
+    """Waits until a check of the key is not asked for again."""
+    async with asyncio.timeout(30):
+        while True:
+            asked = identity.asked
+            await verifier.verify(SECRET)
+            if identity.asked == asked:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def refused(verifier: access.Verifier, within_s: float) -> None:
+    """Waits until the key opens nothing any more."""
+    async with asyncio.timeout(within_s):
+        with pytest.raises(errors.Unauthenticated):
+            while await verifier.verify(SECRET):
+                await asyncio.sleep(0.02)
 
 
 async def test_what_can_not_be_done_yet_is_done_later_and_the_process_is_ready_only_then(tmp_path: Path) -> None:

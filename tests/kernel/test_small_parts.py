@@ -162,6 +162,17 @@ async def test_a_check_is_not_remembered_before_revocations_are_heard() -> None:
 
 
 @pytest.mark.promise("IDENTITY-5")
+async def test_a_remembered_check_counts_only_while_revocations_are_heard() -> None:
+    """Goal: a process that heard the log once asks identity while the log is away, also for what it remembers."""
+    identity, heard = Identity(), True
+    verifier = access.Verifier(identity.check, lambda: heard)
+    await verifier.verify("gsk_1_good")
+    heard, identity.good = False, False
+    with pytest.raises(access.InvalidCredential):
+        await verifier.verify("gsk_1_good")
+
+
+@pytest.mark.promise("IDENTITY-5")
 async def test_of_however_many_revocations_a_bounded_number_is_kept_and_no_revoked_key_passes() -> None:
     """Goal: the oldest revocation, dropped to make room, is not forgotten while a check from before it is remembered."""
     identity = Identity()

@@ -88,7 +88,7 @@ class Verifier:
     """Checks API keys with identity and remembers the answers for 30 s; a revocation ends the memory at once.
 
     `check` asks identity (raises `InvalidCredential`). While identity is down, what is remembered still holds, and everything else is
-    `Unavailable`. Nothing is remembered before `heard` says that the revocations reach this process: identity itself needs no news.
+    `Unavailable`. The memory is used only while `heard` says that the revocations reach this process: identity itself needs no news.
     """
 
     def __init__(self, check: Callable[[str], Awaitable[Credential]], heard: Callable[[], bool] = lambda: True) -> None:
@@ -102,7 +102,7 @@ class Verifier:
         """The context of the secret's holder; raises `InvalidCredential` or `Unavailable`."""
         if not secret.startswith("gsk_") or len(secret) > 256:
             raise InvalidCredential
-        found = self._known.get(secret)
+        found = self._known.get(secret) if self._heard() else None
         credential = found[1] if found is not None and found[0] >= time.monotonic() else await self._asked(secret)
         if credential.key_id in self._revoked or (
             credential.expires_s is not None and credential.expires_s <= time.time()

@@ -22,6 +22,8 @@ S = TypeVar("S")
 
 REVOCATIONS = "identity.revocations.v1"
 RETRY_S = 0.5
+REVOCATIONS_LAG_S_MAX = 1.0
+"""Beyond this lag of the revocations no check of a key is remembered: the promise is that a revoked key is refused within a second."""
 
 
 @settings.section("GROUNDSWELL")
@@ -216,7 +218,7 @@ class Resources:
 
     def _hears_revocations(self) -> bool:
         feed = self._feeds.get("revocations")
-        return feed is not None and feed.caught_up.is_set()
+        return feed is not None and feed.lag_s() <= REVOCATIONS_LAG_S_MAX
 
     def _hear_revocation(self, event: bus.Incoming) -> None:
         # A process that has checked nothing yet remembers nothing, and identity knows better than old news.
