@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 from aiokafka.errors import KafkaConnectionError
 from google.api import httpbody_pb2
@@ -196,6 +197,9 @@ class Door:
     log: Log
     lag_s: list[float]
     suspended: set[int]
+    verifier: access.Verifier
+    channel: grpc.aio.Channel
+    """To the library itself, past the door."""
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         """GET with Alice's key."""
@@ -234,11 +238,11 @@ async def opened(
     journal = frames.Journal(folder / "journal", 4, bytes_max=journal_bytes, segment_bytes=journal_bytes // 4)
     producer = frames.FrameProducer(journal, log, frames.FrameSettings())
     producer.start()
+    directory = tenants.Directory()
     async with (
-        rpc.serve([upstream], f"127.0.0.1:{rpc_port}", KEY, verifier),
+        rpc.serve([upstream], f"127.0.0.1:{rpc_port}", KEY, verifier, directory.refuse_suspended),
         rpc.channel(f"127.0.0.1:{rpc_port}") as channel,
     ):
-        directory = tenants.Directory()
         answers = Answers(
             NearCache(config.cache_bytes_max),
             SystemClock(),
@@ -263,7 +267,20 @@ async def opened(
         try:
             async with httpx.AsyncClient(base_url=url, timeout=10) as client:
                 await _listening(client, serving)
-                yield Door(url, port, client, upstream, answers, application, public, log, lag_s, directory.suspended)
+                yield Door(
+                    url,
+                    port,
+                    client,
+                    upstream,
+                    answers,
+                    application,
+                    public,
+                    log,
+                    lag_s,
+                    directory.suspended,
+                    verifier,
+                    channel,
+                )
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)

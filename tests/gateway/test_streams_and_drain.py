@@ -1,14 +1,18 @@
 """Streams over HTTP, the console's files, and an end without a lost request."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import httpx
 import pytest
 
 from groundswell.gateway.http import streams
 from groundswell.gateway.settings import GatewaySettings
-from tests.gateway.door import SECRET, Door, opened, pb
+from tests.gateway.door import ALICE, READER, SECRET, Door, opened, pb, pb_grpc
 
 AUTH = {"authorization": f"Bearer {SECRET}"}
 
@@ -57,6 +61,65 @@ async def test_a_client_that_leaves_ends_its_stream_upstream(door: Door) -> None
     async with asyncio.timeout(5):
         while len(door.application.streams) or door.application.in_flight:
             await asyncio.sleep(0.01)
+
+
+REFUSALS: dict[str, tuple[Callable[[Door], object], int, str]] = {
+    "revoked": (lambda door: door.verifier.revoke(1), 401, "INVALID_CREDENTIAL"),
+    "suspended": (lambda door: door.suspended.add(ALICE.tenant), 403, "TENANT_SUSPENDED"),
+}
+"""What ends a caller's access, and the answer from then on."""
+
+
+@pytest.mark.promise("IDENTITY-5", "TENANCY-7")
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_stream_ends_within_a_second_of_its_keys_revocation_or_its_tenants_suspension(
+    door: Door, refusal: str
+) -> None:
+    """The last event says why. Of other keys and tenants no stream ends; one that has not begun is refused as any call."""
+    refuse, status, code = REFUSALS[refusal]
+    door.library.delay_s = 0.0
+    async with (
+        door.client.stream("GET", "/v1/books:watch", headers={"x-api-key": READER}) as others,
+        door.client.stream("GET", "/v1/books:watch", headers=AUTH) as stream,
+    ):
+        going_on = others.aiter_lines()
+        await anext(going_on)
+        lines = stream.aiter_lines()
+        await anext(lines)
+        door.library.delay_s = 60.0
+        silent = asyncio.create_task(door.get("/v1/books:watch"))
+        async with asyncio.timeout(5):
+            while door.application.in_flight < 3:
+                await asyncio.sleep(0.01)
+        refuse(door)
+        async with asyncio.timeout(1.0):
+            rest = [line async for line in lines]
+            refused = await silent
+        assert rest[-3] == "event: error"
+        problem = json.loads(rest[-2].removeprefix("data: "))
+        assert (problem["status"], problem["code"]) == (status, code)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+        await anext(going_on)
+
+
+@pytest.mark.promise("IDENTITY-5", "TENANCY-7")
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_stream_of_a_service_without_a_door_ends_as_well(door: Door, refusal: str) -> None:
+    refuse, _, _ = REFUSALS[refusal]
+    watching = pb_grpc.LibraryServiceStub(door.channel).WatchBooks(
+        pb.WatchBooksRequest(), metadata=(("authorization", f"Bearer {SECRET}"),)
+    )
+    await watching.read()
+    refuse(door)
+    async with asyncio.timeout(1.0):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await _end(watching)
+    assert refused.value.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+async def _end(watching: "grpc.aio.UnaryStreamCall[Any, Any]") -> None:
+    while await watching.read() is not grpc.aio.EOF:
+        continue
 
 
 @pytest.mark.promise("GATEWAY-14")

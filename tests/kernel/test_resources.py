@@ -150,8 +150,12 @@ async def refused(verifier: access.Verifier, within_s: float) -> None:
     """Waits until the key opens nothing any more."""
     async with asyncio.timeout(within_s):
         with pytest.raises(errors.Unauthenticated):
-            while await verifier.verify(SECRET):
-                await asyncio.sleep(0.02)
+            await _used(verifier)
+
+
+async def _used(verifier: access.Verifier) -> None:
+    while await verifier.verify(SECRET):
+        await asyncio.sleep(0.02)
 
 
 async def test_what_can_not_be_done_yet_is_done_later_and_the_process_is_ready_only_then(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The small parts of the kernel: rules without I/O."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,30 @@ async def test_of_however_many_revocations_a_bounded_number_is_kept_and_no_revok
     with pytest.raises(access.InvalidCredential):
         await verifier.verify("gsk_1_good")
     assert identity.asked == 2
+
+
+@pytest.mark.promise("IDENTITY-5")
+async def test_a_stream_goes_on_while_nobody_can_judge_its_caller_and_ends_with_the_refusal() -> None:
+    """Also while it is silent: the stream here has nothing to say."""
+    verdicts = iter([errors.Unavailable("Away."), errors.DeadlineExceeded("Late."), access.InvalidCredential()])
+    ended = False
+
+    async def silent() -> AsyncGenerator[str, None]:
+        nonlocal ended
+        try:
+            yield "first"
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    async def judge() -> None:
+        raise next(verdicts)
+
+    answers = access.while_allowed(silent(), judge)
+    assert await anext(answers) == "first"
+    with pytest.raises(access.InvalidCredential):
+        await anext(answers)
+    assert ended
 
 
 async def test_a_key_ends_at_its_expiry_although_its_check_is_remembered() -> None:

@@ -64,7 +64,7 @@ async def loaded(platform: Installation, tenant: Tenant, seconds: float, folder:
 async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_until_it_is_resumed(
     platform: Installation,
 ) -> None:
-    """Visitors of its hot link get 404 that no cache may keep, its key 403; the resumption brings both back."""
+    """Visitors of its hot link get 404 that no cache may keep, its key 403, its live page an end; the resumption brings all back."""
     tenant = await scenario.prepare(platform, "suspended", 1)
     await scenario.warm(platform, tenant)
     credentials, link = platform.credentials(), tenant.links[0]
@@ -79,7 +79,7 @@ async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_u
                 assert call.json()["type"].endswith("/tenant-suspended")
             return visit.status_code, call.status_code
 
-        for verb, after in (("suspend", (404, 403)), ("resume", (302, 200))):
+        async def change(verb: str, after: tuple[int, int]) -> None:
             assert await seen() != after
             staff = {"Authorization": f"Bearer {credentials.platform_key}"}
             (await client.post(f"/v1/{tenant.name}:{verb}", headers=staff, json={})).raise_for_status()
@@ -87,6 +87,15 @@ async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_u
                 while await seen() != after:
                     await asyncio.sleep(0.01)
             assert {await seen() for _ in range(20)} == {after}
+
+        headers = {"Authorization": f"Bearer {tenant.key}"}
+        async with client.stream("GET", "/v1/metrics:watch", headers=headers) as page:
+            lines = page.aiter_lines()
+            await anext(lines)
+            await change("suspend", (404, 403))
+            async with asyncio.timeout(1.0):
+                assert "event: error" in [line async for line in lines]
+        await change("resume", (302, 200))
 
 
 @pytest.mark.promise("LINKS-4", "LINKS-5")

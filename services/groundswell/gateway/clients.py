@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class Upstreams:
 
     async def stream(
         self, module: str, method: MethodDescriptor, answer: type[Message], request: Message, context: Context
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """The answers of one server stream; raises errors of `kernel.errors`. Closing the iterator cancels the call."""
         call = self._callable(module, method, answer)(request, metadata=rpc.outgoing(context))
         try:

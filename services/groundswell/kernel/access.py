@@ -4,10 +4,13 @@ A method without a rule is a mistake, not a default: the server that serves it d
 a verified credential or from a context that another process of the platform has signed, and from nowhere else.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, TypeVar
 
 from google.protobuf.descriptor import MethodDescriptor
 
@@ -15,12 +18,17 @@ from groundswell.api.access.v1 import access_pb2
 from groundswell.kernel import errors
 from groundswell.kernel.context import Context
 
+M = TypeVar("M")
+
 CHECK_KEPT_S = 30.0
 CHECKS_KEPT_MAX = 10_000
 REVOKED_KEPT_S = 2 * CHECK_KEPT_S
 """A check that began before a revocation ends within seconds and is remembered for 30 more; later ones are refused by identity."""
 REVOCATIONS_KEPT_MAX = 100_000
 """Beyond it the oldest is dropped early, and with it all that is remembered of checks."""
+
+JUDGED_AGAIN_S = 0.5
+"""How often the caller of a running stream is judged: so a stream, too, ends within a second of a revocation or suspension."""
 
 
 class Audience(Enum):
@@ -135,3 +143,41 @@ class Verifier:
                 self._known.pop(next(iter(self._known)))
             self._known[secret] = time.monotonic() + CHECK_KEPT_S, credential
         return credential
+
+
+async def while_allowed(
+    answers: AsyncGenerator[M, None], judge: Callable[[], Awaitable[object]]
+) -> AsyncGenerator[M, None]:
+    """`answers` until they end or `judge`, asked twice a second, raises; an idle stream is judged as often.
+
+    While nobody can judge (`Unavailable`, `DeadlineExceeded`), a stream goes on for as long as a check is remembered.
+    """
+    async with aclosing(answers):
+        judging: asyncio.Future[None] = asyncio.ensure_future(_until_refused(judge))
+        coming: asyncio.Future[M | None] = asyncio.ensure_future(anext(answers, None))
+        try:
+            while True:
+                either: set[asyncio.Future[Any]] = {judging, coming}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if judging.done():
+                    judging.result()
+                if (answer := coming.result()) is None:
+                    return
+                yield answer
+                coming = asyncio.ensure_future(anext(answers, None))
+        finally:
+            for task in (judging, coming):
+                task.cancel()
+            await asyncio.gather(judging, coming, return_exceptions=True)
+
+
+async def _until_refused(judge: Callable[[], Awaitable[object]]) -> None:
+    judged_s = time.monotonic()
+    while True:
+        await asyncio.sleep(JUDGED_AGAIN_S)
+        try:
+            await judge()
+            judged_s = time.monotonic()
+        except (errors.Unavailable, errors.DeadlineExceeded):
+            if time.monotonic() - judged_s > CHECK_KEPT_S:
+                raise

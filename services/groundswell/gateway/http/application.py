@@ -180,8 +180,9 @@ class Application:
         request = exchange.request
         if route.method.server_streaming:
             answers = self._upstreams.stream(route.upstream, route.method, route.response_class, message, context)
+            allowed = access.while_allowed(answers, lambda: self._context(request, route))
             exchange.status = 200
-            await self.streams.serve(exchange.send, request, route, answers)
+            await self.streams.serve(exchange.send, request, route, allowed)
         elif route.cacheable:
             await self._answer_kept(exchange, route, message, context)
         else:

@@ -9,9 +9,10 @@ import inspect
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -134,7 +135,7 @@ class _Edge:
         return answer
 
     def _streaming(
-        self, method: MethodDescriptor, behavior: Callable[[Any, Call], AsyncIterator[Message]]
+        self, method: MethodDescriptor, behavior: Callable[[Any, Call], AsyncGenerator[Message, None]]
     ) -> Callable[..., Any]:
         rule, name = access.rule_of(method), method.full_name
         if not inspect.isasyncgenfunction(behavior):
@@ -144,8 +145,11 @@ class _Edge:
             request: Message, grpc_context: "grpc.aio.ServicerContext[Any, Any]"
         ) -> AsyncIterator[Message]:
             try:
-                async for each in behavior(request, await self._call(rule, name, request, grpc_context)):
-                    yield each
+                call = await self._call(rule, name, request, grpc_context)
+                judge = partial(self._caller, rule, grpc_context)
+                async with aclosing(access.while_allowed(behavior(request, call), judge)) as allowed:
+                    async for each in allowed:
+                        yield each
             except Exception as error:  # the edge: every failure leaves as a status
                 await _abort(error, name, grpc_context)
 
@@ -154,6 +158,14 @@ class _Edge:
     async def _call(
         self, rule: access.Rule, name: str, request: Message, grpc_context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> Call:
+        caller = await self._caller(rule, grpc_context)
+        left = grpc_context.time_remaining()
+        deadline_s = time.monotonic() + (DEADLINE_DEFAULT_S if left is None else left)
+        here = replace(caller, deadline_s=deadline_s, reached=Reached())
+        return Call(here, idempotency.key_of(name, request))
+
+    async def _caller(self, rule: access.Rule, grpc_context: "grpc.aio.ServicerContext[Any, Any]") -> Context:
+        """Who calls, if they may; raises what refuses them."""
         metadata = dict(grpc_context.invocation_metadata() or ())
         signed = metadata.get(wire.CONTEXT)
         if isinstance(signed, bytes):
@@ -167,10 +179,7 @@ class _Edge:
         access.require(rule, caller)
         if rule.audience is access.Audience.PERMISSION:
             self._refuse(caller)
-        left = grpc_context.time_remaining()
-        deadline_s = time.monotonic() + (DEADLINE_DEFAULT_S if left is None else left)
-        here = replace(caller, deadline_s=deadline_s, reached=Reached())
-        return Call(here, idempotency.key_of(name, request))
+        return caller
 
 
 def _span(name: str, grpc_context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
