@@ -1,19 +1,23 @@
 """Transactions on a real server: the tenant's walls, what happens to them under reuse, failure and cancellation, and replays."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from groundswell.kernel import errors, postgres
-from groundswell.kernel.context import Context
+from groundswell.api.tenancy.v1 import tenancy_events_pb2
+from groundswell.kernel import bus, clock, errors, ids, postgres
+from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.idempotency import RequestIdReused, RequestKey, RequestStillRuns
 from groundswell.kernel.postgres.migrations import role_password
 
 from .conftest import KEY
+from .wire import Wire
 
 ALICE, BOB = Context(tenant=7), Context(tenant=8)
 
@@ -80,8 +84,6 @@ async def test_the_check_of_the_walls_fails_when_one_is_taken_down(
 
 @pytest.mark.promise("TENANCY-2")
 async def test_a_reused_connection_carries_no_tenant_over(app_dsn: str, database: postgres.Database) -> None:
-    from groundswell.kernel import clock, ids
-
     async with postgres.opened(app_dsn, ids.Ids(clock.SystemClock()), connections_max=1) as single:
         await add(single, ALICE, 1)
         with pytest.raises(ZeroDivisionError):  # noqa: PT012  # what fails is the transaction as a whole
@@ -95,8 +97,6 @@ async def test_a_reused_connection_carries_no_tenant_over(app_dsn: str, database
 
 @pytest.mark.promise("TENANCY-2")
 async def test_a_cancelled_transaction_leaves_nothing_behind(app_dsn: str, database: postgres.Database) -> None:
-    from groundswell.kernel import clock, ids
-
     async with postgres.opened(app_dsn, ids.Ids(clock.SystemClock()), connections_max=1) as single:
         begun = asyncio.Event()
 
@@ -112,6 +112,79 @@ async def test_a_cancelled_transaction_leaves_nothing_behind(app_dsn: str, datab
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await ids_seen(single, ALICE) == []
+
+
+@asynccontextmanager
+async def through(wire: Wire, app_dsn: str) -> AsyncIterator[postgres.Database]:
+    """The database by a wire, told to say positions as where replicas are read."""
+    async with wire.to(app_dsn) as dsn, postgres.opened(dsn, ids.Ids(clock.SystemClock())) as opened:
+        opened.tells_position = True
+        yield opened
+
+
+async def test_a_commit_stands_although_the_position_behind_it_is_not_told(
+    database: postgres.Database, app_dsn: str
+) -> None:
+    """Else its caller is told 503 and does again what is done, and its events wait for the relay's next look."""
+    wire, told = Wire(b"pg_current_wal_insert_lsn", "break"), replace(ALICE, reached=Reached())
+    async with through(wire, app_dsn) as broken:
+        async with broken.tenant_tx(told) as tx:
+            await tx.execute("INSERT INTO notes VALUES (7, 1, 'x')")
+            await tx.publish(bus.Outgoing("t", "k", tenancy_events_pb2.TenantCreated()))
+        assert wire.met.is_set()
+        assert broken.outbox_written.is_set()
+        assert told.reached == Reached()
+        assert await ids_seen(broken, ALICE) == [1], "the broken connection is not used again"
+
+
+async def test_a_connection_that_breaks_within_a_transaction_is_unavailable(app_dsn: str) -> None:
+    wire = Wire(b"INSERT INTO notes", "break")
+    async with through(wire, app_dsn) as broken:
+        with pytest.raises(errors.Unavailable):
+            await add(broken, ALICE, 1)
+
+
+async def test_a_cancellation_during_a_rollback_goes_on(app_dsn: str) -> None:
+    """Else a consumer outlives its cancellation: what failed before is tried again without end."""
+    wire = Wire(b"ROLLBACK", "hold")
+
+    async def fail(database: postgres.Database) -> None:
+        async with database.tenant_tx(ALICE):
+            raise errors.Unavailable("Something else is away.")
+
+    async with through(wire, app_dsn) as silent:
+        task = asyncio.create_task(fail(silent))
+        await wire.met.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_an_error_of_the_block_leaves_it_with_the_cause_that_it_had(database: postgres.Database) -> None:
+    cause = ValueError("why")
+    with pytest.raises(errors.Invalid) as failed:
+        async with database.tenant_tx(ALICE):
+            raise errors.Invalid("No.") from cause
+    assert failed.value.__cause__ is cause
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "53400", "57014", "57P01", "58030", "25006"])
+async def test_what_blames_no_statement_is_unavailable_and_keeps_its_cause(
+    database: postgres.Database, state: str
+) -> None:
+    """A full disk, no memory, an operator, I/O, a server that only reads since a failover: consumers wait, callers get 503."""
+    with pytest.raises(errors.Unavailable) as failed:
+        async with database.tenant_tx(ALICE) as tx:
+            await tx.execute(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+    assert isinstance(failed.value.__cause__, asyncpg.PostgresError)
+    assert failed.value.__cause__.sqlstate == state
+
+
+async def test_a_write_in_a_transaction_that_was_to_read_is_a_mistake(database: postgres.Database) -> None:
+    """It would fail on every server and at every try."""
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with database.tenant_tx(ALICE, read_only=True) as tx:
+            await tx.execute("DELETE FROM notes")
 
 
 async def test_a_call_without_a_tenant_gets_no_transaction(database: postgres.Database) -> None:
@@ -196,8 +269,6 @@ async def test_many_processes_may_migrate_at_once(postgres_dsn: str, service_nam
 
 
 async def test_an_absent_server_is_unavailable_at_once() -> None:
-    from groundswell.kernel import clock, ids
-
     async with postgres.opened("postgresql://x:y@127.0.0.1:1/none", ids.Ids(clock.SystemClock())) as nobody:
         with pytest.raises(errors.Unavailable) as away:
             async with nobody.platform_tx():

@@ -7,7 +7,9 @@ never carries it on. What the driver raises becomes an error of `kernel.errors` 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TypeVar
 
 import asyncpg
 
@@ -16,18 +18,23 @@ from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.ids import Ids
 from groundswell.kernel.postgres.transaction import Tx
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 ACQUIRE_S_MAX = 2.0
 COMMAND_S_MAX = 10.0
+BESIDE_S_MAX = 1.0
+"""Longest wait for a ROLLBACK, and for the position after a COMMIT."""
+_POSITION = "SELECT pg_current_wal_insert_lsn()::text"
 _AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
 )
+"""What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O)."""
 _GONE = (*_AWAY, asyncpg.InterfaceError)
 _LOST_RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
@@ -64,7 +71,8 @@ class Database:
         """
         tenant = context.require_tenant()
         begin = f"BEGIN{' READ ONLY' * read_only}; SELECT set_config('app.tenant_id', '{tenant:d}', true)"
-        async with self._transaction(begin, tenant, context.reached if self.tells_position else None) as tx:
+        reached = context.reached if self.tells_position else None
+        async with self._transaction(begin, tenant, reached, writes=not read_only) as tx:
             yield tx
 
     @asynccontextmanager
@@ -74,44 +82,62 @@ class Database:
             yield tx
 
     @asynccontextmanager
-    async def _transaction(self, begin: str, tenant: int, reached: Reached | None = None) -> AsyncIterator[Tx]:
+    async def _transaction(
+        self, begin: str, tenant: int, reached: Reached | None = None, *, writes: bool = True
+    ) -> AsyncIterator[Tx]:
         if not self._prepared:
-            raise errors.Unavailable("The database does not answer. Try again in a second.")
+            raise _unavailable()
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_S_MAX)
         except (TimeoutError, *_GONE) as error:
-            raise errors.Unavailable("The database does not answer. Try again in a second.") from error
+            raise _unavailable() from error
         tx = Tx(connection, tenant, self._ids)
         try:
             await connection.execute(begin)
             yield tx
             await connection.execute("COMMIT")
+            if tx.published:
+                self.outbox_written.set()
             if reached is not None:
-                reached.position = await connection.fetchval("SELECT pg_current_wal_insert_lsn()::text")
+                reached.position = await _answered(connection, partial(connection.fetchval, _POSITION)) or ""
         except BaseException as error:
-            await self._abandon(connection)
-            raise _translated(error) from error
-        await self._pool.release(connection)
-        if tx.published:
-            self.outbox_written.set()
+            await _answered(connection, partial(connection.execute, "ROLLBACK"))
+            if (translated := _translated(error, writes=writes)) is None:
+                raise
+            raise translated from error
+        finally:
+            await self._pool.release(connection)
 
-    async def _abandon(self, connection: asyncpg.Connection) -> None:
-        """Gives a connection back whose transaction failed: rolled back, or closed when even that fails or is cancelled."""
-        try:
-            await asyncio.wait_for(connection.execute("ROLLBACK"), 1.0)
-        except (TimeoutError, asyncio.CancelledError, asyncpg.PostgresError, *_GONE):
+
+async def _answered(connection: asyncpg.Connection, ask: Callable[[], Awaitable[T]]) -> T | None:
+    """What the server says to something beside the transaction; when it says nothing, None, and the connection is closed.
+
+    A cancellation closes the connection as well, and goes on.
+    """
+    try:
+        async with asyncio.timeout(BESIDE_S_MAX):
+            return await ask()
+    except BaseException as error:
+        with suppress(asyncpg.InterfaceError):  # a connection that the server broke is closed already
             connection.terminate()
-        await self._pool.release(connection)
+        if not isinstance(error, (TimeoutError, asyncpg.PostgresError, *_GONE)):
+            raise
+        return None
 
 
-def _translated(error: BaseException) -> BaseException:
-    if isinstance(error, (errors.Error, asyncpg.IntegrityConstraintViolationError)) or not isinstance(error, Exception):
-        return error
-    if isinstance(error, (TimeoutError, _GONE)):
-        return errors.Unavailable("The database does not answer. Try again in a second.")
+def _translated(error: BaseException, *, writes: bool) -> errors.Error | None:
+    """What a driver's error means to the caller; None for one of ours, a broken constraint, and mistakes."""
+    # A server that only reads what is to be written is one after a failover; if nothing was to be written, the mistake is ours.
+    demoted = writes and isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+    if demoted or isinstance(error, (TimeoutError, *_GONE)):
+        return _unavailable()
     if isinstance(error, _LOST_RACE):
         return errors.Conflict("A concurrent change won. Try again.", retry_after_s=0.1)
-    return error
+    return None
+
+
+def _unavailable() -> errors.Unavailable:
+    return errors.Unavailable("The database does not answer. Try again in a second.")
 
 
 @asynccontextmanager
