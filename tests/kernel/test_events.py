@@ -149,6 +149,22 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_one_is_appli
     assert reasons[1].startswith("MalformedEvent")
 
 
+async def test_an_event_that_was_given_up_goes_back_as_it_was(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    """Key, body and every header: a consumer of the second one reads the same event, of the same moment."""
+
+    async def refuse(each: bus.Incoming) -> None:
+        raise errors.Invalid("It can never be applied.")
+
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], refuse, producer)):
+        await publish(database, event(topic, "7"))
+        await _read(kafka_address, f"{topic}.dlq", 1)
+    assert await dead_letters.redrive(kafka_address, topic) == 1
+    first, again = await _read(kafka_address, topic, 2)
+    assert (again.key, again.value, again.headers) == (first.key, first.value, first.headers)
+
+
 async def test_an_event_waits_while_what_it_needs_is_away(
     database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
 ) -> None:

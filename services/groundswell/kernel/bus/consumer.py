@@ -139,12 +139,7 @@ async def _handled(event: Incoming, handle: Handle, group: str, producer: Produc
             passing = isinstance(error, errors.Error) and error.retryable
             if not passing and (tries >= TRIES_MAX or isinstance(error, errors.Error)):
                 log.exception("the event %s of %s can not be applied", event.id, event.topic)
-                headers = [
-                    ("ce_id", event.id.encode()),
-                    ("ce_type", event.type.encode()),
-                    ("ce_tenantid", str(event.tenant).encode()),
-                    (telemetry.TRACEPARENT, event.traceparent.encode()),
-                ]
+                headers = list(event.headers)
                 return await bury(event.topic, event.key.encode(), event.body, headers, error, group, producer)
             log.warning(
                 "the event %s of %s is tried again in %.1f s: %s",

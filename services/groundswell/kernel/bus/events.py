@@ -5,6 +5,7 @@ The headers say who, what and when, so that a consumer can route, skip and trace
 
 import builtins
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -46,6 +47,8 @@ class Incoming:
     time_ms: int
     traceparent: str
     body: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+    """As they came, those included that nobody here reads: a dead letter keeps them all."""
 
     def parse(self, kind: builtins.type[M]) -> M:
         """The message; raises `MalformedEvent` when the body is not one of `kind`."""
@@ -96,6 +99,7 @@ def incoming(record: ConsumerRecord) -> Incoming:
             time_ms=_milliseconds(headers.get("ce_time", "")),
             traceparent=headers.get(telemetry.TRACEPARENT, ""),
             body=bytes(record.value or b""),
+            headers=record.headers,
         )
     except (KeyError, ValueError) as error:
         raise MalformedEvent(f"The record is not a CloudEvent of this platform: {error!r}.") from error
