@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import errno
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -103,14 +104,20 @@ def _change(options: argparse.Namespace) -> int:
 
 def _dlq(options: argparse.Namespace) -> int:
     from groundswell.engines import commands, home
+    from groundswell.engines.errors import SupervisorError
+    from groundswell.kernel import errors
     from groundswell.kernel.bus import dead_letters
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of a broker that is away the user hears from us
     kafka = commands.address(home.Home(options.home), "KAFKA_BOOTSTRAP_SERVERS")
-    if options.verb == "redrive":
-        print(f"{asyncio.run(dead_letters.redrive(kafka, options.topic))} records went back to {options.topic}.")
-        return 0
-    for letter in asyncio.run(dead_letters.list_letters(kafka, options.topic)):
-        print(json.dumps({name: getattr(letter, name) for name in letter.__slots__}))
+    try:
+        if options.verb == "redrive":
+            print(f"{asyncio.run(dead_letters.redrive(kafka, options.topic))} records went back to {options.topic}.")
+            return 0
+        for letter in asyncio.run(dead_letters.list_letters(kafka, options.topic)):
+            print(json.dumps({name: getattr(letter, name) for name in letter.__slots__}))
+    except errors.Error as error:
+        raise SupervisorError(error.message) from error
     return 0
 
 
@@ -187,7 +194,7 @@ def _add_parts(commands: Commands) -> None:
     """The commands for one engine or process."""
     logs = _add(commands, "logs", "show the end of a log", _logs)
     logs.add_argument(
-        "name", nargs="?", default="supervisor", metavar="NAME", help="an engine, a process, or `supervisor`"
+        "name", nargs="?", default="supervisor", metavar="NAME", help="an engine, a process, a module, or `supervisor`"
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what is added")
     for verb, meaning in (
@@ -196,7 +203,7 @@ def _add_parts(commands: Commands) -> None:
         ("restart", "stop and start one part"),
     ):
         change = _add(commands, verb, meaning, _change)
-        change.add_argument("name", metavar="NAME", help="an engine or a process, as `ps` names it")
+        change.add_argument("name", metavar="NAME", help="an engine, a process or a module, as `ps` names it")
         if verb != "stop":
             change.add_argument(
                 "--set",

@@ -3,6 +3,7 @@
 The topology beside this file places two small programs and two quick engines; everything else is the product's own command line.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from groundswell.engines import children, ports
+from groundswell.engines import children, ports, topics
 from groundswell.engines.errors import SupervisorError
 from groundswell.engines.home import Home
 from groundswell.engines.state import ProcessState, State, read
@@ -28,6 +29,7 @@ from groundswell.engines.topology import load
 
 TOPOLOGY = Path(__file__).with_name("topology.yaml")
 WITH_ENGINE = Path(__file__).with_name("topology_with_engine.yaml")
+TOPICS = Path(__file__).parents[2] / "protos" / "topics"
 WAIT_S_MAX = 20.0
 
 
@@ -73,7 +75,8 @@ class Platform:
 
 def _environment() -> dict[str, str]:
     """Engines of the test session's environment would replace those of the topology."""
-    return {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "OBJECT_STORE_URL"}}
+    given = {"REDIS_URL", "OBJECT_STORE_URL", "KAFKA_BOOTSTRAP_SERVERS"}
+    return {name: value for name, value in os.environ.items() if name not in given}
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
@@ -127,6 +130,7 @@ def test_the_key_is_readable_by_its_owner_alone(shared: Platform) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((shared.home / "secrets.json").stat().st_mode) == 0o600
     assert stat.S_IMODE((shared.home / "supervisor.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE((shared.home / "state.json").stat().st_mode) == 0o600, "it tells what `restart --set` was given"
     written = json.loads(file.read_text())
     assert written["url"] == shared.state().url
     assert written["tenant"] == "tenants/2"
@@ -220,11 +224,47 @@ def test_an_unknown_name_is_answered_with_the_nearest_one(shared: Platform) -> N
     assert "Did you mean links?" in done.stderr
 
 
-def test_a_module_that_shares_a_process_is_answered_with_the_process(platform: Platform) -> None:
+def test_a_module_stands_for_the_process_that_runs_it(platform: Platform) -> None:
+    """Its log is that of the process, also where one of its own is left from another topology."""
     assert platform.up(topology="all").returncode == 0
-    done = platform.run("restart", "links")
+    (platform.home / "logs" / "links.log").write_text("of yesterday\n")
+    logged = platform.run("logs", "links")
+    assert logged.stdout.startswith("modules: gateway links\n")
+    done = platform.run("restart", "links", "--set", "FRAMES_ACKS=0")
+    assert done.returncode == 0, done.stderr
+    assert "links runs inside the process all here (gateway, links)" in done.stdout
+    assert platform.settings("all")["FRAMES_ACKS"] == "0"
+    assert platform.run("stop", "gateway").returncode == 0
+    assert platform.process("all").state == "stopped"
+    assert platform.run("start", "links").returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["list", "redrive"])
+def test_dead_letters_of_a_broker_that_was_given_and_is_away_are_answered_with_a_sentence(
+    platform: Platform, tmp_path: Path, verb: str
+) -> None:
+    """The broker's address is the one that `up` was given, although this shell does not have it."""
+    broker, topology = f"127.0.0.1:{ports.draw(1)[0]}", tmp_path / "topology.yaml"
+    described = TOPOLOGY.read_text().replace("[objects]", "[kafka]").replace("{folder}", str(TOPOLOGY.parent))
+    topology.write_text(described)
+    up = [sys.executable, "-m", "groundswell", "up", f"--home={platform.home}", f"--topology-file={topology}"]
+    environment = {**_environment(), "KAFKA_BOOTSTRAP_SERVERS": broker}
+    subprocess.run([*up, "--port=0"], check=True, capture_output=True, env=environment)
+    done = platform.run("dlq", verb, "links.events.v1")
     assert done.returncode == 1
-    assert "inside the process all" in done.stderr
+    assert done.stderr == f"groundswell: The broker at {broker} does not answer. Start it, then try again.\n"
+
+
+def test_dead_letters_of_a_topic_that_has_none_are_answered_with_those_that_have(
+    platform: Platform, kafka_address: str
+) -> None:
+    asyncio.run(topics.create(kafka_address, TOPICS))
+    command = [sys.executable, "-m", "groundswell", "dlq", f"--home={platform.home}", "list", "typo"]
+    environment = {**_environment(), "KAFKA_BOOTSTRAP_SERVERS": kafka_address}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("groundswell: No dead letters are kept of 'typo'. They are of: ")
+    assert "links.events.v1" in done.stderr
 
 
 def test_down_leaves_no_process_and_a_later_up_keeps_every_address(running: Platform) -> None:

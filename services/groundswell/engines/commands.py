@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,7 +37,7 @@ def _runs(supervisor: Mapping[str, float]) -> bool:
 
 
 def change(home: Home, verb: str, name: str, settings: Mapping[str, str]) -> int:
-    """stop, start or restart of one engine or process."""
+    """stop, start or restart of one engine or process, or of the process that runs a module."""
     print(_ask(home, {"do": verb, "name": name, "settings": dict(settings)}))
     return 0
 
@@ -56,8 +57,10 @@ def ps(home: Home) -> int:
 
 
 def logs(home: Home, name: str, *, follow: bool) -> int:
-    """The end of a log, then what is added to it."""
-    file = home.logs / f"{name}.log"
+    """The end of a log, then what is added to it. The log of a module that runs is that of its process."""
+    found = state.read(home.state_file)
+    holder = found.holder(name) if found else None
+    file = Path(holder.log) if holder else home.logs / f"{name}.log"
     if not file.exists():
         known = sorted(each.stem for each in home.logs.glob("*.log"))
         raise SupervisorError(f"There is no log of {name!r} in {home.logs}. There are: {', '.join(known) or 'none'}.")
@@ -79,7 +82,9 @@ def address(home: Home, variable: str) -> str:
     found = state.read(home.state_file) if home.running() else None
     if found is None:
         raise SupervisorError(nothing_runs(home))
-    return next(each.addresses[variable] for each in found.processes if variable in each.addresses)
+    if (address := found.address(variable)) is None:
+        raise SupervisorError(f"The platform in {home.path} has no {variable}. Set it in the environment.")
+    return address
 
 
 def _ask(home: Home, request: dict[str, Any]) -> str:

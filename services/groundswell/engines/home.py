@@ -4,7 +4,7 @@
     ports.json         drawn once, so that a restart keeps every address
     secrets.json       (0600) the key of the platform's processes, the first two API keys
     credentials.json   (0600) what a user needs to call the API
-    state.json         what runs now; see `state`
+    state.json         (0600) what runs now; see `state`
     supervisor.lock    held for as long as a supervisor runs
     supervisor.sock    (0600) its control socket
     engines/ data/ logs/
@@ -14,15 +14,14 @@ Two homes share nothing, so two platforms beside each other never meet.
 
 import fcntl
 import json
-import os
 import secrets
 import shutil
 import string
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from groundswell.engines import ports
+from groundswell.engines import ports, private
 from groundswell.engines.errors import SupervisorError
 
 VERSION = 1
@@ -69,7 +68,7 @@ class Home:
         version_file.write_text(f"{VERSION}\n")
         self.logs.mkdir(exist_ok=True)
         if not self._secrets_file.exists():
-            _write_private(self._secrets_file, _new_secrets())
+            private.write(self._secrets_file, _new_secrets())
 
     def lock(self) -> IO[str] | None:
         """The lock that marks a running supervisor; None while another one holds it."""
@@ -99,7 +98,7 @@ class Home:
     def write_credentials(self, url: str) -> None:
         """What a user needs to call the API at `url`."""
         keys = self.secrets()
-        _write_private(
+        private.write(
             self.credentials_file,
             {
                 "url": url,
@@ -148,12 +147,3 @@ def _new_secrets() -> dict[str, str]:
         "platform_key": api_key(PLATFORM_TENANT),
         "api_key": api_key(FIRST_TENANT),
     }
-
-
-def _write_private(file: Path, content: dict[str, Any]) -> None:
-    """Replaces `file` by one that its owner alone may read, at no moment readable by others."""
-    fresh = file.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        json.dump(content, stream, indent=2)
-    fresh.rename(file)

@@ -43,7 +43,8 @@ class Platform:
         self.url = f"http://{self._door}"
         made = [self._engine(name) for name in topology.engines]
         self._engines = [each for each in made if not given(environment, each)]
-        self._given = {each.variable: environment[each.variable] for each in made if given(environment, each)}
+        self.given = {each.variable: environment[each.variable] for each in made if given(environment, each)}
+        """Addresses of engines that are the user's own, by variable."""
 
     def engines(self) -> list[Kept]:
         """The engines to keep."""
@@ -120,7 +121,7 @@ class Platform:
         return f"127.0.0.1:{self._ports[f'{process} {use}']}"
 
     def _addresses(self) -> dict[str, str]:
-        return {each.variable: each.address for each in self._engines} | self._given
+        return {each.variable: each.address for each in self._engines} | self.given
 
     def _shared(self) -> dict[str, str]:
         """What every process is told."""

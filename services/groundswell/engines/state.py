@@ -4,15 +4,16 @@
      "supervisor": {"pid": 1, "started": 1767225600.0}, "processes": [{"name": "kafka", "kind": "engine", …}, …]}
 
 Times are seconds since 1970. A pid names a process only together with its start time. The file is replaced by renaming, so a
-reader never sees half of it.
+reader never sees half of it. It holds what the user has set, passwords in addresses included, so it is its owner's alone.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from groundswell.engines import private
 
 VERSION = 1
 
@@ -53,14 +54,24 @@ class State:
     started: float
     supervisor: dict[str, float]
     processes: Sequence[ProcessState]
+    given: dict[str, str] = field(default_factory=dict)
+    """Addresses of engines that are the user's own, by variable."""
     version: int = VERSION
+
+    def holder(self, name: str) -> ProcessState | None:
+        """The engine or process of that name, or the process that runs the module."""
+        named = (each for each in self.processes if each.name == name)
+        return next(named, None) or next((each for each in self.processes if name in each.modules), None)
+
+    def address(self, variable: str) -> str | None:
+        """The address in `variable` as every process is told it."""
+        found = [each.addresses[variable] for each in self.processes if variable in each.addresses]
+        return self.given.get(variable) or next(iter(found), None)
 
 
 def write(file: Path, state: State) -> None:
     """Replaces the file at once."""
-    fresh = file.with_suffix(f".{os.getpid()}.new")
-    fresh.write_text(json.dumps(asdict(state), indent=1))
-    fresh.replace(file)
+    private.write(file, asdict(state))
 
 
 def read(file: Path) -> State | None:

@@ -129,9 +129,9 @@ class Supervisor:
             case "down":
                 return await self._down(say)
             case "stop":
-                return await self._stop_one(self._named(name))
+                return await self._stop_one(self._named(name, say))
             case "start" | "restart":
-                return await self._restart_one(self._named(name), settings, must_run=request["do"] == "start")
+                return await self._restart_one(self._named(name, say), settings, must_run=request["do"] == "start")
         raise SupervisorError(f"This supervisor does not know how to {request.get('do')!r}. Is it of another version?")
 
     async def _follow(self, say: Say) -> str:
@@ -175,11 +175,14 @@ class Supervisor:
         await self._until_ready(keeper)
         return f"{keeper.name} is ready"
 
-    def _named(self, name: str) -> Keeper:
+    def _named(self, name: str, say: Say) -> Keeper:
+        """The engine or process of that name, or the process that runs the module, which is told: others run there as well."""
         if name in self._keepers:
             return self._keepers[name]
         if process := self._platform.topology.process_of(name):
-            raise SupervisorError(f"The module {name} runs inside the process {process} here; name that one.")
+            keeper = self._keepers[process]
+            say(f"{name} runs inside the process {process} here ({', '.join(keeper.described.modules)})")
+            return keeper
         near = difflib.get_close_matches(name, self._keepers, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise SupervisorError(f"Nothing here is called {name!r}.{hint} There are: {', '.join(self._keepers)}.")
@@ -198,7 +201,9 @@ class Supervisor:
         """What runs now."""
         me = {"pid": os.getpid(), "started": children.start_time_s(os.getpid()) or self._started}
         kept = [keeper.snapshot() for keeper in self._keepers.values()]
-        return state.State(self._platform.topology.name, self._platform.url, self._started, me, kept)
+        return state.State(
+            self._platform.topology.name, self._platform.url, self._started, me, kept, self._platform.given
+        )
 
 
 def _runs(process: state.ProcessState) -> bool:

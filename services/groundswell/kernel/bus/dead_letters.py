@@ -1,21 +1,25 @@
 """Dead letters: what they are, and how they go back to where they came from once the cause is mended.
 
 Redriving sends each letter to its own topic again, with its headers less the reason, and remembers how far it came by a consumer
-group of its own, so that an interrupted redrive goes on where it stopped. Consumers drop what they had applied already.
+group of its own, so that an interrupted redrive goes on where it stopped; the last letter may then go twice. All groups of the topic
+read it again, also those that had applied it.
 
 Its key takes a letter to the partition that it came from. A frame of telemetry has none and is refused: under its old number its
 rows would be dropped there as old, and in any other partition make readers drop the producer's next frames instead.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from groundswell.kernel import errors
 from groundswell.kernel.bus.consumer import DEAD_LETTER_SUFFIX
+from groundswell.kernel.bus.producer import Producer
 
 GROUP = "groundswell.dlq"
 REASON_HEADERS = frozenset({"dlq_reason", "dlq_group", "dlq_topic"})
@@ -43,27 +47,47 @@ class DeadLetter:
     group: str
 
 
+class NoDeadLetters(errors.NotFound):
+    """No dead letters are kept of such a topic."""
+
+    def __init__(self, topic: str, kept: Sequence[str]) -> None:
+        super().__init__(f"No dead letters are kept of {topic!r}. They are of: {', '.join(kept) or 'no topic'}.")
+
+
 async def list_letters(bootstrap: str, topic: str) -> list[DeadLetter]:
-    """The dead letters of `topic` that were not redriven yet, oldest first per partition."""
-    return [_letter(record) async for record, _ in _waiting(bootstrap, topic)]
+    """The dead letters of `topic` that were not redriven yet, oldest first per partition.
+
+    Raises `NoDeadLetters`, and `Unavailable` when the broker does not answer.
+    """
+    with _asking(bootstrap):
+        return [_letter(record) async for record, _ in _waiting(bootstrap, topic)]
 
 
 async def redrive(bootstrap: str, topic: str) -> int:
-    """Sends the waiting dead letters of `topic` to it again; returns how many. Raises `KeyMissing` at one without a key."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
-    await producer.start()
+    """Sends the waiting dead letters of `topic` to it again; returns how many. Raises as `list_letters` does, and `KeyMissing` at one
+    without a key."""
+    producer = Producer.of_events(bootstrap)
     count = 0
     try:
-        async for record, consumer in _waiting(bootstrap, topic):
-            if record.key is None:
-                raise KeyMissing(_letter(record))
-            headers = [(name, value) for name, value in record.headers if name not in REASON_HEADERS]
-            await producer.send_and_wait(topic, record.value, key=record.key, headers=headers)
-            await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
-            count += 1
+        with _asking(bootstrap):
+            async for record, consumer in _waiting(bootstrap, topic):
+                if record.key is None:
+                    raise KeyMissing(_letter(record))
+                headers = [(name, value) for name, value in record.headers if name not in REASON_HEADERS]
+                await producer.send_and_wait(topic, record.value, key=record.key, headers=headers)
+                await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+                count += 1
     finally:
-        await producer.stop()
+        await producer.close()
     return count
+
+
+@contextmanager
+def _asking(bootstrap: str) -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise errors.Unavailable(f"The broker at {bootstrap} does not answer. Start it, then try again.") from error
 
 
 async def _waiting(bootstrap: str, topic: str) -> AsyncIterator[tuple[ConsumerRecord, AIOKafkaConsumer]]:
@@ -71,9 +95,9 @@ async def _waiting(bootstrap: str, topic: str) -> AsyncIterator[tuple[ConsumerRe
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, group_id=f"{GROUP}.{topic}", enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    await consumer.start()
     try:
-        partitions = await _partitions(bootstrap, topic + DEAD_LETTER_SUFFIX)
+        await consumer.start()
+        partitions = await _partitions(bootstrap, topic)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         for partition in partitions:
@@ -89,14 +113,18 @@ async def _waiting(bootstrap: str, topic: str) -> AsyncIterator[tuple[ConsumerRe
 
 
 async def _partitions(bootstrap: str, topic: str) -> list[TopicPartition]:
-    """The topic's partitions; none when there is no such topic."""
+    """The partitions of the dead letters of `topic`; raises `NoDeadLetters`."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
     try:
-        described = await admin.describe_topics([topic])
+        await admin.start()
+        described = {entry["topic"]: entry["partitions"] for entry in await admin.describe_topics()}
     finally:
         await admin.close()
-    return [TopicPartition(topic, each["partition"]) for entry in described for each in entry["partitions"]]
+    dead = topic + DEAD_LETTER_SUFFIX
+    if dead not in described:
+        kept = (each.removesuffix(DEAD_LETTER_SUFFIX) for each in described if each.endswith(DEAD_LETTER_SUFFIX))
+        raise NoDeadLetters(topic, sorted(kept))
+    return [TopicPartition(dead, each["partition"]) for each in described[dead]]
 
 
 def _letter(record: ConsumerRecord) -> DeadLetter:
