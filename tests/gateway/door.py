@@ -163,6 +163,9 @@ class Library(pb_grpc.LibraryServiceServicer):  # type: ignore[misc,name-defined
         answer.MergeFrom(found)
         return answer
 
+    async def FollowCounted(self, request: Any, call: rpc.Call) -> Any:
+        return await self.FollowCode(request, call)
+
 
 class Log:
     """A log of frames that keeps what it is sent; stands in for the broker where Kafka is not what is tested."""
@@ -225,9 +228,13 @@ class Door:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, config: GatewaySettings | None = None, services: Any = None, journal_bytes: int = 1 << 20
+    folder: Path,
+    config: GatewaySettings | None = None,
+    services: Any = None,
+    journal_bytes: int = 1 << 20,
+    sender: frames.Sender | None = None,
 ) -> AsyncIterator[Door]:
-    """A door in front of a library, on a port of its own."""
+    """A door in front of a library, on a port of its own; its rows go to `sender`, else to the door's own log."""
     Signer.key = KEY
     rpc_port, port = ports.draw(2)
     config = replace(config or GatewaySettings(drain_accept_s=0.05), address=f"127.0.0.1:{port}")
@@ -236,7 +243,7 @@ async def opened(
     verifier = access.Verifier(check)
     lag_s = [0.0]
     journal = frames.Journal(folder / "journal", 4, bytes_max=journal_bytes, segment_bytes=journal_bytes // 4)
-    producer = frames.FrameProducer(journal, log, frames.FrameSettings())
+    producer = frames.FrameProducer(journal, sender or log, frames.FrameSettings())
     producer.start()
     directory = tenants.Directory()
     async with (
