@@ -141,7 +141,7 @@ async def test_while_the_broker_is_stopped_answers_say_spooled_after_their_wait_
     broker: Broker, topic: str, tmp_path: Path
 ) -> None:
     """GATEWAY-8. A quarter of a second is all that a reader waits; the total has the row when the log is back."""
-    writer = WriterProcess(broker.address, topic, tmp_path / "clickhouse")
+    writer = WriterProcess(broker.address, topic, f"chdb://{tmp_path / 'clickhouse'}", tmp_path / "status")
     async with counting(tmp_path / "door", broker, topic) as door:
         first, _ = await view(door)
         assert first in ("counted", "spooled")
