@@ -1,19 +1,22 @@
-"""The commands that the README and the pages show exist, and what the README has its reader do works on a real platform."""
+"""The commands that the README and the pages show exist, and those of the README work on the platform that it starts."""
 
 import asyncio
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from loadtests.platform.installation import Installation
+from groundswell.engines import ports
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -45,26 +48,91 @@ def test_every_command_of_groundswell_that_a_page_names_exists() -> None:
     assert not [each for each in shown(r"`(?:\.venv/bin/)?groundswell ([a-z]+)") if each[1] not in helped]
 
 
-@pytest.fixture
-def running() -> Iterator[Installation]:
-    folder = Path(tempfile.mkdtemp(prefix="groundswell-docs-"))
-    installation = Installation(folder / ".groundswell")
-    asyncio.run(installation.up("all", port=0))
-    yield installation
-    asyncio.run(installation.down())
-    shutil.rmtree(folder, ignore_errors=True)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+ELSEWHERE = {
+    "make test": "runs this",
+    "make demo": "tests/system/test_placements.py",
+    'make up ARGS="--topology each"': "tests/system/test_outages.py",
+    "make drill NAME=event-kill": "tests/system/test_drills.py",
+    "make drill NAME=event-kill CONTROL=journal-off": "loadtests/drills/event-kill.yaml",
+}
+"""Commands of the README that need more than the platform that it starts, and where they are run."""
 
 
-def test_the_readmes_reader_gets_a_short_link_and_sees_its_click(running: Installation) -> None:
+def commands() -> list[str]:
+    """What the README has its reader run on that platform, in its order: lines of its blocks, and whole cells of its table."""
+    lines = [line.partition("#")[0].strip() for block in BLOCKS if "curl" not in block for line in block.splitlines()]
+    cells = re.findall(r"^\|[^|]+\| `([^`]+)` \|$", README, re.MULTILINE)
+    return [each for each in (*lines, *cells) if each and each not in ELSEWHERE]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody who does what the README says, in a folder of their own."""
+
+    folder: Path
+
+    def run(self, command: str) -> str:
+        """Runs a command; returns what it prints. Of a make target only the recipe: this tree is installed already."""
+        if command.startswith("make "):
+            command = _recipe(command)
+        command = command.replace(".venv/bin/groundswell", f"{shlex.quote(sys.executable)} -m groundswell")
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def credentials(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads((self.folder / ".groundswell" / "credentials.json").read_text())
+        return found
+
+
+def _recipe(command: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    installed = [word for target in ("setup", "console", ".venv/installed") for word in ("-o", target)]
+    dry = ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), *installed, *shlex.split(command)[1:]]
+    return subprocess.run(dry, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    """The README's platform, started and stopped as it says, on a free port."""
+    made = Reader(Path(tempfile.mkdtemp(prefix="groundswell-docs-")))
+    try:
+        made.run("make up ARGS='--port 0'")
+        yield made
+    finally:
+        made.run("make down")
+        shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def test_every_command_of_the_readme_works_on_the_platform_that_it_starts(reader: Reader) -> None:
+    """Method: all of them in their order, but for the start and the end, which are the fixture's, and the ports."""
+    assert {"make up", "make down"} < set(commands())
+    assert not [each for each in ELSEWHERE if each not in README]
+    port = ports.draw(1)[0]
+    said = {
+        each: reader.run(each.replace(":9090", f":{port}"))
+        for each in commands()
+        if each not in ("make up", "make down")
+    }
+    assert "gateway" in said["make ps"]
+    assert said["make logs NAME=gateway"]
+    (restarted,) = (each for each in said if "restart gateway --set GATEWAY_ADDRESS=" in each)
+    assert "all is ready" in said[restarted]
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+    door = httpx.URL(reader.credentials()["url"])
+    reader.run(f".venv/bin/groundswell restart gateway --set GATEWAY_ADDRESS={door.host}:{door.port}")
+
+
+def test_the_readmes_reader_gets_a_short_link_and_sees_its_click(reader: Reader) -> None:
     """Method: the README's own shell block, on a platform at another port; then what it says of the answer."""
-    (block,) = (
-        each for each in re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "curl" in each
-    )
-    url = httpx.URL(running.credentials().url)
-    block = block.replace("localhost:8080", f"{url.host}:{url.port}")
-    done = subprocess.run(["bash", "-c", block], cwd=running.home.parent, capture_output=True, text=True, check=True)
-    link = json.loads(done.stdout)
-    key = json.loads((running.home / "credentials.json").read_text())["api_key"]
+    (block,) = (each for each in BLOCKS if "curl" in each)
+    url = httpx.URL(reader.credentials()["url"])
+    link = json.loads(reader.run(block.replace("localhost:8080", f"{url.host}:{url.port}")))
+    key = reader.credentials()["api_key"]
     with httpx.Client(base_url=url, trust_env=False) as client:
         visit = client.get(f"/{link['code']}", headers={"Host": link["domain"]})
         assert (visit.status_code, visit.headers["location"]) == (302, "https://example.com/a/long/address")
