@@ -164,12 +164,10 @@ async def test_the_api_is_served_on_known_hosts_and_codes_on_the_host_that_was_a
 
 
 @pytest.mark.promise("GATEWAY-10")
-async def test_a_body_that_stops_is_answered_408(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_stops_is_answered_408(tmp_path: Path) -> None:
     """Slow requests end; the bound is shortened here so that the test is quick."""
-    from groundswell.gateway.http import requests
-
-    monkeypatch.setattr(requests, "BODY_STALL_S_MAX", 0.2)
-    answer = await door.raw(POST + b"Content-Length: 20\r\n\r\n{")
+    async with opened(tmp_path, GatewaySettings(drain_accept_s=0.05, body_stall_s_max=0.2)) as door:
+        answer = await door.raw(POST + b"Content-Length: 20\r\n\r\n{")
     assert status_of(answer) == 408
     assert b"connection: close" in answer.lower()
 

@@ -10,7 +10,6 @@ import grpc
 import httpx
 import pytest
 
-from groundswell.gateway.http import streams
 from groundswell.gateway.settings import GatewaySettings
 from tests.gateway.door import ALICE, READER, SECRET, Door, opened, pb, pb_grpc
 
@@ -42,11 +41,11 @@ async def test_the_last_event_id_reaches_the_service_and_a_refused_stream_is_an_
 
 
 @pytest.mark.promise("GATEWAY-12")
-async def test_an_idle_stream_thumps(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_stream_thumps(tmp_path: Path) -> None:
     """GATEWAY-12. A comment goes out while nothing happens; the interval is shortened for the test."""
-    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
-    door.library.delay_s = 0.4
-    events = await door.get("/v1/books:watch?count=1")
+    async with opened(tmp_path, GatewaySettings(drain_accept_s=0.05, heartbeat_s=0.05)) as door:
+        door.library.delay_s = 0.4
+        events = await door.get("/v1/books:watch?count=1")
     assert events.text.count(":thump\n\n") >= 2
     assert "data: " in events.text
 

@@ -27,7 +27,11 @@ class GatewaySettings:
     headers_s_max: float = 10.0
     """Within this a connection must have sent the headers of its next request (HTTP/1) or its preface (HTTP/2), or it is closed."""
     idle_s_max: float = 75.0
-    """A connection on which nothing has come or gone for so long is closed, whatever it is in; streams thump every 15 s."""
+    """A connection on which nothing has come or gone for so long is closed, whatever it is in; streams thump more often."""
+    heartbeat_s: float = 15.0
+    """A stream that has nothing to say sends a comment this often, so that both sides notice a dead line."""
+    body_stall_s_max: float = 30.0
+    """A body of which nothing comes for so long is given up with 408."""
     upstream_timeout_s: float = 10.0
     """Longest time for one unary call, retries included."""
     cached_upstream_timeout_s: float = 2.0

@@ -12,7 +12,7 @@ from groundswell.kernel import errors
 
 
 class Criticality(IntEnum):
-    """What is refused first when there is too much: the highest number."""
+    """How much a call matters, 0 the most; it travels with the call for whoever has too much and must refuse some. Nobody does yet."""
 
     CRITICAL = 0
     DEFAULT = 1

@@ -22,8 +22,9 @@ S = TypeVar("S")
 
 REVOCATIONS = "identity.revocations.v1"
 RETRY_S = 0.5
-REVOCATIONS_LAG_S_MAX = 1.0
-"""Beyond this lag of the revocations no check of a key is remembered: the promise is that a revoked key is refused within a second."""
+REVOCATIONS_LAG_S_MAX = 0.9
+"""Beyond this lag of the revocations no check of a key is remembered. A revoked key is refused within a second, of which its event may
+need a tenth to be in the log."""
 
 
 @settings.section("GROUNDSWELL")

@@ -76,7 +76,7 @@ class Application:
         self._peers = requests.Peers(config.trusted_proxies, config.host_aliases, config.hosts)
         self._origins = replies.Origins(config.cors_origins)
         self._ids = requests.RequestIds()
-        self.streams = Streams()
+        self.streams = Streams(config.heartbeat_s)
         self.in_flight = 0
         """Requests being answered, streams included."""
         self.draining = False
@@ -252,7 +252,8 @@ class Application:
         route = match.route
         body, media_type = b"", transcoder.JSON_TYPE
         if transcoder.takes_body(route):
-            body = await requests.read_body(request, route.edge.body_bytes_max or requests.BODY_BYTES_MAX)
+            bytes_max = route.edge.body_bytes_max or requests.BODY_BYTES_MAX
+            body = await requests.read_body(request, bytes_max, self._config.body_stall_s_max)
             media_type = (request.header(b"content-type") or transcoder.JSON_TYPE).strip()
             if body and transcoder.raw_body_field(route) is None:
                 _require_json(media_type)

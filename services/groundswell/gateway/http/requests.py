@@ -22,7 +22,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 TARGET_BYTES_MAX = 8 * 1024
 HEADER_BYTES_MAX = 32 * 1024
 BODY_BYTES_MAX = 1 << 20
-BODY_STALL_S_MAX = 30.0
 CONSISTENCY = b"groundswell-consistency"
 """How far the database was at an answer; sent back, later answers are no older. Opaque to clients."""
 GROWTH_MAX = 10
@@ -146,24 +145,27 @@ def consistency(request: Request) -> str:
     return position
 
 
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The decoded body; raises `BodyTooLarge`, `BodyTimeout`, `UnsupportedEncoding`, or `Invalid` when the client left."""
+async def read_body(request: Request, bytes_max: int, stall_s_max: float) -> bytes:
+    """The decoded body, of which something must come every `stall_s_max`.
+
+    Raises `BodyTooLarge`, `BodyTimeout`, `UnsupportedEncoding`, or `Invalid` when the client left.
+    """
     encoding = (request.header(b"content-encoding") or "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise errors.UnsupportedEncoding
     declared = request.header(b"content-length") or "0"
     if not declared.isdigit() or int(declared) > bytes_max:
         raise errors.BodyTooLarge(bytes_max)
-    raw = await _received(request.receive, bytes_max)
+    raw = await _received(request.receive, bytes_max, stall_s_max)
     return raw if encoding == "identity" or not raw else _unzipped(raw, bytes_max)
 
 
-async def _received(receive: Receive, bytes_max: int) -> bytes:
+async def _received(receive: Receive, bytes_max: int, stall_s_max: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
         try:
-            async with asyncio.timeout(BODY_STALL_S_MAX):
+            async with asyncio.timeout(stall_s_max):
                 message = await receive()
         except TimeoutError as error:
             raise errors.BodyTimeout from error

@@ -1,7 +1,7 @@
 """Server streams over HTTP: server-sent events, or JSON lines for who asks for them.
 
 A reader that falls behind is closed, never buffered for: when one event cannot be handed on within 5 s, the stream ends. An idle
-stream sends a comment every 15 s, so that both sides notice a dead line.
+stream sends a comment now and then, so that both sides notice a dead line.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from groundswell.gateway.http.requests import Request, Send
 from groundswell.gateway.http.routes import Route
 from groundswell.kernel import errors
 
-HEARTBEAT_S = 15.0
 BEHIND_S_MAX = 5.0
 HEARTBEAT = b":thump\n\n"
 EVENT_STREAM = b"text/event-stream"
@@ -28,7 +27,9 @@ JSON_LINES = b"application/x-ndjson"
 class Streams:
     """The open streams of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat_s: float) -> None:
+        """`heartbeat_s` is how often an idle stream sends its comment."""
+        self._heartbeat_s = heartbeat_s
         self._open: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
@@ -39,7 +40,7 @@ class Streams:
         """Sends `answers` until they end, the client leaves or the process drains; raises only before the first byte."""
         first = asyncio.ensure_future(anext(answers, None))
         await self._first_or_closing(first)
-        writing = asyncio.create_task(_written(send, request, route, answers, first))
+        writing = asyncio.create_task(_written(send, request, route, answers, first, self._heartbeat_s))
         leaving = asyncio.create_task(_left(request))
         self._open.add(writing)
         try:
@@ -55,7 +56,7 @@ class Streams:
         """Waits for the first answer, up to a heartbeat; raises what a call that is refused at once raises."""
         closing = asyncio.ensure_future(self._closing.wait())
         either: set[Future[Any]] = {first, closing}
-        await asyncio.wait(either, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=self._heartbeat_s, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
         if self._closing.is_set():
             first.cancel()
@@ -76,7 +77,12 @@ async def _left(request: Request) -> None:
 
 
 async def _written(
-    send: Send, request: Request, route: Route, answers: AsyncIterator[Message], first: "Future[Message | None]"
+    send: Send,
+    request: Request,
+    route: Route,
+    answers: AsyncIterator[Message],
+    first: "Future[Message | None]",
+    heartbeat_s: float,
 ) -> None:
     lines = JSON_LINES in request.headers.get(b"accept", b"")
     headers = [
@@ -88,7 +94,8 @@ async def _written(
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     try:
-        async with aclosing(_chunks(route, answers, first, request, lines=lines)) as chunks:  # type: ignore[type-var]  # it is a generator
+        made = _chunks(route, answers, first, request, heartbeat_s, lines=lines)
+        async with aclosing(made) as chunks:  # type: ignore[type-var]  # it is a generator
             async for chunk in chunks:
                 async with asyncio.timeout(BEHIND_S_MAX):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -101,13 +108,14 @@ async def _chunks(
     answers: AsyncIterator[Message],
     first: "Future[Message | None]",
     request: Request,
+    heartbeat_s: float,
     *,
     lines: bool,
 ) -> AsyncIterator[bytes]:
     coming = first
     try:
         while True:
-            done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT_S)
+            done, _ = await asyncio.wait({coming}, timeout=heartbeat_s)
             if not done:
                 yield b"\n" if lines else HEARTBEAT
                 continue

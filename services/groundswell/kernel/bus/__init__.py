@@ -1,6 +1,6 @@
 """Kafka as the platform uses it: events out through the outbox, in through consumers, telemetry as frames.
 
-`Outgoing` and `Incoming` are events; `consume` and `consume_batches` apply them once, `follow` lets every process hear all of
+`Outgoing` and `Incoming` are events; `consume` and `consume_batches` apply them at least once, `follow` lets every process hear all of
 them. Frames (`bus.frames`) and the relay (`bus.relay`) are imported by their own names.
 """
 

@@ -2,7 +2,8 @@
 
 A handler applies an event or raises. Errors that may pass (`Unavailable`, `Conflict`) are tried again without end, since skipping
 an event because a database is away would lose it; everything else is tried `TRIES_MAX` times and then goes to `<topic>.dlq` with
-the reason. Offsets are committed after the effect, never before.
+the reason. Offsets are committed after the effect, never before, so a handler may get an event again: its effect is absolute or
+versioned, or it asks `Tx.first_time`.
 """
 
 import asyncio
@@ -110,7 +111,7 @@ async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset:
     try:
         await consumer.commit({partition: offset})
     except (CommitFailedError, IllegalStateError):
-        # The partition went to another member, which reads these events again and finds their effect in its inbox.
+        # The partition went to another member, which reads these events again; an effect bears that, or keeps an inbox.
         log.info("the partition %s moved before its commit", partition)
     except KafkaError as error:
         log.warning("a commit waits for the next one: %s", type(error).__name__)

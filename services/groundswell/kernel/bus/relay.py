@@ -1,7 +1,7 @@
 """The relay: the only producer of domain events, from the outbox of a service's database to Kafka.
 
 At least once and in order per key: rows are read in order of their sequence, sent by an idempotent producer, and deleted after the
-broker has acknowledged them. A crash in between sends them again with the same event id, which consumers drop. One relay a
+broker has acknowledged them. A crash in between sends them again with the same event id, which consumers bear. One relay a
 database is active; the others wait for its lock. Memory is bounded by the batch, however long the backlog.
 """
 

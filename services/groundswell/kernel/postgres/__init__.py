@@ -1,8 +1,8 @@
 """PostgreSQL: one database a service, one transaction a use case, one tenant a transaction.
 
 `tenant_tx` is the only way to a tenant's tables; lists go through `Reads`, which asks replicas where there are any. Events leave
-through the transaction (`publish`), an event's effect is applied once (`first_time`), and a request's answer is kept with its effect
-(`replayed`, `answer`).
+through the transaction (`publish`), an effect that may not be repeated is applied once (`first_time`), and a request's answer is kept
+with its effect (`replayed`, `answer`).
 """
 
 from groundswell.kernel.postgres.database import Database, opened
