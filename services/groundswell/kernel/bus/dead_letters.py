@@ -4,7 +4,7 @@ Redriving sends each letter to its own topic again, with its headers less the re
 group of its own, so that an interrupted redrive goes on where it stopped; the last letter may then go twice. All groups of the topic
 read it again, also those that had applied it.
 
-Its key takes a letter to the partition that it came from. A frame of telemetry has none and is refused: under its old number its
+Its key takes a letter back to the partition that it came from. A frame of telemetry has none and is refused: under its old number its
 rows would be dropped there as old, and in any other partition make readers drop the producer's next frames instead.
 """
 

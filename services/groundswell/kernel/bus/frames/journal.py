@@ -198,8 +198,13 @@ class Journal(Unjournaled):
         while self._closed and all(
             done >= end for done, end in zip(self._acknowledged_rows, self._closed[0].rows_end, strict=False)
         ):
-            oldest = self._closed.popleft()
-            oldest.path.unlink(missing_ok=True)
+            oldest = self._closed[0]
+            try:
+                oldest.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s stays until the next acknowledgement: %s", oldest.path.name, error)
+                return
+            self._closed.popleft()
             self.size_bytes -= oldest.size_bytes
 
     def _recover(self) -> None:
