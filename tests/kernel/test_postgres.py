@@ -187,6 +187,13 @@ async def test_a_write_in_a_transaction_that_was_to_read_is_a_mistake(database: 
             await tx.execute("DELETE FROM notes")
 
 
+async def test_a_value_that_does_not_fit_is_a_mistake(database: postgres.Database) -> None:
+    """A consumer that took it for an outage would try its event again for ever."""
+    with pytest.raises(ValueError, match="seven"):
+        async with database.tenant_tx(ALICE) as tx:
+            await tx.execute("SELECT $1::bigint", "seven")
+
+
 async def test_a_call_without_a_tenant_gets_no_transaction(database: postgres.Database) -> None:
     with pytest.raises(errors.Unauthenticated):
         async with database.tenant_tx(Context()):
