@@ -189,7 +189,7 @@ async def test_a_write_in_a_transaction_that_was_to_read_is_a_mistake(database: 
 
 async def test_a_value_that_does_not_fit_is_a_mistake(database: postgres.Database) -> None:
     """A consumer that took it for an outage would try its event again for ever."""
-    with pytest.raises(ValueError, match="seven"):
+    with pytest.raises(asyncpg.DataError, match="seven"):
         async with database.tenant_tx(ALICE) as tx:
             await tx.execute("SELECT $1::bigint", "seven")
 

@@ -128,10 +128,6 @@ async def _answered(connection: asyncpg.Connection, ask: Callable[[], Awaitable[
 def _translated(error: BaseException, *, writes: bool) -> errors.Error | None:
     """What a driver's error means to the caller; None for one of ours, a broken constraint, and mistakes."""
     # A server that only reads what is to be written is one after a failover; if nothing was to be written, the mistake is ours.
-    if isinstance(
-        error, ValueError
-    ):  # a value that does not fit: the driver calls that an error of its interface as well
-        return None
     demoted = writes and isinstance(error, asyncpg.ReadOnlySQLTransactionError)
     if demoted or isinstance(error, (TimeoutError, *_GONE)):
         return _unavailable()
