@@ -62,7 +62,12 @@ _IDEMPOTENCY_KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Names this request, so that sending it again has no second effect and gives the same answer; kept 24 h.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": transcoder.REQUEST_ID_LENGTH_MAX, "pattern": "^[!-~]+$"},
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": transcoder.REQUEST_ID_LENGTH_MAX,
+        "pattern": "^[!-~]([ -~]*[!-~])?$",  # spaces around a header's value are not part of it (RFC 9110, 5.5)
+    },
 }
 
 
