@@ -1,5 +1,6 @@
 """The public door, as a program of a user would call it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import orjson
 from loadtests.platform.installation import PlatformFailed
 
 TIMEOUT_S = 15.0
+NOT_READY_TRIES_MAX = 10
+"""A tenant's own domain is made when the news of the tenant arrives; whoever is faster is told to try again."""
 BATCH_MAX = 1_000
 ITEMS_MAX = 10_000
 
@@ -130,9 +133,13 @@ class Door:
 
     async def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         content = None if body is None else orjson.dumps(body)
-        response = await self._client.request(
-            method, path, content=content, headers={"Content-Type": "application/json"}
-        )
+        for _ in range(NOT_READY_TRIES_MAX):
+            response = await self._client.request(
+                method, path, content=content, headers={"Content-Type": "application/json"}
+            )
+            if response.status_code != 503 or response.json().get("code") != "DOMAIN_NOT_READY":
+                break
+            await asyncio.sleep(float(response.headers["retry-after"]))
         if response.is_error:
             raise PlatformFailed(f"{method} {path} answered {response.status_code}: {response.text[:500]}")
         told: dict[str, Any] = orjson.loads(response.content)
