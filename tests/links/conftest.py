@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import groundswell.links
-from groundswell.kernel import clock, ids, postgres, redis
+from groundswell.kernel import bus, clock, ids, postgres, redis
 from groundswell.kernel.context import Context
 from groundswell.kernel.idempotency import RequestKey
 from groundswell.links.events import LinkEvents
@@ -58,6 +58,8 @@ class Process:
     links: Links
     redirects: Redirects
     corrections: Corrections
+    published: list[bus.Outgoing]
+    """Events that left without the outbox."""
     suspended: set[int]
     clock: MovableClock
 
@@ -88,7 +90,12 @@ async def started(
         redis.opened(redis_url, answer_s_max=cache_answer_s_max) as valkey,
     ):
         cache, bulkhead, announce = TargetCache(valkey, time), Bulkhead(), LinkEvents(ADDRESSES)
-        corrections = Corrections(cache)
+        published: list[bus.Outgoing] = []
+
+        async def publish(events: Sequence[bus.Outgoing]) -> None:
+            published.extend(events)
+
+        corrections = Corrections(cache, publish)
 
         async def slug_of(tenant: int) -> str | None:
             return slugs.get(tenant)
@@ -105,6 +112,7 @@ async def started(
             Links(database, postgres.Reads(database), domains, corrections, announce, time),
             Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), suspended, time),
             corrections,
+            published,
             suspended,
             time,
         )

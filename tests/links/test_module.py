@@ -190,6 +190,19 @@ async def test_events_tell_every_change_in_order_and_name_the_answer_that_they_m
         ]
 
 
+@pytest.mark.promise("LINKS-9")
+async def test_who_kept_an_answer_is_told_that_its_record_was_corrected_late(running: Running) -> None:
+    """An older record is still there when the event of the change is heard."""
+    alice = await running.tenant()
+    link = await running.create(alice)
+    await running.valkey.execute("SET", f"links:{link.domain}:{link.code}", "1|[0,null]")
+    message = events_pb.LinkUpdated(link=link, version=2)
+    await running.tell("links.events.v1", link.name.partition("/")[2], message, alice.tenant)
+    event = await running.heard(f"{link.name}/corrected")
+    told: events_pb.LinkCorrected = event.parse(events_pb.LinkCorrected)
+    assert (event.tenant, told.domain, told.code) == (alice.tenant, link.domain, link.code)
+
+
 async def test_a_patch_changes_what_its_mask_names_or_else_what_its_body_holds(running: Running) -> None:
     alice = await running.tenant()
     link = await running.create(alice, title="x", tags=["a"], max_visits=7, redirect_status=301)

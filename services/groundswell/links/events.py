@@ -37,6 +37,11 @@ class LinkEvents:
         return bus.Outgoing(TOPIC, str(link.id), kind(link=to_proto(link, self._addresses), version=link.version))
 
 
+def corrected(link: int, tenant: int, domain: str, code: str) -> bus.Outgoing:
+    """What anybody kept of the link may be older than its last change; it has a key of its own, so that it takes no change's place."""
+    return bus.Outgoing(TOPIC, f"{link}/corrected", events_pb.LinkCorrected(domain=domain, code=code), tenant)
+
+
 def to_proto(link: Link, addresses: Addresses) -> pb.Link:
     """The link as API and events show it."""
     chosen = link.options

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from groundswell.kernel import bus
+from groundswell.kernel.bus.publisher import publish_at_last
 from groundswell.kernel.bus.relay import relay
 from groundswell.kernel.modules import Module
 from groundswell.kernel.resources import Resources
@@ -35,14 +36,15 @@ async def links(resources: Resources) -> AsyncIterator[Module]:
     database, clock = await resources.postgres("links"), resources.clock
     addresses, bulkhead = _addresses(resources), Bulkhead()
     cache = TargetCache(await resources.redis(), clock)
-    corrections, announce = Corrections(cache), LinkEvents(addresses)
+    producer, kafka = resources.producer(), resources.kafka
+    corrections = Corrections(cache, partial(publish_at_last, producer, resources.ids))
+    announce = LinkEvents(addresses)
     domains = Domains(database, bulkhead, cache, addresses, partial(_slug_of, resources), resources.ids, clock)
     codes = Codes(database, _code_secret(resources))
     creation = Creation(database, domains, codes, corrections, announce, resources.ids, clock)
     managed = Links(database, await resources.reads("links"), domains, corrections, announce, clock)
     visits, suspended = Visits(database, bulkhead), resources.tenants.suspended
     redirects = Redirects(database, bulkhead, cache, domains, visits, suspended, clock)
-    producer, kafka = resources.producer(), resources.kafka
     yield Module(
         "links",
         servicers=[LinkRpc(creation, managed, domains, redirects, addresses, resources.internal_key)],

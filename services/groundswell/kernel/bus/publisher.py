@@ -4,13 +4,19 @@ Whoever publishes repeats the newest state after a crash; consumers keep the new
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
+
+from aiokafka.errors import KafkaError
 
 from groundswell.kernel.bus.events import Outgoing, headers_of, wire_headers
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.ids import Ids
 
+log = logging.getLogger(__name__)
+
 IN_FLIGHT_MAX = 5_000
+RETRY_S = 0.5
 
 
 async def publish(producer: Producer, ids: Ids, events: Sequence[Outgoing]) -> None:
@@ -22,3 +28,13 @@ async def publish(producer: Producer, ids: Ids, events: Sequence[Outgoing]) -> N
             body = event.message.SerializeToString()
             sent.append(await producer.send(event.topic, body, key=event.key.encode(), headers=headers))
         await asyncio.gather(*sent)
+
+
+async def publish_at_last(producer: Producer, ids: Ids, events: Sequence[Outgoing]) -> None:
+    """Sends the events until the log has all of them, however long that takes; some may come twice."""
+    while True:
+        try:
+            return await publish(producer, ids, events)
+        except KafkaError as error:
+            log.warning("%d events wait for Kafka: %s", len(events), type(error).__name__)
+        await asyncio.sleep(RETRY_S)

@@ -34,13 +34,15 @@ LEASE_MS = 1_000
 _FENCED_SET = """
 local stored = redis.call('GET', KEYS[1])
 local known, version = stored and tonumber(string.match(stored, '^%d+')), tonumber(ARGV[1])
-if known and known > version then return 0 end
+if known and known > version then return {0, 0} end
+local older = known and known < version and 1 or 0
 if redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]).err then
     if known ~= version then redis.call('DEL', KEYS[1]) end
-    return 0
+    return {0, older}
 end
-return 1
+return {1, older}
 """
+"""Returns whether the record is in place now, and whether an older one was."""
 
 
 class CacheAway(errors.Unavailable):
@@ -83,17 +85,25 @@ class TargetCache:
         record = self._decoder.decode(stored[stored.index(b"|") + 1 :])
         return Entry(record.target, record.refresh_at_ms)
 
-    async def write(self, domain: str, code: str, target: Target | None, ttl_ms: int | None = None) -> bool:
+    async def write(self, domain: str, code: str, target: Target | None) -> bool:
         """Remembers `target` (or its absence) unless a higher version is there; whether it is what is remembered now."""
-        if ttl_ms is None:
-            ttl_ms = int(TTL_MS * random.uniform(1 - TTL_SPREAD, 1 + TTL_SPREAD)) if target else ABSENT_TTL_MS
+        placed, _ = await self._place(domain, code, target, _ttl_ms() if target else ABSENT_TTL_MS)
+        return placed
+
+    async def correct(self, domain: str, code: str, target: Target) -> bool:
+        """Sees to it that nothing older than `target` is remembered; whether something was, that may have been read until now."""
+        _, older = await self._place(domain, code, target, CREATED_TTL_MS if target.version == 1 else _ttl_ms())
+        return older
+
+    async def _place(self, domain: str, code: str, target: Target | None, ttl_ms: int) -> tuple[bool, bool]:
         fresh_ms = int(ttl_ms * REFRESH_AT) if target else ttl_ms
         record, version = _Record(self._clock.now_ms() + fresh_ms, target), target.version if target else 0
         value = b"%d|" % version + msgspec.json.encode(record)
         try:
-            return bool(await self._set([_key(domain, code)], [version, value, ttl_ms]))
+            placed, older = await self._set([_key(domain, code)], [version, value, ttl_ms])
         except (errors.Unavailable, RedisError) as error:
             raise CacheAway from error
+        return bool(placed), bool(older)
 
     async def lease_fill(self, domain: str, code: str) -> bool:
         """Whether this caller, alone among all processes, is to read the link; for 1 s or until it gives up."""
@@ -117,6 +127,10 @@ class TargetCache:
             return await self._redis.execute(*command)
         except (errors.Unavailable, RedisError) as error:
             raise CacheAway from error
+
+
+def _ttl_ms() -> int:
+    return int(TTL_MS * random.uniform(1 - TTL_SPREAD, 1 + TTL_SPREAD))
 
 
 def _key(domain: str, code: str) -> str:

@@ -26,7 +26,7 @@ from groundswell.api.gateway.v1 import edge_pb2 as groundswell_dot_api_dot_gatew
 from groundswell.api.links.v1 import links_pb2 as groundswell_dot_api_dot_links_dot_v1_dot_links__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+groundswell/api/links/v1/links_events.proto\x12\x18groundswell.api.links.v1\x1a%groundswell/api/gateway/v1/edge.proto\x1a$groundswell/api/links/v1/links.proto\"\x82\x01\n\x0bLinkCreated\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08own_code\x18\x03 \x01(\x08:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}\"p\n\x0bLinkUpdated\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}\"q\n\x0cLinkDisabled\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}\"p\n\x0bLinkDeleted\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+groundswell/api/links/v1/links_events.proto\x12\x18groundswell.api.links.v1\x1a%groundswell/api/gateway/v1/edge.proto\x1a$groundswell/api/links/v1/links.proto\"\x82\x01\n\x0bLinkCreated\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08own_code\x18\x03 \x01(\x08:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}\"p\n\x0bLinkUpdated\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}\"q\n\x0cLinkDisabled\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}\"p\n\x0bLinkDeleted\x12,\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x0f\n\x07version\x18\x02 \x01(\x03:\"\xba\xbb\x18\x1elink/{link.domain}/{link.code}\"G\n\rLinkCorrected\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t:\x18\xba\xbb\x18\x14link/{domain}/{code}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINKDISABLED']._serialized_options = b'\272\273\030\036link/{link.domain}/{link.code}'
   _globals['_LINKDELETED']._loaded_options = None
   _globals['_LINKDELETED']._serialized_options = b'\272\273\030\036link/{link.domain}/{link.code}'
+  _globals['_LINKCORRECTED']._loaded_options = None
+  _globals['_LINKCORRECTED']._serialized_options = b'\272\273\030\024link/{domain}/{code}'
   _globals['_LINKCREATED']._serialized_start=151
   _globals['_LINKCREATED']._serialized_end=281
   _globals['_LINKUPDATED']._serialized_start=283
@@ -49,4 +51,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINKDISABLED']._serialized_end=510
   _globals['_LINKDELETED']._serialized_start=512
   _globals['_LINKDELETED']._serialized_end=624
+  _globals['_LINKCORRECTED']._serialized_start=626
+  _globals['_LINKCORRECTED']._serialized_end=697
 # @@protoc_insertion_point(module_scope)

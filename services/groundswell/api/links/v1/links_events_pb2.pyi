@@ -113,3 +113,29 @@ class LinkDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LinkDeleted: _TypeAlias = LinkDeleted  # noqa: Y015
+
+@_typing.final
+class LinkCorrected(_message.Message):
+    """The link did not change, but what was remembered of it was corrected later than its last change was told: what anybody kept of it may
+    be older than that change. Its key is not the link's own, so that a compacted log keeps the change.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    code: _builtins.str
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkCorrected: _TypeAlias = LinkCorrected  # noqa: Y015
