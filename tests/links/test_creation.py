@@ -218,7 +218,11 @@ async def test_a_deleted_links_code_is_nobodys_for_ninety_days(process: Process,
         await process.links.get(alice, first.id)
     with pytest.raises(errors.CodeTaken):
         await process.create(alice, code="summer")
+    assert await outcome(process, first.domain, "summer") == "LinkNotFound"
     process.clock.ahead_ms = 90 * 86_400_000 + 1
-    assert (await process.create(alice, code="summer")).id != first.id
+    again = await process.create(alice, "https://example.org/", code="summer")
+    assert again.id != first.id
+    assert await outcome(process, first.domain, "summer") == "https://example.org/", "Valkey still knew it as deleted"
+    assert await process.links.get(alice, again.id) == again
     async with process.database.tenant_tx(alice) as tx:
         assert await LinkStore(tx).get(first.id) is None

@@ -94,7 +94,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A short link. `version` rises by one with every change; `clicks` includes `bots` and is a few seconds behind."""
+    """A short link. `version` rises by one with every change, from above that of the link that had its code before; `clicks` includes
+    `bots` and is a few seconds behind."""
 
     id: int
     tenant: int

@@ -5,7 +5,7 @@ the same code. A generated code that somebody has claimed as an own one before i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from groundswell.kernel import errors as kernel_errors
 from groundswell.kernel import postgres
@@ -173,7 +173,7 @@ class Creation:
                 return (await tx.answer(request, Made((found,)))).links, False
             for index in await self._domains.looping(tx, [link.options.destination for link in links]):
                 raise _placed(errors.DestinationRefused("it leads back to a short link's own host."), index, batch)
-            await self._add(store, wanted, links, batch)
+            links = await self._added(store, wanted, links, batch)
             announced = (
                 self._announce.created(link, own_code=bool(each.draft.code))
                 for link, each in zip(links, wanted, strict=True)
@@ -181,15 +181,21 @@ class Creation:
             await tx.publish(*announced)
             return (await tx.answer(request, Made(tuple(links)))).links, True
 
-    async def _add(self, store: LinkStore, wanted: Sequence[_Wanted], links: Sequence[Link], batch: bool) -> None:
-        for link, each in zip(links, wanted, strict=True):
-            if each.draft.code:
-                await store.release_code(link, deleted_before_ms=self._clock.now_ms() - RESERVED_AFTER_DELETE_MS)
-        for link in await store.add(links[0].owner, links):
-            index = links.index(link)
+    async def _added(
+        self, store: LinkStore, wanted: Sequence[_Wanted], links: Sequence[Link], batch: bool
+    ) -> Sequence[Link]:
+        """The links as they are stored: one whose code another had before begins above that one's last version."""
+        free_ms = self._clock.now_ms() - RESERVED_AFTER_DELETE_MS
+        added = [
+            replace(link, version=await store.release_code(link, free_ms) + 1) if each.draft.code else link
+            for link, each in zip(links, wanted, strict=True)
+        ]
+        for link in await store.add(added[0].owner, added):
+            index = added.index(link)
             if wanted[index].draft.code and await store.code_exists(link):
                 raise _placed(errors.CodeTaken(link.code, link.domain), index, batch)
             raise _DrawAgain
+        return added
 
     async def _found(self, store: LinkStore, draft: Draft, link: Link) -> Link | None:
         now_ms = self._clock.now_ms()

@@ -20,18 +20,18 @@ _LINK = """
 _INSERT = """
     WITH drafts AS (
         SELECT * FROM unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[],
-            $10::boolean[], $11::smallint[], $12::integer[], $13::text[], $14::bigint[], $15::bytea[])
+            $10::boolean[], $11::smallint[], $12::integer[], $13::text[], $14::bigint[], $15::bytea[], $16::bigint[])
         AS t(shard, id, domain_id, code, destination, valid_since_ms, expires_ms, max_visits, is_active, redirect_status, edge_seconds,
-            title, created_ms, digest)
+            title, created_ms, digest, version)
     ), listed AS (
-        INSERT INTO links_by_owner SELECT $1, $16, $17, id FROM drafts ON CONFLICT DO NOTHING
+        INSERT INTO links_by_owner SELECT $1, $17, $18, id FROM drafts ON CONFLICT DO NOTHING
     ), findable AS (
-        INSERT INTO link_finds SELECT $1, $16, $17, digest, id FROM drafts ON CONFLICT DO NOTHING
+        INSERT INTO link_finds SELECT $1, $17, $18, digest, id FROM drafts ON CONFLICT DO NOTHING
     )
     INSERT INTO links (tenant_id, shard, id, domain_id, code, owner, destination, valid_since_ms, expires_ms, max_visits, is_active,
         redirect_status, edge_seconds, title, created_ms, updated_ms, version)
-    SELECT $1, shard, id, domain_id, code, $17, destination, valid_since_ms, expires_ms, max_visits, is_active, redirect_status,
-        edge_seconds, title, created_ms, created_ms, 1 FROM drafts
+    SELECT $1, shard, id, domain_id, code, $18, destination, valid_since_ms, expires_ms, max_visits, is_active, redirect_status,
+        edge_seconds, title, created_ms, created_ms, version FROM drafts
     ON CONFLICT DO NOTHING RETURNING id
 """
 _COUNT_VISITS = """
@@ -71,12 +71,16 @@ class LinkStore:
             await self._add_tags(links)
         return refused
 
-    async def release_code(self, link: Link, deleted_before_ms: int) -> None:
-        """Removes the link that had this link's code, if it was deleted so long ago that the code is free again."""
-        await self._tx.execute(
-            "DELETE FROM links WHERE (tenant_id, shard, domain_id, code) = ($1, $2, $3, $4) AND deleted_ms < $5",
+    async def release_code(self, link: Link, deleted_before_ms: int) -> int:
+        """Removes the link that had this link's code, if it was deleted so long ago that the code is free again.
+
+        Returns the version with which it ended, 0 when there was none: caches may still hold that.
+        """
+        version = await self._tx.fetchval(
+            "DELETE FROM links WHERE (tenant_id, shard, domain_id, code) = ($1, $2, $3, $4) AND deleted_ms < $5 RETURNING version",
             self._tx.tenant, ids.shard_of(link.id), link.domain_id, link.code, deleted_before_ms,
         )  # fmt: skip
+        return int(version or 0)
 
     async def get(self, link: int, *, lock: bool = False) -> Link | None:
         """A link that is not deleted, locked against other changes if asked."""
@@ -216,7 +220,7 @@ def _row(link: Link) -> tuple[object, ...]:
     return (
         ids.shard_of(link.id), link.id, link.domain_id, link.code, chosen.destination, chosen.valid_since_ms, chosen.expires_ms,
         chosen.max_visits, chosen.active, chosen.redirect_status, chosen.edge_seconds, chosen.title, link.created_ms,
-        find_digest(link.domain_id, chosen),
+        find_digest(link.domain_id, chosen), link.version,
     )  # fmt: skip
 
 
