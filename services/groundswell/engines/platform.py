@@ -89,8 +89,7 @@ class Platform:
 
         def launch(settings: Mapping[str, str]) -> Launch | None:
             made = engine.launch()
-            niceness = self.topology.niceness.get(engine.name, 0)
-            return replace(made, environment={**made.environment, **settings}, niceness=niceness) if made else None
+            return replace(made, environment={**made.environment, **settings}) if made else None
 
         return described, launch, engine.healthy
 

@@ -25,7 +25,7 @@ class Topology:
     """Folder of the files that describe topics."""
     door: str
     niceness: Mapping[str, int]
-    """Nice values of modules and engines; one that is missing has 0."""
+    """Nice values of modules; one that is missing has 0."""
 
     def process_of(self, module: str) -> str | None:
         """The process that runs `module`."""
