@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from groundswell.gateway.http import json_bodies
 from groundswell.gateway.settings import GatewaySettings
 from tests.gateway.door import SECRET, Door, opened, pb
 
@@ -56,6 +57,27 @@ async def test_bodies_that_are_too_large_or_no_json_are_refused(door: Door) -> N
     for body, headers, status in cases:
         assert await post(door, body, **headers) == status, (body[:60], headers)
     assert len(door.library.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 65 + b'"' + b'\\"' * 500_000,
+        b"[" * 65 + b'"' + b'\\"' * 500_000 + b"\\",
+        b"{" + b",".join(b'"%d":0' % number for number in range(60_000)) + b',"59999":0}',
+        b'{"a": 1e999}',
+    ],
+)
+def test_a_body_made_to_be_slow_to_refuse_is_refused_all_the_same(body: bytes) -> None:
+    """A text that does not end, one that ends in its own escape, and a key that comes again after many others: each byte is looked at
+    once, or this would take hours. A number beyond any float would be infinite."""
+    with pytest.raises(json_bodies.MalformedJson):
+        json_bodies.loads(body)
+
+
+def test_brackets_in_texts_do_not_nest() -> None:
+    deep = '"' + "[{" * 100 + '\\"]"'
+    assert json_bodies.loads(f'{{"a": {deep}}}'.encode())["a"].startswith("[{")
 
 
 @pytest.mark.promise("GATEWAY-10")

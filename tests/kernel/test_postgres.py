@@ -194,6 +194,12 @@ async def test_a_value_that_does_not_fit_is_a_mistake(database: postgres.Databas
             await tx.execute("SELECT $1::bigint", "seven")
 
 
+async def test_a_text_with_a_zero_character_is_the_callers_mistake(database: postgres.Database) -> None:
+    with pytest.raises(errors.Invalid, match="U\\+0000"):
+        async with database.tenant_tx(ALICE) as tx:
+            await tx.execute("SELECT $1::text", "a\0b")
+
+
 async def test_a_call_without_a_tenant_gets_no_transaction(database: postgres.Database) -> None:
     with pytest.raises(errors.Unauthenticated):
         async with database.tenant_tx(Context()):

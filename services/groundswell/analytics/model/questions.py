@@ -17,6 +17,7 @@ INTERVALS_MS = {"": 0, "second": 1_000, "minute": 60_000, "hour": 3_600_000, "da
 DEVICES = ("unknown", "desktop", "mobile", "tablet", "tv", "bot")
 LIMIT_DEFAULT, LIMIT_MAX = 1_000, 10_000
 VALUES_MAX = 1_000
+FILTERS_MAX = 50
 RANGE_DAYS_MAX = 3 * 366
 SECONDS_RANGE_MS_MAX = 86_400_000
 TIME_MS_MAX = 4_102_444_800_000
@@ -92,6 +93,8 @@ def checked(question: Question) -> Question:
         raise errors.QueryInvalid(
             "order is one of the measures or `time`, `-` before it for descending.", field="order"
         )
+    if len(question.filters) > FILTERS_MAX:
+        raise errors.QueryInvalid(f"A question has at most {FILTERS_MAX} filters.", field="filters")
     if any(not each.values or len(each.values) > VALUES_MAX for each in question.filters):
         raise errors.QueryInvalid(f"A filter has 1 to {VALUES_MAX:,} values.", field="filters")
     return question
@@ -117,7 +120,7 @@ def code(dimension: str, text: str) -> int | str:
         return DEVICES.index(text)
     if dimension == "bot" and text in ("true", "false"):
         return int(text == "true")
-    if dimension == "network" and text.isascii() and text.isdigit() and int(text) < 1 << 32:
+    if dimension == "network" and text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 1 << 32:
         return int(text)
     raise errors.QueryInvalid(f"{text[:80]!r} is no value of {dimension}.", field="filters")
 

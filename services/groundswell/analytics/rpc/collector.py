@@ -113,8 +113,8 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
             order=f"-{order}",
             limit=pagination.size(request.page_size),
         )
-        query.range.start.FromMilliseconds(start_ms)
-        query.range.end.FromMilliseconds(end_ms)
+        query.range.start.FromMilliseconds(max(start_ms, 0))
+        query.range.end.FromMilliseconds(max(end_ms, 0))
         return query
 
 

@@ -6,6 +6,7 @@ walked field by field to say what is wrong where, in the caller's own spelling: 
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -22,8 +23,8 @@ from groundswell.kernel.errors import FieldViolation, Invalid
 DEPTH_MAX = 64
 VIOLATIONS_MAX = 20
 WELL_KNOWN = "google.protobuf."
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_BRACKETS = re.compile(rb"[\[\]{}]")
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+"""Strings, of which one that does not end takes the rest, and brackets: each byte is looked at once, whatever the text."""
 _REFUSALS = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError)
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,19})", re.ASCII)
 _FRACTION = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?|NaN|-?Infinity", re.ASCII)
@@ -51,7 +52,7 @@ def loads(body: bytes) -> Any:
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth(body) > DEPTH_MAX:
         raise MalformedJson(f"it nests deeper than {DEPTH_MAX}")
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant)
     except UnicodeDecodeError as error:
         raise MalformedJson("it is not UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -60,19 +61,30 @@ def loads(body: bytes) -> Any:
 
 def _depth(body: bytes) -> int:
     depth = deepest = 0
-    for bracket in _BRACKETS.findall(_STRING.sub(b"", body)):
-        depth += 1 if bracket in (b"[", b"{") else -1
-        deepest = max(deepest, depth)
+    for token in _TOKENS.finditer(body):
+        match body[token.start()]:
+            case 0x5B | 0x7B:  # [ {
+                depth += 1
+                deepest = max(deepest, depth)
+            case 0x5D | 0x7D:  # ] }
+                depth -= 1
     return deepest
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:64]!r} comes twice")
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f"the key {name[:64]!r} comes twice")
+        made[name] = value
     return made
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:32]} is too large")
+    return number
 
 
 def _constant(name: str) -> Any:
@@ -192,10 +204,13 @@ def _loose_element(field: FieldDescriptor, value: Any, path: str) -> Iterator[Fi
 def _names_value(enum: EnumDescriptor, value: Any) -> bool:
     """Whether `value` is a name or number of `enum`; in a query the number is text."""
     if isinstance(value, str):
-        return value in enum.values_by_name or (
-            value.isascii() and value.isdigit() and int(value) in enum.values_by_number
-        )
+        return value in enum.values_by_name or (bool(_WHOLE.fullmatch(value)) and int(value) in enum.values_by_number)
     return isinstance(value, int) and not isinstance(value, bool) and value in enum.values_by_number
+
+
+def _shown(path: str) -> str:
+    """The path as an answer can hold it: a caller's key may be half of a surrogate pair."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 def _violations(message: Descriptor, value: Mapping[str, Any], path: str, lax: bool) -> Iterator[FieldViolation]:
@@ -207,7 +222,7 @@ def _violations(message: Descriptor, value: Mapping[str, Any], path: str, lax: b
         if field is not None:
             yield from _field_violations(field, inner, here, lax)
         elif not lax:
-            yield FieldViolation(here[:256], "is no field of this request")
+            yield FieldViolation(_shown(here[:256]), "is no field of this request")
 
 
 def _field_violations(field: FieldDescriptor, value: Any, path: str, lax: bool) -> Iterator[FieldViolation]:

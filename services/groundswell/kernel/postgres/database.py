@@ -131,6 +131,8 @@ def _translated(error: BaseException, *, writes: bool) -> errors.Error | None:
     demoted = writes and isinstance(error, asyncpg.ReadOnlySQLTransactionError)
     if demoted or isinstance(error, (TimeoutError, *_GONE)):
         return _unavailable()
+    if isinstance(error, (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)):
+        return errors.Invalid("A text holds the character U+0000, which cannot be kept. Leave it out.")
     if isinstance(error, _LOST_RACE):
         return errors.Conflict("A concurrent change won. Try again.", retry_after_s=0.1)
     return None
