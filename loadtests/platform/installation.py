@@ -19,7 +19,8 @@ from types import MappingProxyType
 import psutil
 
 POLL_S = 0.05
-START_TIME_ERROR_S = 0.1
+# The system tells the second of its boot in whole seconds, so that a clock that is set by a millisecond may move all start times by one.
+START_TIME_ERROR_S = 2.0
 FAILPOINTS, TRUSTED_PROXIES = "GROUNDSWELL_FAILPOINTS", "GATEWAY_TRUSTED_PROXIES"
 LOOPBACK = "127.0.0.0/8"
 
