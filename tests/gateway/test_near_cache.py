@@ -1,6 +1,7 @@
 """Kept answers: how long, how many calls, who forgets them; first the rules alone, then through the door."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +151,38 @@ async def test_while_nothing_may_stand_in_an_upstream_that_starts_again_is_waite
     with pytest.raises(errors.Unreachable):
         await bench.get()
     assert bench.origin.calls == calls + 1, "what is known to be gone is asked once"
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_each_outage_of_each_upstream_is_waited_for_anew_and_only_for_its_own_time(bench: Bench) -> None:
+    """What another upstream is does not matter; one that refuses, or gives what something else stood in for, was there meanwhile."""
+    away, other = errors.Unreachable("Away."), Origin(bench.clock, ttl_s=0)
+
+    async def gone() -> None:
+        """The upstream is away for longer than anybody waits."""
+        bench.origin.failure = away
+        waiting, calls = asyncio.create_task(bench.get()), bench.origin.calls
+        await _until(lambda: bench.origin.calls > calls + 1)
+        bench.clock.now_s += PATIENCE_S + 0.1
+        with pytest.raises(errors.Unreachable):
+            await asyncio.wait_for(waiting, 5)
+
+    await gone()
+    await bench.answers.answer((0, "another method", b""), other.ask)
+    calls = bench.origin.calls
+    with pytest.raises(errors.Unreachable):
+        await asyncio.wait_for(bench.get(), 5)
+    assert bench.origin.calls == calls + 1, "an answer of another upstream brings this one no patience"
+    bench.origin.failure = errors.Gone("Used up.")
+    with pytest.raises(errors.Gone):
+        await bench.get()
+    await gone()
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.promise("LINKS-4")

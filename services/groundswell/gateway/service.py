@@ -60,7 +60,8 @@ class Answers:
         self._suspended = suspended
         self._flights: dict[Key, asyncio.Task[Answer]] = {}
         self._unkept: dict[Key, float] = {}
-        self._unreachable_s: float | None = None
+        self._unreachable_s: dict[str, float] = {}
+        """Since when the upstream of a method, by its name, is unreachable; what one is says nothing of another."""
         self._patient = 0
 
     def trusted(self) -> bool:
@@ -89,7 +90,7 @@ class Answers:
         if kept is not None and now_s < min(kept.retry_s, kept.stale_until_s):
             return kept, Verdict.STALE
         if self._unkept.get(key, 0.0) > now_s:
-            return await self._asked(ask), Verdict.MISS
+            return await self._asked(key, ask), Verdict.MISS
         return await self._filled(key, ask, kept)
 
     def _servable(self, answer: Answer) -> bool:
@@ -102,7 +103,7 @@ class Answers:
         leads = flight is None
         if flight is None:
             # While something may stand in, nobody waits.
-            flight = asyncio.create_task(self._fill(key, ask if kept else partial(self._asked, ask)))
+            flight = asyncio.create_task(self._fill(key, partial(self._tried if kept else self._asked, key, ask)))
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         try:
@@ -115,29 +116,37 @@ class Answers:
             return kept, Verdict.STALE
         if not (answer.kept or leads):
             # An answer that may not be kept was meant for one caller: another visit may be another answer.
-            answer = await self._asked(ask)
+            answer = await self._asked(key, ask)
         return answer, Verdict.MISS if self.trusted() else Verdict.BYPASS
 
-    async def _asked(self, ask: Ask) -> Answer:
-        """What `ask` gives; asked again in the first moments in which an upstream is unreachable, and not beyond them."""
+    async def _asked(self, key: Key, ask: Ask) -> Answer:
+        """What `ask` gives; asked again in the first moments in which its upstream is unreachable, and not beyond them."""
         if self._patient >= PATIENT_MAX:
-            return await ask()
+            return await self._tried(key, ask)
         self._patient += 1
         try:
             while True:
                 try:
-                    answer = await ask()
+                    return await self._tried(key, ask)
                 except errors.Unreachable:
-                    now_s = self._clock.monotonic_s()
-                    self._unreachable_s = now_s if self._unreachable_s is None else self._unreachable_s
-                    if now_s - self._unreachable_s > PATIENCE_S:
+                    if self._clock.monotonic_s() - self._unreachable_s[key[1]] > PATIENCE_S:
                         raise
                     await asyncio.sleep(AGAIN_S)
-                else:
-                    self._unreachable_s = None
-                    return answer
         finally:
             self._patient -= 1
+
+    async def _tried(self, key: Key, ask: Ask) -> Answer:
+        """What `ask` gives, and the memory of whether its upstream could be reached: any answer of it says so, also a refusal."""
+        try:
+            answer = await ask()
+        except errors.Unreachable:
+            self._unreachable_s.setdefault(key[1], self._clock.monotonic_s())
+            raise
+        except errors.Error:
+            self._unreachable_s.pop(key[1], None)
+            raise
+        self._unreachable_s.pop(key[1], None)
+        return answer
 
     async def _fill(self, key: Key, ask: Ask) -> Answer:
         for _ in range(FILL_TRIES_MAX):
