@@ -8,6 +8,7 @@ from what others have left in Valkey.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from groundswell.kernel import context as contexts
 from groundswell.kernel import errors as kernel_errors
@@ -28,10 +29,15 @@ log = logging.getLogger(__name__)
 
 DOMAINS_LISTED_MAX = 1_000
 HOSTS_REMEMBERED_MAX = 10_000
+UNKNOWN_HOSTS_MAX = 1_000
+"""Anybody can make hosts up: they are remembered apart, lest they push out those that lead somewhere."""
 KNOWN_S = 60.0
 UNKNOWN_S = 5.0
 RETRY_S = 1.0
 """While PostgreSQL is away it is asked for a host no more often than this."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 SlugOf = Callable[[int], Awaitable[str | None]]
 """The slug of a tenant; None when the news of the tenant does not come."""
@@ -39,7 +45,7 @@ SlugOf = Callable[[int], Awaitable[str | None]]
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    domain: Domain | None
+    domain: Domain
     until_s: float
 
 
@@ -65,12 +71,15 @@ class Domains:
         self._clock = clock
         self._defaults: dict[int, Domain] = {}
         self._hosts: dict[str, _Remembered] = {}
+        self._unknown_until_s: dict[str, float] = {}
 
     async def serving(self, host: str) -> Domain | None:
         """The domain that `host` leads to; raises `Unavailable` when it is not remembered and PostgreSQL is away."""
-        known = self._hosts.get(host)
-        if known is not None and known.until_s > self._clock.monotonic_s():
+        known, now_s = self._hosts.get(host), self._clock.monotonic_s()
+        if known is not None and known.until_s > now_s:
             return known.domain
+        if self._unknown_until_s.get(host, 0.0) > now_s:
+            return None
         try:
             async with self._bulkhead.entered():
                 found = await self._read(host)
@@ -80,9 +89,11 @@ class Domains:
                 raise
             self._remember(host, found, RETRY_S)
             return found
-        self._remember(host, found, KNOWN_S if found else UNKNOWN_S)
-        if found is not None:
-            await self._leave_to_others(host, found)
+        if found is None:
+            _put(self._unknown_until_s, host, self._clock.monotonic_s() + UNKNOWN_S, UNKNOWN_HOSTS_MAX)
+            return None
+        self._remember(host, found, KNOWN_S)
+        await self._leave_to_others(host, found)
         return found
 
     async def of(self, context: Context, host: str) -> Domain:
@@ -120,7 +131,7 @@ class Domains:
             for host in self._addresses.hosts_of(slug):
                 await store.claim_host(host, made.id)
         for host in self._addresses.hosts_of(slug):
-            self._hosts.pop(host, None)
+            self._unknown_until_s.pop(host, None)
         return self._remember_default(made)
 
     async def create(self, context: Context, host: str, request: RequestKey) -> Domain:
@@ -138,7 +149,7 @@ class Domains:
                 raise errors.HostTaken(checked)
             await store.add(domain)
             await tx.answer(request, domain)
-        self._hosts.pop(checked, None)
+        self._unknown_until_s.pop(checked, None)
         return domain
 
     async def all(self, context: Context) -> Sequence[Domain]:
@@ -178,14 +189,17 @@ class Domains:
         except CacheAway:
             log.debug("the cache is away, a host is not left there")
 
-    def _remember(self, host: str, domain: Domain | None, seconds: float) -> None:
-        self._hosts.pop(host, None)
-        if len(self._hosts) >= HOSTS_REMEMBERED_MAX:
-            self._hosts.pop(next(iter(self._hosts)))
-        self._hosts[host] = _Remembered(domain, self._clock.monotonic_s() + seconds)
+    def _remember(self, host: str, domain: Domain, seconds: float) -> None:
+        _put(self._hosts, host, _Remembered(domain, self._clock.monotonic_s() + seconds), HOSTS_REMEMBERED_MAX)
 
     def _remember_default(self, domain: Domain) -> Domain:
-        if len(self._defaults) >= HOSTS_REMEMBERED_MAX:
-            self._defaults.pop(next(iter(self._defaults)))
-        self._defaults[domain.tenant] = domain
+        _put(self._defaults, domain.tenant, domain, HOSTS_REMEMBERED_MAX)
         return domain
+
+
+def _put(memory: dict[K, V], key: K, value: V, entries_max: int) -> None:
+    """Remembers `value`, and of the others only so many that were put last."""
+    memory.pop(key, None)
+    if len(memory) >= entries_max:
+        del memory[next(iter(memory))]
+    memory[key] = value
