@@ -25,8 +25,10 @@ from groundswell.kernel import bus, errors, postgres
 from groundswell.kernel.bus.events import headers_of
 from groundswell.kernel.context import Context
 from groundswell.kernel.resources import Resources
+from groundswell.links import jobs
 from groundswell.links.events import LinkEvents
 from groundswell.links.model.links import Link
+from groundswell.links.service.domains import HOSTS_REMEMBERED_MAX
 
 from .conftest import ADDRESSES, KEY, MIGRATIONS, Process, started
 from .test_redirects import follow, forget, outcome
@@ -283,6 +285,46 @@ async def test_a_process_that_starts_while_postgresql_is_stopped_redirects_what_
         async with asyncio.timeout(10):
             while not await answers(opened):
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_a_process_that_saw_both_engines_away_is_ready_again_upon_their_return_without_any_visitor(
+    database: Switched, valkey: Switched, alice: Context, slugs: dict[int, str]
+) -> None:
+    """A balancer sends none to a process that is not ready."""
+    dsn = await postgres.migrate(database.address, "links", MIGRATIONS, KEY)
+    async with started(dsn, valkey.address, slugs) as process:
+        link = await process.create(alice)
+        await database.off()
+        await valkey.off()
+        with pytest.raises(errors.Unavailable):
+            await follow(process, link)
+        assert not process.redirects.possible()
+        looking = asyncio.create_task(jobs.look_for_engines(process.redirects))
+        await valkey.on()
+        async with asyncio.timeout(10):
+            while not process.redirects.possible():
+                await asyncio.sleep(0.05)
+        await database.on()
+        looking.cancel()
+        assert (await follow(process, link)).target.link == link.id
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_hosts_that_strangers_make_up_push_out_none_that_leads_somewhere(
+    database: Switched, alice: Context, slugs: dict[int, str]
+) -> None:
+    """One more of them than hosts are remembered; then neither engine can say where a host leads."""
+    dsn = await postgres.migrate(database.address, "links", MIGRATIONS, KEY)
+    async with started(dsn, "redis://127.0.0.1:1", slugs) as process:
+        own = await process.domains.default(alice.tenant)
+        assert await process.domains.serving(own.host) == own
+        for first in range(0, HOSTS_REMEMBERED_MAX + 1, 200):
+            made_up = [process.domains.serving(f"h{first + number}.made.up") for number in range(200)]
+            assert set(await asyncio.gather(*made_up)) == {None}
+        await database.off()
+        process.clock.ahead_ms = 3_600_000
+        assert await process.domains.serving(own.host) == own
 
 
 async def rows(database: postgres.Database) -> int:

@@ -11,7 +11,7 @@ from groundswell.kernel.bus.publisher import publish_at_last
 from groundswell.kernel.bus.relay import relay
 from groundswell.kernel.modules import Module
 from groundswell.kernel.resources import Resources
-from groundswell.links import consumers, events
+from groundswell.links import consumers, events, jobs
 from groundswell.links.events import LinkEvents
 from groundswell.links.model.addresses import Addresses
 from groundswell.links.rpc import LinkRpc
@@ -67,8 +67,9 @@ async def links(resources: Resources) -> AsyncIterator[Module]:
                 consumers.totals_changed(managed),
                 producer,
             ),
+            "engines": partial(jobs.look_for_engines, redirects),
         },
-        ready={"redirects": lambda: cache.up or bulkhead.up},
+        ready={"redirects": redirects.possible},
     )
 
 

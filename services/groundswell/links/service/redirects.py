@@ -92,6 +92,22 @@ class Redirects:
         edge_ms = edge_ms if lasts_ms is None else min(edge_ms, lasts_ms)
         return Redirect(target, domain.host, code, lasts_ms, edge_ms // 1_000)
 
+    def possible(self) -> bool:
+        """Whether one of the engines answered last time; either alone is enough for some redirects."""
+        return self._cache.up or self._bulkhead.up
+
+    async def look(self) -> None:
+        """Asks both engines for nothing, so that it is known whether they answer."""
+        try:
+            await self._cache.look()
+        except CacheAway:
+            log.debug("the cache is still away")
+        try:
+            async with self._bulkhead.entered(), self._database.platform_tx():
+                pass
+        except errors.Unavailable:
+            log.debug("the database is still away")
+
     async def _target(self, domain: Domain, code: str) -> Target | None:
         try:
             entry = await self._cache.read(domain.host, code)

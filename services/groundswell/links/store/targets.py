@@ -77,6 +77,10 @@ class TargetCache:
         """Whether Valkey answered last time."""
         return self._redis.up
 
+    async def look(self) -> None:
+        """Finds out whether Valkey answers."""
+        await self._execute("PING")
+
     async def read(self, domain: str, code: str) -> Entry | None:
         """What is remembered; None when nothing is."""
         stored = await self._execute("GET", _key(domain, code))
