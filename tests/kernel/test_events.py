@@ -11,10 +11,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
 from groundswell.api.tenancy.v1 import tenancy_pb2 as pb
-from groundswell.kernel import bus, errors, postgres
+from groundswell.kernel import bus, clock, errors, ids, postgres
 from groundswell.kernel.bus import dead_letters, frames
 from groundswell.kernel.bus.relay import Outbound, relay
 from groundswell.kernel.context import Context
+
+from .wire import Wire
 
 ALICE = Context(tenant=7)
 
@@ -179,6 +181,23 @@ async def test_an_event_waits_while_what_it_needs_is_away(
     async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
         await publish(database, event(topic, "1"))
         await until(lambda: len(tries) == 8, 40)
+
+
+async def test_the_relay_outlives_a_server_that_says_its_last_words_and_has_not_gone_yet(
+    database: postgres.Database, app_dsn: str, producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    """Else a restart of PostgreSQL ended, now and then, the process of each service."""
+    wire = Wire(b"never said", "break", lingers=True)
+    async with wire.to(app_dsn) as dsn, postgres.opened(dsn, ids.Ids(clock.SystemClock())) as far, running(relay(far, producer)):
+        await publish(database, event(topic, "before"))
+        await _read(kafka_address, topic, 1)
+        async with database.platform_tx() as tx:
+            await tx.fetch(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await publish(database, event(topic, "after"))
+        await _read(kafka_address, topic, 2)
 
 
 async def test_a_feed_reads_from_the_start_and_knows_how_fresh_it_is(

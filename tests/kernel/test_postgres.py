@@ -144,6 +144,23 @@ async def test_a_connection_that_breaks_within_a_transaction_is_unavailable(app_
             await add(broken, ALICE, 1)
 
 
+async def test_a_connection_used_between_the_servers_last_words_and_its_end_is_unavailable(
+    database: postgres.Database, app_dsn: str
+) -> None:
+    """A server that is stopped says so and hangs up a moment later: the driver calls its use in between an internal error."""
+    wire = Wire(b"never said", "break", lingers=True)
+    async with through(wire, app_dsn) as lingering:
+        async with lingering.platform_tx() as tx:
+            backend = await tx.fetchval("SELECT pg_backend_pid()")
+        async with database.platform_tx() as tx:
+            await tx.fetchval("SELECT pg_terminate_backend($1, 5000)", backend)
+        await asyncio.sleep(0)  # its last words are read
+        with pytest.raises(errors.Unavailable):
+            await add(lingering, ALICE, 1)
+        wire.lingers = False
+        await add(lingering, ALICE, 2)
+
+
 async def test_a_cancellation_during_a_rollback_goes_on(app_dsn: str) -> None:
     """Else a consumer outlives its cancellation: what failed before is tried again without end."""
     wire = Wire(b"ROLLBACK", "hold")

@@ -28,7 +28,9 @@ async def test_what_the_start_made_is_out_of_the_collectors_sight(tmp_path: Path
         yield modules.Module("looking", tasks={"look": look})
 
     try:
-        await modules.run({"looking": looking}, {"GROUNDSWELL_DATA": str(tmp_path), "GROUNDSWELL_INTERNAL_KEY": "5e" * 32})
+        await modules.run(
+            {"looking": looking}, {"GROUNDSWELL_DATA": str(tmp_path), "GROUNDSWELL_INTERNAL_KEY": "5e" * 32}
+        )
     finally:
         gc.unfreeze()
     assert frozen[0] > 10_000

@@ -8,10 +8,14 @@ from urllib.parse import urlsplit
 
 
 class Wire:
-    """What comes from the client goes on until it holds `words`; then the wire does what `at_words` says. Set `met` by then."""
+    """What comes from the client goes on until it holds `words`; then the wire does what `at_words` says. Set `met` by then.
 
-    def __init__(self, words: bytes, at_words: Literal["break", "hold"]) -> None:
+    A wire that `lingers` passes all that the server said, and not that it has gone.
+    """
+
+    def __init__(self, words: bytes, at_words: Literal["break", "hold"], *, lingers: bool = False) -> None:
         self._words, self._at_words = words, at_words
+        self.lingers = lingers
         self.met = asyncio.Event()
 
     @asynccontextmanager
@@ -24,7 +28,7 @@ class Wire:
             if task := asyncio.current_task():
                 talks.add(task)
             there = await asyncio.open_connection(far.hostname, far.port)
-            back = asyncio.create_task(_carry(there[0], writer))
+            back = asyncio.create_task(self._carry(there[0], writer))
             try:
                 await self._carry_watched(reader, there[1])
             finally:
@@ -51,8 +55,8 @@ class Wire:
                 await asyncio.Event().wait()
             writer.write(chunk)
 
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(1 << 16):
-        writer.write(chunk)
-    writer.close()
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(1 << 16):
+            writer.write(chunk)
+        if not self.lingers:
+            writer.close()

@@ -23,7 +23,15 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 def recorded(home: Path, pid: int, started_s: float) -> Installation:
     """A home whose supervisor says that `pid` began at `started_s`."""
-    told = {"name": "links", "state": "up", "pid": pid, "started": started_s, "restarts": 0, "settings": {}, "modules": []}
+    told = {
+        "name": "links",
+        "state": "up",
+        "pid": pid,
+        "started": started_s,
+        "restarts": 0,
+        "settings": {},
+        "modules": [],
+    }
     (home / "state.json").write_text(json.dumps({"processes": [told]}))
     return Installation(home)
 

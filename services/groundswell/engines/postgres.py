@@ -78,7 +78,7 @@ class Postgres:
     async def healthy(self) -> bool:
         try:
             connection = await asyncpg.connect(self.address, timeout=2)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
             return False
         await connection.close()
         return True

@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from groundswell.kernel import failpoints
 from groundswell.kernel.bus.events import wire_headers
 from groundswell.kernel.bus.producer import Producer
-from groundswell.kernel.postgres.database import Database
+from groundswell.kernel.postgres.database import GONE, Database
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ async def relay(database: Database, producer: Producer, before_publish: BeforePu
     while True:
         try:
             await _lead(database, producer, before_publish)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
+        except (asyncpg.PostgresError, KafkaError, *GONE) as error:
             log.warning("the relay waits for its engines: %s", type(error).__name__)
             await asyncio.sleep(RETRY_S)
 

@@ -24,18 +24,21 @@ log = logging.getLogger(__name__)
 
 ACQUIRE_S_MAX = 2.0
 COMMAND_S_MAX = 10.0
+CLOSE_S_MAX = 5.0
 BESIDE_S_MAX = 1.0
 """Longest wait for a ROLLBACK, and for the position after a COMMIT."""
 _POSITION = "SELECT pg_current_wal_insert_lsn()::text"
-_AWAY = (
+GONE = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
 )
-"""What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O)."""
-_GONE = (*_AWAY, asyncpg.InterfaceError)
+"""What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O), and
+what the driver says of a connection that is closed, or that is used between a server's last words and its end (InternalClientError)."""
 _LOST_RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
@@ -56,7 +59,7 @@ class Database:
         """Migrates; whether it did, False while the server is away. Raises `MigrationFailed`."""
         try:
             await migrate()
-        except (TimeoutError, *_AWAY) as error:
+        except GONE as error:
             log.warning("a database waits for its server: %s", type(error).__name__)
             return False
         self._prepared = True
@@ -89,7 +92,7 @@ class Database:
             raise _unavailable()
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_S_MAX)
-        except (TimeoutError, *_GONE) as error:
+        except GONE as error:
             raise _unavailable() from error
         tx = Tx(connection, tenant, self._ids)
         try:
@@ -120,7 +123,7 @@ async def _answered(connection: asyncpg.Connection, ask: Callable[[], Awaitable[
     except BaseException as error:
         with suppress(asyncpg.InterfaceError):  # a connection that the server broke is closed already
             connection.terminate()
-        if not isinstance(error, (TimeoutError, asyncpg.PostgresError, *_GONE)):
+        if not isinstance(error, (asyncpg.PostgresError, *GONE)):
             raise
         return None
 
@@ -129,7 +132,7 @@ def _translated(error: BaseException, *, writes: bool) -> errors.Error | None:
     """What a driver's error means to the caller; None for one of ours, a broken constraint, and mistakes."""
     # A server that only reads what is to be written is one after a failover; if nothing was to be written, the mistake is ours.
     demoted = writes and isinstance(error, asyncpg.ReadOnlySQLTransactionError)
-    if demoted or isinstance(error, (TimeoutError, *_GONE)):
+    if demoted or isinstance(error, GONE):
         return _unavailable()
     if isinstance(error, (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)):
         return errors.Invalid("A text holds the character U+0000, which cannot be kept. Leave it out.")
@@ -159,7 +162,8 @@ async def opened(dsn: str, ids: Ids, *, connections_max: int = 10, prepared: boo
     try:
         yield Database(pool, ids, dsn, prepared=prepared)
     finally:
-        await asyncio.wait_for(pool.close(), 5.0)
+        with suppress(TimeoutError):  # the pool has ended the connections without the server's leave then
+            await asyncio.wait_for(pool.close(), CLOSE_S_MAX)
 
 
 async def _unreset(connection: asyncpg.Connection) -> None:
