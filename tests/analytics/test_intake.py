@@ -97,12 +97,21 @@ async def test_one_bad_event_is_set_aside_with_its_reason_and_the_rest_is_taken(
         event(anonymous_id="also"),
         event(item="x" * 513),
         event(value=float("nan")),
+        event(value=-1.7e308),
     ]
     taken = await collector.collect(ALICE, [event(), *bad, event()], None, NO_REQUEST)
     assert taken.accepted == 2
-    assert [each.index for each in taken.parked] == [1, 2, 3, 4, 5]
+    assert [each.index for each in taken.parked] == [1, 2, 3, 4, 5, 6]
     assert "kind must be" in taken.parked[0].reason
-    assert sum(bool(int(str(row["flags"])) & frames.PARKED) for row in log.rows()) == 5
+    assert sum(bool(int(str(row["flags"])) & frames.PARKED) for row in log.rows()) == 6
+
+
+@pytest.mark.promise("LINKS-5")
+async def test_a_click_that_a_client_sends_is_set_aside(collector: Collector) -> None:
+    """Else the owner of a link could make its total whatever it likes."""
+    taken = await collector.collect(ALICE, [event(kind="click"), event(kind="clicks")], None, NO_REQUEST)
+    assert (taken.accepted, [each.index for each in taken.parked]) == (1, [0])
+    assert "counted by the platform itself" in taken.parked[0].reason
 
 
 @pytest.mark.promise("ANALYTICS-6")

@@ -156,8 +156,24 @@ def test_items_that_are_no_ids_keep_their_names() -> None:
     item, name = frames.item_id("pages/pricing")
     batch = frames.record_batch([click(NOW_MS), frames.Row(NOW_MS, "view", 7, item, 1, name=name)])
     counters.take([record_of(batch, 1, frames.Header(99, 1, 2, NOW_MS, NOW_MS))])
-    names = {counters.name_of(item) for _, item, _ in counters.look(7, "").top_items}
+    names = {counters.name_of(7, item) for _, item, _ in counters.look(7, "").top_items}
     assert names == {"1", "pages/pricing"}
+
+
+def test_two_tenants_may_call_items_of_one_number_differently() -> None:
+    """Numbers of texts can be made to meet; no tenant may put its words on another's page."""
+    counters = LiveCounters(HeldClock(NOW_MS))
+    rows = [frames.Row(NOW_MS, "view", tenant, 5, 1, name=name) for tenant, name in ((7, "ours"), (8, "theirs"))]
+    counters.take([record_of(frames.record_batch(rows), 1, frames.Header(99, 1, 2, NOW_MS, NOW_MS))])
+    assert [counters.name_of(tenant, 5) for tenant in (7, 8, 9)] == ["ours", "theirs", "5"]
+
+
+def test_a_client_batch_is_known_again_after_half_a_million_others() -> None:
+    window = Window()
+    names = [number.to_bytes(16, "little") for number in range(window_module.DIGESTS_MAX + 1)]
+    assert all(window.is_new_batch(0, name) for name in names)
+    assert not any(window.is_new_batch(0, name) for name in names)
+    assert window.is_new_batch(1, names[0]), "partitions are apart"
 
 
 def test_past_its_bound_the_quietest_items_are_forgotten_and_totals_stay_exact() -> None:

@@ -4,9 +4,12 @@ import asyncio
 import gzip
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
+from groundswell.api.analytics.v1.analytics_pb2 import Event
 from groundswell.gateway.http import json_bodies
 from groundswell.gateway.settings import GatewaySettings
 from tests.gateway.door import SECRET, Door, opened, pb
@@ -66,11 +69,12 @@ async def test_bodies_that_are_too_large_or_no_json_are_refused(door: Door) -> N
         b"[" * 65 + b'"' + b'\\"' * 500_000 + b"\\",
         b"{" + b",".join(b'"%d":0' % number for number in range(60_000)) + b',"59999":0}',
         b'{"a": 1e999}',
+        b'{"events":[' + b",".join([b"{}"] * 50_000) + b"]}",
     ],
 )
 def test_a_body_made_to_be_slow_to_refuse_is_refused_all_the_same(body: bytes) -> None:
     """A text that does not end, one that ends in its own escape, and a key that comes again after many others: each byte is looked at
-    once, or this would take hours. A number beyond any float would be infinite."""
+    once, or this would take hours. A number beyond any float would be infinite, and empty objects cost a hundred times their bytes."""
     with pytest.raises(json_bodies.MalformedJson):
         json_bodies.loads(body)
 
@@ -78,6 +82,20 @@ def test_a_body_made_to_be_slow_to_refuse_is_refused_all_the_same(body: bytes) -
 def test_brackets_in_texts_do_not_nest() -> None:
     deep = '"' + "[{" * 100 + '\\"]"'
     assert json_bodies.loads(f'{{"a": {deep}}}'.encode())["a"].startswith("[{")
+
+
+@pytest.mark.parametrize("levels", [[], {}])
+def test_a_free_value_nests_as_deep_as_every_reader_of_it_follows_and_no_deeper(levels: Any) -> None:
+    """Beyond, a service could not read what the door has taken."""
+    deep = levels
+    for _ in range(json_bodies.FREE_DEPTH_MAX - 2):
+        deep = [deep] if isinstance(levels, list) else {"a": deep}
+    message = Event()
+    json_bodies.parse_into(message, {"kind": "view", "properties": {"a": deep}})
+    assert Event.FromString(message.SerializeToString()) == message
+    json_format.MessageToDict(message)
+    with pytest.raises(json_bodies.InvalidFields, match="properties: nests deeper than 30"):
+        json_bodies.parse_into(Event(), {"kind": "view", "properties": {"a": [deep]}})
 
 
 @pytest.mark.promise("GATEWAY-10")

@@ -188,7 +188,11 @@ async def test_the_relay_outlives_a_server_that_says_its_last_words_and_has_not_
 ) -> None:
     """Else a restart of PostgreSQL ended, now and then, the process of each service."""
     wire = Wire(b"never said", "break", lingers=True)
-    async with wire.to(app_dsn) as dsn, postgres.opened(dsn, ids.Ids(clock.SystemClock())) as far, running(relay(far, producer)):
+    async with (
+        wire.to(app_dsn) as dsn,
+        postgres.opened(dsn, ids.Ids(clock.SystemClock())) as far,
+        running(relay(far, producer)),
+    ):
         await publish(database, event(topic, "before"))
         await _read(kafka_address, topic, 1)
         async with database.platform_tx() as tx:

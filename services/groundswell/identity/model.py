@@ -13,7 +13,7 @@ PLATFORM_TENANT = 1
 SCOPES_MAX = 50
 DISPLAY_NAME_LENGTH_MAX = 200
 
-_SECRET = re.compile(r"gsk_([0-9]{1,19})_([A-Za-z0-9-]{20,100})")
+_SECRET = re.compile(r"gsk_([1-9][0-9]{0,18})_([A-Za-z0-9-]{20,100})")
 _SCOPE = re.compile(r"\*|[a-z][A-Za-z]*(\.[a-z][A-Za-z]*)*(\.\*)?")
 
 

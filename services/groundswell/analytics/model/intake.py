@@ -17,6 +17,11 @@ EARLY_MS = 5 * 60_000
 SKEW_MS_MIN = 1_000
 """A client's clock that is this close to ours is not corrected: the way of the request takes as long."""
 
+VALUE_MAX = 1e15
+"""Sums of values this large are exact to a whole, and stay finite however many there are."""
+OWN_KINDS = frozenset({"click"})
+"""Kinds that the platform counts itself: a client that could send them would forge the totals of links."""
+
 _KIND = re.compile(r"[a-z0-9_.]{1,64}")
 
 
@@ -45,14 +50,16 @@ def fault(event: Event) -> str | None:
     """Why an event is set aside; None when it is taken. (A time that is too old is judged by `landing`.)"""
     if not _KIND.fullmatch(event.kind):
         return "kind must be 1 to 64 of a-z, 0-9, _ and ."
+    if event.kind in OWN_KINDS:
+        return f"kind {event.kind} is counted by the platform itself; send the event under a kind of your own"
     if len(event.item) > ITEM_LENGTH_MAX:
         return f"item must have at most {ITEM_LENGTH_MAX} characters"
     if bool(event.user_id) == bool(event.anonymous_id):
         return "one of user_id and anonymous_id must be set"
     if len(event.user_id or event.anonymous_id) > USER_LENGTH_MAX:
         return f"user_id and anonymous_id must have at most {USER_LENGTH_MAX} characters"
-    if event.value != event.value or event.value in (float("inf"), float("-inf")):
-        return "value must be a finite number"
+    if not abs(event.value) <= VALUE_MAX:  # so that it catches NaN
+        return f"value must lie within {VALUE_MAX:.0e} of 0"
     if len(event.properties.encode()) > PROPERTIES_BYTES_MAX:
         return f"properties must have at most {PROPERTIES_BYTES_MAX:,} bytes"
     return None

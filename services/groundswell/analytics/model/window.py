@@ -5,7 +5,7 @@ are kept by the second in which an event happened, so a frame that waited in a j
 of a second are exact, since all frames with one user are in one partition and all partitions of a process meet here.
 """
 
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -23,7 +23,9 @@ USERS_S = 10
 """Seconds for which users are kept to tell them apart; afterwards only their number is."""
 AHEAD_S_MAX = 1
 """Events further ahead of this clock are counted now: a wrong clock must not move the window."""
-DIGESTS_MAX = 100_000
+DIGESTS_MAX = 500_000
+"""Names of client batches in each of two generations; a batch that is sent again after twice as many others may count again here, not
+in the store."""
 KINDS_MAX = 200
 """Kinds of a tenant that are told apart; whatever comes after them counts as `OTHER_KINDS`."""
 OTHER_KINDS = "(other)"
@@ -89,7 +91,8 @@ class Window:
         self._kinds: defaultdict[int, set[str]] = defaultdict(set)
         self._newest: dict[tuple[int, int], int] = {}
         self._offsets: dict[int, int] = {}
-        self._digests: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+        self._digests: set[bytes] = set()
+        self._older_digests: set[bytes] = set()
 
     def kind(self, name: str) -> int:
         """The number of a kind in the `Columns` of the next `count`."""
@@ -110,11 +113,12 @@ class Window:
 
     def is_new_batch(self, partition: int, digest: bytes) -> bool:
         """Whether a client's batch has not been counted yet; it has from now on."""
-        if (partition, digest) in self._digests:
+        name = partition.to_bytes(4, "little") + digest
+        if name in self._digests or name in self._older_digests:
             return False
-        self._digests[partition, digest] = None
-        if len(self._digests) > DIGESTS_MAX:
-            self._digests.popitem(last=False)
+        self._digests.add(name)
+        if len(self._digests) >= DIGESTS_MAX:
+            self._older_digests, self._digests = self._digests, set()
         return True
 
     def forget(self, partitions: Iterable[int]) -> None:

@@ -23,16 +23,16 @@ class LiveRpc(live_pb2_grpc.LiveServiceServicer):
     async def WatchLive(self, request: live_pb2.WatchLiveRequest, call: rpc.Call) -> AsyncIterator[pb.LiveMetrics]:
         tenant = call.context.require_tenant()
         while True:
-            yield self._to_proto(self._counters.look(tenant, request.kind))
+            yield self._to_proto(tenant, self._counters.look(tenant, request.kind))
             await asyncio.sleep(TICK_S)
 
-    def _to_proto(self, look: Look) -> pb.LiveMetrics:
+    def _to_proto(self, tenant: int, look: Look) -> pb.LiveMetrics:
         message = pb.LiveMetrics(
             events_per_second=look.events_per_second,
             events=look.events,
             users=look.users,
             top_items=[
-                pb.TopItem(item=self._counters.name_of(item), kind=kind, events=events)
+                pb.TopItem(item=self._counters.name_of(tenant, item), kind=kind, events=events)
                 for kind, item, events in look.top_items
             ],
             freshness_ms=self._counters.freshness_ms,

@@ -53,7 +53,7 @@ class LiveCounters:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._window = Window()
-        self._names: dict[int, str] = {}
+        self._names: dict[tuple[int, int], str] = {}
         self._looks: dict[tuple[int, str], Look] = {}
         self._freshness_ms = 0
         self._counted_ms = 0
@@ -108,9 +108,9 @@ class LiveCounters:
         newest_ms = self._freshness_ms if now_ms - self._counted_ms <= FRESHNESS_KEPT_MS else 0
         return max(newest_ms, still_ms) if still_ms > STILL_MS else newest_ms
 
-    def name_of(self, item: int) -> str:
-        """What the caller called the item: its id, or the text behind the number."""
-        return self._names.get(item, str(item))
+    def name_of(self, tenant: int, item: int) -> str:
+        """What the tenant called the item: its id, or the text behind the number. (Another tenant's text may have the same one.)"""
+        return self._names.get((tenant, item), str(item))
 
     def _columns(self, record: LogRecord) -> Columns | None:
         """The rows of a record that are to be counted; None when it is corrupt or came before."""
@@ -156,8 +156,8 @@ class LiveCounters:
             return
         named = names.is_valid().to_numpy(zero_copy_only=False)
         texts = names.dictionary.to_pylist()
-        items = columns.column("item").to_numpy()[named].tolist()
-        for item, code in zip(items, names.indices.drop_null().to_pylist(), strict=True):
-            if item not in self._names and len(self._names) >= NAMES_MAX:
+        tenants, items = (columns.column(name).to_numpy()[named].tolist() for name in ("tenant", "item"))
+        for tenant, item, code in zip(tenants, items, names.indices.drop_null().to_pylist(), strict=True):
+            if (tenant, item) not in self._names and len(self._names) >= NAMES_MAX:
                 self._names.pop(next(iter(self._names)))
-            self._names[item] = texts[code]
+            self._names[tenant, item] = texts[code]

@@ -21,6 +21,11 @@ from groundswell.gateway import errors
 from groundswell.kernel.errors import FieldViolation, Invalid
 
 DEPTH_MAX = 64
+NESTS_MAX = 50_000
+"""Objects and arrays of one body: four megabytes hold a million empty ones, which would keep the door for ten seconds."""
+FREE_DEPTH_MAX = 30
+"""Of a value without a schema (`Struct`): each level takes three on the wire, where readers allow 100."""
+_WIRE_DEPTH_MAX = 100
 VIOLATIONS_MAX = 20
 WELL_KNOWN = "google.protobuf."
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -48,9 +53,9 @@ class MalformedJson(errors.MalformedRequest):
 
 
 def loads(body: bytes) -> Any:
-    """The value of a JSON text; raises `MalformedJson`, also on duplicate keys and on nesting deeper than 64."""
-    if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth(body) > DEPTH_MAX:
-        raise MalformedJson(f"it nests deeper than {DEPTH_MAX}")
+    """The value of a JSON text; raises `MalformedJson`, also on duplicate keys, nesting deeper than 64 and 50,000 nested values."""
+    if body.count(b"[") + body.count(b"{") > DEPTH_MAX:
+        _check_nesting(body)
     try:
         return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant)
     except UnicodeDecodeError as error:
@@ -59,16 +64,20 @@ def loads(body: bytes) -> Any:
         raise MalformedJson(str(error).split(" (char")[0].rstrip(".")) from error
 
 
-def _depth(body: bytes) -> int:
-    depth = deepest = 0
+def _check_nesting(body: bytes) -> None:
+    depth = deepest = opened = 0
     for token in _TOKENS.finditer(body):
         match body[token.start()]:
             case 0x5B | 0x7B:  # [ {
                 depth += 1
+                opened += 1
                 deepest = max(deepest, depth)
             case 0x5D | 0x7D:  # ] }
                 depth -= 1
-    return deepest
+    if deepest > DEPTH_MAX:
+        raise MalformedJson(f"it nests deeper than {DEPTH_MAX}")
+    if opened > NESTS_MAX:
+        raise MalformedJson(f"it holds more than {NESTS_MAX:,} objects and arrays")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def parse_into(message: Message, value: Any, prefix: str = "", *, lax: bool = Fa
     if found:
         raise InvalidFields(found[:VIOLATIONS_MAX])
     try:
-        json_format.ParseDict(value, message, ignore_unknown_fields=lax, max_recursion_depth=DEPTH_MAX + 2)
+        json_format.ParseDict(value, message, ignore_unknown_fields=lax, max_recursion_depth=_WIRE_DEPTH_MAX)
     except _REFUSALS as error:
         violations = itertools.islice(_violations(descriptor_of(message), value, prefix, lax), VIOLATIONS_MAX)
         raise InvalidFields(list(violations) or [FieldViolation(prefix or "body", _why(error))]) from error
@@ -113,7 +122,7 @@ def set_field(message: Message, field: FieldDescriptor, value: Any, prefix: str,
             setattr(message, field.name, value)  # as the parser would, which takes ten times as long
             return
         json_format.ParseDict(
-            {field.name: value}, message, ignore_unknown_fields=lax, max_recursion_depth=DEPTH_MAX + 2
+            {field.name: value}, message, ignore_unknown_fields=lax, max_recursion_depth=_WIRE_DEPTH_MAX
         )
     except _REFUSALS as error:
         violations = list(_field_violations(field, value, prefix, lax))
@@ -187,6 +196,9 @@ def _loose_element(field: FieldDescriptor, value: Any, path: str) -> Iterator[Fi
     if inner is not None:
         if is_plain(inner):
             yield from _loose(inner, value, path)
+        elif inner.full_name in _FREE:
+            if _levels(value) > FREE_DEPTH_MAX:
+                yield FieldViolation(path, f"nests deeper than {FREE_DEPTH_MAX}")
         elif inner.full_name in _WRAPPERS:
             yield from _loose_element(inner.fields_by_name["value"], value, path)
     elif field.enum_type is not None:
@@ -199,6 +211,12 @@ def _loose_element(field: FieldDescriptor, value: Any, path: str) -> Iterator[Fi
         isinstance(value, bool) or (isinstance(value, str) and not form.fullmatch(value))
     ):
         yield FieldViolation(path, _EXPECTED[field.cpp_type])
+
+
+def _levels(value: Any) -> int:
+    """How deep a JSON value nests; a text's depth was bounded before."""
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return 1 + max(map(_levels, inner), default=0) if isinstance(inner, list) else 0
 
 
 def _names_value(enum: EnumDescriptor, value: Any) -> bool:
@@ -251,7 +269,7 @@ def _leaf_violations(field: FieldDescriptor, value: Any, path: str) -> Iterator[
     assert field.containing_type is not None  # only extensions have none, and they have no JSON name here
     scratch = message_factory.GetMessageClass(field.containing_type)()
     try:
-        json_format.ParseDict({field.name: value}, scratch)
+        json_format.ParseDict({field.name: value}, scratch, max_recursion_depth=_WIRE_DEPTH_MAX)
     except _REFUSALS as error:
         yield FieldViolation(path, _expected(field) or _why(error))
 
@@ -273,6 +291,7 @@ _FORMS = {
     FieldDescriptor.CPPTYPE_DOUBLE: _FRACTION,
     FieldDescriptor.CPPTYPE_FLOAT: _FRACTION,
 }
+_FREE = frozenset(f"{WELL_KNOWN}{name}" for name in ("Struct", "Value", "ListValue"))
 _WRAPPERS = frozenset(
     f"{WELL_KNOWN}{name}Value" for name in ("Bytes", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double")
 )
