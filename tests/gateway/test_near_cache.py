@@ -218,6 +218,21 @@ async def test_what_is_kept_of_a_suspended_tenant_is_served_to_nobody_until_it_i
 
 
 @pytest.mark.promise("TENANCY-7")
+async def test_a_tenant_suspended_while_its_service_is_asked_gets_no_stale_answer_instead(bench: Bench) -> None:
+    """It was servable when the asking began."""
+    bench.origin.counted = Counted("click", 7, 1, wait_for_ack=False)
+    await bench.get()
+    bench.clock.now_s += 10
+
+    async def away() -> Answer:
+        bench.suspended.add(7)
+        raise errors.Unavailable("Away.")
+
+    with pytest.raises(errors.Unavailable):
+        await bench.answers.answer(KEY, away)
+
+
+@pytest.mark.promise("TENANCY-7")
 async def test_through_the_door_a_suspended_tenant_is_refused_and_its_hot_links_are_asked_for(door: Door) -> None:
     """Goal: neither a remembered credential nor the hot path outlives a suspension."""
     door.library.locations["abc"] = pb.FollowCodeResponse(location="https://a.example/", tenant=ALICE.tenant)

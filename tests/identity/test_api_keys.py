@@ -61,6 +61,8 @@ async def test_the_database_does_not_hold_the_secret(keys: ApiKeys, database: po
 
 async def test_every_wrong_secret_gets_the_same_answer(keys: ApiKeys, now: HeldClock) -> None:
     key, secret = await keys.create(OWNER, None, "robot", ["*"], now.at_ms + 1_000)
+    with pytest.raises(InvalidCredential):
+        await keys.verify(secret.replace("gsk_", "gsk_0"))
     wrong = [
         secret[:-1] + ("0" if secret[-1] != "0" else "1"),
         "gsk_1_x",

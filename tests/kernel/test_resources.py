@@ -1,8 +1,10 @@
 """What a process has while the broker is away: it starts, is ready, refuses what it can not judge, and loses nothing."""
 
 import asyncio
+import gc
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
 from groundswell.engines import ports, running, topics
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
-from groundswell.kernel import access, bus, errors, resources, rpc, settings, tenants
+from groundswell.kernel import access, bus, errors, modules, resources, rpc, settings, tenants
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.publisher import publish
 from groundswell.kernel.context import Context
@@ -89,6 +91,43 @@ async def test_a_process_that_starts_while_the_broker_is_away_is_ready_and_refus
             refuse(Context(tenant=7))
         assert refused.value.retry_after_s
         assert not any(task.done() for task in resources.running)
+
+
+@pytest.mark.promise("TENANCY-7")
+async def test_a_process_answers_nobody_before_it_knows_who_is_suspended_or_that_it_can_not_know(
+    tmp_path: Path,
+) -> None:
+    """A visitor of a public method has no credential that could be refused: nothing else would keep a suspended tenant's links away."""
+    told: list[bool] = []
+
+    class Looking(Identity):
+        async def VerifyApiKey(
+            self, request: identity_pb2.VerifyApiKeyRequest, call: rpc.Call
+        ) -> identity_pb2.VerifyApiKeyResponse:
+            told.append(opened[0].ready()["feeds.tenants"]())
+            return await super().VerifyApiKey(request, call)
+
+    opened: list[Resources] = []
+
+    @asynccontextmanager
+    async def identity(resources: Resources) -> AsyncIterator[modules.Module]:
+        opened.append(resources)
+        yield modules.Module("identity", servicers=[Looking()])
+
+    kafka, here = (f"127.0.0.1:{port}" for port in ports.draw(2))
+    process = asyncio.create_task(
+        modules.run({"identity": identity}, environment(kafka, tmp_path, here) | {"GROUNDSWELL_RPC_ADDRESS": here})
+    )
+    try:
+        async with Resources.open(environment(kafka, tmp_path, here)) as caller, asyncio.timeout(20):
+            while not told:
+                with suppress(errors.Unavailable):
+                    await caller.verifier().verify(SECRET)
+        assert told[0]
+    finally:
+        process.cancel()
+        await asyncio.wait({process})
+        gc.unfreeze()
 
 
 @pytest.mark.promise("TENANCY-7")

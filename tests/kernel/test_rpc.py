@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 from google.protobuf import empty_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.api.identity.v1 import identity_pb2_grpc
+from groundswell.identity.errors import KeyNotFound
 from groundswell.kernel import access, errors, rpc
 from groundswell.kernel.context import Context
 from groundswell.kernel.rpc import wire
@@ -169,3 +171,28 @@ async def test_an_absent_server_is_unavailable_within_the_time(address: str) -> 
                 timeout_s=0.5,
                 idempotent=True,
             )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"), [(253_402_300_800, 0), (-62_135_596_801, 0), (1 << 62, 0), (0, -1), (0, 1_000_000_000)]
+)
+def test_a_time_that_no_answer_could_tell_is_refused(seconds: int, nanos: int) -> None:
+    """Over gRPC any 64-bit second comes in; kept in a row, it would break every list that shows the row."""
+    key = pb.ApiKey(expire_time=Timestamp(seconds=seconds, nanos=nanos))
+    with pytest.raises(errors.Invalid, match="must be a time in the years 1 to 9999"):
+        rpc.moment_ms(key, "expire_time", "api_key.")
+
+
+def test_a_time_is_told_in_milliseconds_and_an_unset_one_as_none() -> None:
+    key = pb.ApiKey(expire_time=Timestamp(seconds=253_402_300_799, nanos=999_999_999))
+    assert rpc.moment_ms(key, "expire_time") == 253_402_300_799_999
+    assert rpc.moment_ms(pb.ApiKey(), "expire_time") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["apiKeys/07", "apiKeys/", "apiKeys/-1", "apiKeys/\u0661", "apiKeys/9223372036854775808", "links/7", "7"]
+)
+def test_a_name_has_one_spelling(name: str) -> None:
+    with pytest.raises(KeyNotFound):
+        rpc.id_of(name, "apiKeys", KeyNotFound)
+    assert rpc.id_of("apiKeys/7", "apiKeys", KeyNotFound) == 7

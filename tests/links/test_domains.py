@@ -7,6 +7,7 @@ import pytest
 from groundswell.kernel.context import Context
 from groundswell.links import errors
 from groundswell.links.model.addresses import Addresses
+from groundswell.links.service.domains import DOMAINS_MAX
 
 from .conftest import ADDRESSES, NO_REQUEST, Process, Start, new_tenant
 
@@ -58,6 +59,24 @@ async def test_a_host_that_was_unknown_serves_as_soon_as_it_is_created(
         assert await process.domains.serving(host) == made
         other.clock.ahead_ms = 5_001
         assert await other.domains.serving(host) == made
+
+
+async def test_a_tenant_has_no_more_domains_than_a_list_shows_however_many_are_made_at_once(
+    process: Process, alice: Context
+) -> None:
+    await process.domains.default(alice.tenant)
+    async with process.database.tenant_tx(alice) as tx:
+        await tx.execute(
+            "INSERT INTO domains (id, tenant_id, host, is_default, created_ms)"
+            " SELECT n, $1, n || '.many.example', false, 0 FROM generate_series($2::bigint + 1, $2 + $3) AS n",
+            alice.tenant, process.clock.now_ms() << 20, DOMAINS_MAX - 2,
+        )  # fmt: skip
+    hosts = [f"last{number}-{alice.tenant}.example" for number in range(5)]
+    made = await asyncio.gather(
+        *(process.domains.create(alice, host, NO_REQUEST) for host in hosts), return_exceptions=True
+    )
+    assert sum(isinstance(each, errors.TooManyDomains) for each in made) == 4
+    assert len(await process.domains.all(alice)) == DOMAINS_MAX
 
 
 def test_short_urls_leave_the_schemes_own_port_out() -> None:

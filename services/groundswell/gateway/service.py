@@ -110,7 +110,12 @@ class Answers:
             answer = await asyncio.shield(flight)
         except (errors.Unavailable, errors.DeadlineExceeded):
             now_s = self._clock.monotonic_s()
-            if kept is None or kept.stale_until_s <= now_s or self.cache.find(key) is not kept:
+            if (
+                kept is None
+                or kept.stale_until_s <= now_s
+                or self.cache.find(key) is not kept
+                or not self._servable(kept)
+            ):
                 raise
             kept.retry_s = now_s + STALE_RETRY_S
             return kept, Verdict.STALE

@@ -21,7 +21,7 @@ class ApiKeyRpc(identity_pb2_grpc.ApiKeyServiceServicer):
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: rpc.Call) -> pb.CreateApiKeyResponse:
         asked = request.api_key
-        expires_ms = asked.expire_time.ToMilliseconds() if asked.HasField("expire_time") else None
+        expires_ms = rpc.moment_ms(asked, "expire_time", "api_key.")
         tenant = rpc.id_of(request.tenant, "tenants", errors.TenantNotFound) if request.tenant else None
         key, secret = await self._keys.create(call.context, tenant, asked.display_name, asked.scopes, expires_ms)
         return pb.CreateApiKeyResponse(api_key=_to_proto(key), secret=secret)

@@ -66,14 +66,10 @@ async def _started(
         modules = [await stack.enter_async_context(factory(resources)) for factory in factories.values()]
         servicers = [servicer for module in modules for servicer in module.servicers]
         if servicers:
+            refuse = resources.tenant_gate()
+            await resources.suspensions_read()
             await stack.enter_async_context(
-                rpc.serve(
-                    servicers,
-                    process.rpc_address,
-                    resources.internal_key,
-                    resources.verifier(),
-                    refuse=resources.tenant_gate(),
-                )
+                rpc.serve(servicers, process.rpc_address, resources.internal_key, resources.verifier(), refuse=refuse)
             )
         checks = {f"{module.name}.{name}": check for module in modules for name, check in module.ready.items()}
         _spare_collections()

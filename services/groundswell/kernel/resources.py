@@ -22,6 +22,7 @@ S = TypeVar("S")
 
 REVOCATIONS = "identity.revocations.v1"
 RETRY_S = 0.5
+SETTLED_POLL_S = 0.02
 REVOCATIONS_LAG_S_MAX = 0.9
 """Beyond this lag of the revocations no check of a key is remembered. A revoked key is refused within a second, of which its event may
 need a tenth to be in the log."""
@@ -193,6 +194,12 @@ class Resources:
             for name, feed in self._feeds.items():
                 self._run(f"feeds.{name}", feed.run)
         return self._refuse
+
+    async def suspensions_read(self) -> None:
+        """Waits until it is known who is suspended, or that the log is away. After `tenant_gate`; callers of a public method have no
+        credential that could be refused, so none is served before."""
+        while not self._feeds["tenants"].settled():
+            await asyncio.sleep(SETTLED_POLL_S)
 
     def ready(self) -> dict[str, Callable[[], bool]]:
         """The readiness of what all processes share: nothing waits, and every feed was read to its end once or the broker is away."""

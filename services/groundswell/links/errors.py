@@ -108,6 +108,11 @@ class HostTaken(errors.AlreadyExists):
         super().__init__(f"The host {host!r} serves links already.", field="domain.host")
 
 
+class TooManyDomains(errors.FailedPrecondition):
+    def __init__(self, most: int) -> None:
+        super().__init__(f"A tenant has at most {most:,} domains.")
+
+
 class DomainNotReady(errors.Unavailable):
     def __init__(self) -> None:
         super().__init__("The tenant is new and its own domain is still being made. Try again in a second.")

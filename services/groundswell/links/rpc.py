@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from google.protobuf import empty_pb2, timestamp_pb2
+from google.protobuf import empty_pb2
 
 from groundswell.api.links.v1 import links_pb2 as pb
 from groundswell.api.links.v1 import links_pb2_grpc
@@ -118,8 +118,8 @@ def _draft(link: pb.Link) -> Draft:
 def _options(link: pb.Link) -> Options:
     return Options(
         destination=link.destination,
-        valid_since_ms=_moment(link.valid_since) if link.HasField("valid_since") else None,
-        expires_ms=_moment(link.expire_time) if link.HasField("expire_time") else None,
+        valid_since_ms=rpc.moment_ms(link, "valid_since", "link."),
+        expires_ms=rpc.moment_ms(link, "expire_time", "link."),
         max_visits=link.max_visits,
         active=not link.disabled,
         redirect_status=link.redirect_status or REDIRECT_DEFAULT,
@@ -127,10 +127,6 @@ def _options(link: pb.Link) -> Options:
         title=link.title,
         tags=tuple(link.tags),
     )
-
-
-def _moment(time: timestamp_pb2.Timestamp) -> int:
-    return time.ToMilliseconds()
 
 
 def _paths(request: pb.UpdateLinkRequest) -> Sequence[str]:

@@ -54,7 +54,7 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         self._tops: OrderedDict[tuple[int, bytes], tuple[float, pb.ListTopItemsResponse]] = OrderedDict()
 
     async def CollectEvents(self, request: pb.CollectEventsRequest, call: rpc.Call) -> pb.CollectEventsResponse:
-        sent_ms = request.sent_at.ToMilliseconds() if request.HasField("sent_at") else None
+        sent_ms = rpc.moment_ms(request, "sent_at")
         taken = await self._collector.collect(
             call.context, [_event(each) for each in request.events], sent_ms, call.request
         )
@@ -104,8 +104,9 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         order = request.order_by or "events"
         if order not in ("events", "users"):
             raise errors.Invalid("order_by must be `events` or `users`.", field="order_by")
-        end_ms = request.end_time.ToMilliseconds() if request.HasField("end_time") else self._clock.now_ms() + 1
-        start_ms = request.start_time.ToMilliseconds() if request.HasField("start_time") else end_ms - TOP_RANGE_MS
+        asked = rpc.moment_ms(request, "end_time"), rpc.moment_ms(request, "start_time")
+        end_ms = self._clock.now_ms() + 1 if asked[0] is None else asked[0]
+        start_ms = end_ms - TOP_RANGE_MS if asked[1] is None else asked[1]
         query = pb.RunQueryRequest(
             measures=["events", "users"],
             dimensions=["item"] if request.kind else ["kind", "item"],

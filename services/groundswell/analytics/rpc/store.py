@@ -64,8 +64,8 @@ def _question(query: pb.RunQueryRequest) -> Question:
         tuple(query.dimensions),
         tuple(filters),
         query.interval,
-        query.range.start.ToMilliseconds(),
-        query.range.end.ToMilliseconds(),
+        rpc.moment_ms(query.range, "start", "query.range.") or 0,
+        rpc.moment_ms(query.range, "end", "query.range.") or 0,
         query.order,
         query.limit or questions.LIMIT_DEFAULT,
     )

@@ -5,8 +5,9 @@ context. `call` calls one: it sends the context and raises the errors of `kernel
 """
 
 from groundswell.kernel.rpc.client import call, channel, outgoing
+from groundswell.kernel.rpc.moments import moment_ms
 from groundswell.kernel.rpc.names import id_of
 from groundswell.kernel.rpc.server import Call, serve
 from groundswell.kernel.rpc.status import error_from, status_of
 
-__all__ = ["Call", "call", "channel", "error_from", "id_of", "outgoing", "serve", "status_of"]
+__all__ = ["Call", "call", "channel", "error_from", "id_of", "moment_ms", "outgoing", "serve", "status_of"]

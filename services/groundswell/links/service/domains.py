@@ -27,7 +27,8 @@ from groundswell.links.store.targets import CacheAway, TargetCache
 
 log = logging.getLogger(__name__)
 
-DOMAINS_LISTED_MAX = 1_000
+DOMAINS_MAX = 1_000
+"""Domains of a tenant, its own one included: a list shows them all."""
 HOSTS_REMEMBERED_MAX = 10_000
 UNKNOWN_HOSTS_MAX = 1_000
 """Anybody can make hosts up: they are remembered apart, lest they push out those that lead somewhere."""
@@ -135,7 +136,7 @@ class Domains:
         return self._remember_default(made)
 
     async def create(self, context: Context, host: str, request: RequestKey) -> Domain:
-        """Adds a domain to the caller's tenant; raises `HostInvalid`, `HostReserved` or `HostTaken`."""
+        """Adds a domain to the caller's tenant; raises `HostInvalid`, `HostReserved`, `HostTaken`, `TooManyDomains`."""
         checked = destinations.checked_host(host)
         if self._addresses.is_platforms(checked):
             raise errors.HostReserved(checked)
@@ -144,6 +145,8 @@ class Domains:
             if answered := await tx.replayed(request, Domain):
                 return answered
             store = DomainStore(tx)
+            if await store.counted() >= DOMAINS_MAX:
+                raise errors.TooManyDomains(DOMAINS_MAX)
             domain = Domain(self._ids.next(), context.tenant, checked, False, self._clock.now_ms())
             if not await store.claim_host(checked, domain.id):
                 raise errors.HostTaken(checked)
@@ -156,7 +159,7 @@ class Domains:
         """The caller's domains, its own one first."""
         await self.default(context.require_tenant())
         async with self._database.tenant_tx(context) as tx:
-            return await DomainStore(tx).all(DOMAINS_LISTED_MAX)
+            return await DomainStore(tx).all()
 
     async def looping(self, tx: postgres.Tx, urls: Sequence[str]) -> list[int]:
         """Which of the checked destinations `urls` lead back to a short link's host, of whatever tenant."""

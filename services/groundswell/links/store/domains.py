@@ -53,12 +53,15 @@ class DomainStore:
         )
         return None if row is None else _domain(row)
 
-    async def all(self, most: int) -> list[Domain]:
-        """Up to `most` domains, the default one first, then in order of age."""
+    async def counted(self) -> int:
+        """How many there are; others who count wait until this transaction ends, so that what follows it still holds."""
+        await self._tx.execute("SELECT FROM domains WHERE tenant_id = $1 AND is_default FOR UPDATE", self._tx.tenant)
+        return int(await self._tx.fetchval("SELECT count(*) FROM domains WHERE tenant_id = $1", self._tx.tenant))
+
+    async def all(self) -> list[Domain]:
+        """The default one first, then in order of age."""
         rows = await self._tx.fetch(
-            f"SELECT {_COLUMNS} FROM domains WHERE tenant_id = $1 ORDER BY is_default DESC, id LIMIT $2",
-            self._tx.tenant,
-            most,
+            f"SELECT {_COLUMNS} FROM domains WHERE tenant_id = $1 ORDER BY is_default DESC, id", self._tx.tenant
         )
         return [_domain(row) for row in rows]
 

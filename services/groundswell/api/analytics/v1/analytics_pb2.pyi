@@ -32,13 +32,14 @@ class Event(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     PROPERTIES_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What happened, such as `view`: 1 to 64 of `[a-z0-9_.]`."""
+    """What happened, such as `view`: 1 to 64 of `[a-z0-9_.]`. Clicks on short links (`click`) are counted at the door and not taken here."""
     item: _builtins.str
     """What it happened to: an id of the platform, or any text of at most 512 characters."""
     user_id: _builtins.str
     """Who did it: one of the two, at most 256 characters."""
     anonymous_id: _builtins.str
     value: _builtins.float
+    """Any amount within 10^15 of zero, such as a price."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened; unset means now."""
