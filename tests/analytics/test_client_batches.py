@@ -25,7 +25,7 @@ from tests.analytics.test_writer_crash import unequal
 ALICE = Context(tenant=TENANT)
 BATCH = [Event("view", str(n % 7), f"u{n}", "", None, 1.0, "") for n in range(600)]
 """Of so many users that every partition gets rows of it."""
-OTHER = [Event("click", "1", f"v{n}", "", None, 1.0, "") for n in range(600)]
+OTHER = [Event("tap", "1", f"v{n}", "", None, 1.0, "") for n in range(600)]
 NOWHERE = "127.0.0.1:1"
 
 

@@ -74,8 +74,8 @@ class Rollups:
                     await asyncio.sleep(RETRY_S)
 
     async def _cycle(self) -> None:
-        for partition in sorted(self._membership.fresh):
-            await self._recover(partition)
+        if self._membership.fresh:
+            await self._recover(sorted(self._membership.fresh))
         due = [of for partition in sorted(self._membership.partitions) if (of := await self._pending(partition))]
         if due:
             await self._roll_up(due)
@@ -114,18 +114,22 @@ class Rollups:
             self._places[of.partition].totals = of.last + 1
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
 
-    async def _recover(self, partition: int) -> None:
-        """Finds where the partition stands, repeating a rollup that a predecessor had begun."""
-        mark = await self._membership.mark(partition) or Mark(0)
-        note = intents.parse(mark.note)
-        rolled_to = await self._rollups.newest(partition)
-        if note.intent is not None and rolled_to <= note.intent[1]:
-            again = Range(partition, *note.intent)
-            log.info("partition %d: offsets %d to %d are rolled up again", partition, *note.intent)
+    async def _recover(self, partitions: Sequence[int]) -> None:
+        """Finds where the partitions stand, repeating what a predecessor had begun, all of it at once."""
+        rolled_to = await self._rollups.newest()
+        again: list[Range] = []
+        for partition in partitions:
+            mark = await self._membership.mark(partition) or Mark(0)
+            note = intents.parse(mark.note)
+            place = _Place(max(mark.offset, rolled_to.get(partition, 0)), note.totals or 0)
+            if note.intent is not None and place.next <= note.intent[1]:
+                again.append(Range(partition, *note.intent))
+                place.next = note.intent[1] + 1
+            self._places[partition] = place
+        if again:
+            log.info("rolled up again: %s", ", ".join(map(str, again)))
             async with self._rollups.adding:
                 await self._rollups.write_again(again)
-            rolled_to = again.last + 1
-        place = _Place(max(mark.offset, rolled_to), note.totals or 0)
-        self._places[partition] = place
-        await self._membership.commit({partition: place.mark()})
-        self._membership.ready(partition, place.next)
+        await self._membership.commit({partition: self._places[partition].mark() for partition in partitions})
+        for partition in partitions:
+            self._membership.ready(partition, self._places[partition].next)

@@ -109,21 +109,23 @@ class RollupStore:
         for table in schema.ROLLUPS:
             await self._add(table, of)
 
-    async def write_again(self, of: Range) -> None:
-        """Adds the range to every rollup that does not hold it: for a range that somebody may have begun."""
+    async def write_again(self, of: Sequence[Range]) -> None:
+        """Adds ranges to every rollup that does not hold them: for ranges that somebody may have begun."""
         for table in schema.ROLLUPS:
             attempt = 0
-            while await self._end(table, of.partition) <= of.last:
+            while left := await self._left(table, of):
                 if attempt == ATTEMPTS_MAX:
-                    raise StoreUnavailable(
-                        f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}."
-                    )
-                await self._add(table, [of], attempt)
+                    raise StoreUnavailable(f"{table} does not take {left}.")
+                await self._add(table, left, attempt)
                 attempt += 1
 
-    async def newest(self, partition: int) -> int:
-        """The first offset that the last table of a rollup does not hold; 0 when it holds none."""
-        return await self._end(schema.ITEM_TOTALS, partition)
+    async def _left(self, table: str, of: Sequence[Range]) -> list[Range]:
+        ends = await self._ends(table)
+        return [each for each in of if ends.get(each.partition, 0) <= each.last]
+
+    async def newest(self) -> dict[int, int]:
+        """The first offset of each partition that the last table of a rollup does not hold; none for one of which it holds nothing."""
+        return await self._ends(schema.ITEM_TOTALS)
 
     async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
         sql, bound = statement(table, of)
@@ -131,10 +133,9 @@ class RollupStore:
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
-    async def _end(self, table: str, partition: int) -> int:
-        """The first offset that the table does not hold."""
-        answer = await self._store.query(_END.format(table=table, p="p"), {"p": partition})
-        return int(answer.rows[0][0])
+    async def _ends(self, table: str) -> dict[int, int]:
+        answer = await self._store.query(f"SELECT _p, max(w) FROM {table} WHERE tenant = 0 AND kind = '' GROUP BY _p")
+        return {int(partition): int(end) for partition, end in answer.rows}
 
     async def totals(self, of: Sequence[Range]) -> list[Total]:
         """The totals, over all partitions, of every item that has events in these ranges."""
