@@ -1,6 +1,7 @@
 """The collector as its module wires it: batches over gRPC, told apart by their request ids."""
 
 import secrets
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,10 @@ CALLER = Context(7, "apiKeys/1", frozenset({"*"}))
 NOWHERE = "127.0.0.1:1"
 
 
-@pytest.mark.promise("ANALYTICS-6", "GATEWAY-11")
-async def test_a_used_request_id_gives_the_same_answer_to_the_same_batch_and_refuses_another(
+@pytest.fixture
+async def stub(
     kafka_address: str, postgres_dsn: str, frames_topic: str, tmp_path: Path
-) -> None:
-    """One of the events is set aside, and is so again."""
+) -> AsyncIterator[analytics_pb2_grpc.AnalyticsServiceStub]:
     address = f"127.0.0.1:{ports.draw(1)[0]}"
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka_address,
@@ -31,18 +31,37 @@ async def test_a_used_request_id_gives_the_same_answer_to_the_same_batch_and_ref
         "GROUNDSWELL_INTERNAL_KEY": "6b" * 32,
         "GROUNDSWELL_ENDPOINTS": ",".join(f"{module}={NOWHERE}" for module in ("writer", "live", "identity")),
     }
-    events = [pb.Event(kind=kind, item="1", user_id="u") for kind in ("view", "View!", "view")]
-    request = pb.CollectEventsRequest(events=events, request_id=secrets.token_hex(8))
     async with (
         Resources.open(environment) as resources,
         analytics(resources) as module,
         rpc.serve(module.servicers, address, resources.internal_key, resources.verifier()),
         rpc.channel(address) as channel,
     ):
-        stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
-        answers = [await rpc.call(stub.CollectEvents, request, CALLER) for _ in range(3)]
-        assert [(answer.accepted, answer.parked[0].index) for answer in answers] == [(2, 1)] * 3
-        request.events[0].item = "2"
-        with pytest.raises(errors.Unprocessable) as refused:
-            await rpc.call(stub.CollectEvents, request, CALLER)
-        assert refused.value.reason == "REQUEST_ID_REUSED"
+        yield analytics_pb2_grpc.AnalyticsServiceStub(channel)
+
+
+@pytest.mark.promise("ANALYTICS-6", "GATEWAY-11")
+async def test_a_used_request_id_gives_the_same_answer_to_the_same_batch_and_refuses_another(
+    stub: analytics_pb2_grpc.AnalyticsServiceStub,
+) -> None:
+    """One of the events is set aside, and is so again."""
+    events = [pb.Event(kind=kind, item="1", user_id="u") for kind in ("view", "View!", "view")]
+    request = pb.CollectEventsRequest(events=events, request_id=secrets.token_hex(8))
+    answers = [await rpc.call(stub.CollectEvents, request, CALLER) for _ in range(3)]
+    assert [(answer.accepted, answer.parked[0].index) for answer in answers] == [(2, 1)] * 3
+    request.events[0].item = "2"
+    with pytest.raises(errors.Unprocessable) as refused:
+        await rpc.call(stub.CollectEvents, request, CALLER)
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_what_grpc_carries_and_json_could_not_say_is_the_callers_mistake(
+    stub: analytics_pb2_grpc.AnalyticsServiceStub,
+) -> None:
+    good, late, odd = (pb.Event(kind="view", item="1", user_id="u") for _ in range(3))
+    late.time.seconds = 1 << 62
+    odd.properties.fields["a"].number_value = float("nan")
+    for bad, field in (late, "events[1].time"), (odd, "events[1].properties"):
+        with pytest.raises(errors.Invalid) as refused:
+            await rpc.call(stub.CollectEvents, pb.CollectEventsRequest(events=[good, bad]), CALLER)
+        assert [violation.field for violation in refused.value.fields] == [field]

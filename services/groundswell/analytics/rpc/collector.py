@@ -56,7 +56,7 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
     async def CollectEvents(self, request: pb.CollectEventsRequest, call: rpc.Call) -> pb.CollectEventsResponse:
         sent_ms = rpc.moment_ms(request, "sent_at")
         taken = await self._collector.collect(
-            call.context, [_event(each) for each in request.events], sent_ms, call.request
+            call.context, [_event(*each) for each in enumerate(request.events)], sent_ms, call.request
         )
         parked = [pb.ParkedEvent(index=each.index, reason=each.reason) for each in taken.parked]
         return pb.CollectEventsResponse(accepted=taken.accepted, parked=parked)
@@ -119,12 +119,15 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         return query
 
 
-def _event(event: pb.Event) -> Event:
-    properties = (
-        orjson.dumps(json_format.MessageToDict(event.properties)).decode() if event.HasField("properties") else ""
-    )
-    time_ms = event.time.ToMilliseconds() if event.HasField("time") else None
-    return Event(event.kind, event.item, event.user_id, event.anonymous_id, time_ms, event.value, properties)
+def _event(index: int, event: pb.Event) -> Event:
+    """Raises `Invalid` for what JSON could not say: a time beyond its years, a property that is no finite number."""
+    path = f"events[{index}]."
+    try:
+        properties = orjson.dumps(json_format.MessageToDict(event.properties)) if event.HasField("properties") else b""
+    except ValueError as error:
+        raise errors.Invalid(f"{path}properties must be JSON.", field=f"{path}properties") from error
+    time_ms = rpc.moment_ms(event, "time", path)
+    return Event(event.kind, event.item, event.user_id, event.anonymous_id, time_ms, event.value, properties.decode())
 
 
 def _top_items(answer: pb.RunQueryResponse, kind: str) -> pb.ListTopItemsResponse:

@@ -65,19 +65,18 @@ def loads(body: bytes) -> Any:
 
 
 def _check_nesting(body: bytes) -> None:
-    depth = deepest = opened = 0
+    depth = opened = 0
     for token in _TOKENS.finditer(body):
         match body[token.start()]:
             case 0x5B | 0x7B:  # [ {
                 depth += 1
                 opened += 1
-                deepest = max(deepest, depth)
             case 0x5D | 0x7D:  # ] }
                 depth -= 1
-    if deepest > DEPTH_MAX:
-        raise MalformedJson(f"it nests deeper than {DEPTH_MAX}")
-    if opened > NESTS_MAX:
-        raise MalformedJson(f"it holds more than {NESTS_MAX:,} objects and arrays")
+        if depth > DEPTH_MAX:
+            raise MalformedJson(f"it nests deeper than {DEPTH_MAX}")
+        if opened > NESTS_MAX:
+            raise MalformedJson(f"it holds more than {NESTS_MAX:,} objects and arrays")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
