@@ -9,7 +9,7 @@ class WriterSettings:
 
     flush_ms: int = 400
     """How long rows wait at most for others to share their insert."""
-    flush_rows: int = 262_144
+    flush_rows: int = 524_288
     """Rows of one partition that are stored at once; big blocks are what makes the store cheap."""
     rollup_ms: int = 1_000
     """Pause between two rollups; everything pending goes into one, so they grow with the load."""

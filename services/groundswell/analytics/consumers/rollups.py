@@ -28,7 +28,7 @@ OFFSETS_MAX = 2_000
 """Offsets that one rollup takes at most: up to 16 million rows."""
 REST = 4.0
 """The pause after a rollup, as a multiple of the time that it took: the busier the machine, the more rows share a rollup."""
-REST_S_MAX = 2.5
+REST_S_MAX = 4.0
 
 BEHIND = Gauge("groundswell_rollups_offsets_behind", "Stored offsets that no rollup holds yet.", ["partition"])
 
