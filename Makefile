@@ -8,10 +8,10 @@ NAME ?=
 NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench drill up down ps logs test check docs promises format proto console clean
+.PHONY: help setup demo bench drill up down ps logs test check docs promises format proto cluster-tools console clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/installed .venv/fetched ## Install everything into .venv (fast when nothing changed)
 
@@ -61,6 +61,9 @@ format: .venv/installed ## Format the sources and mend what lint can mend
 
 proto: .venv/installed ## Regenerate services/groundswell/api from protos/
 	$(BIN)/python protos/generate.py
+
+cluster-tools: .venv/installed ## Build what the cluster's tests run from its Go modules, once (needs Go 1.26)
+	@$(BIN)/python -m tests.cluster.tools.build
 
 console: console/dist/index.html ## Build the web console
 
