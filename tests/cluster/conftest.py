@@ -1,0 +1,64 @@
+"""The cluster of a test session: one control plane for all tests that ask, and a namespace for each.
+
+Its programs are built by `make cluster-tools`. Where they are not, tests that need them are skipped, and the end of the session names
+them and says what to run.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.cluster.control_plane.api import Api, until
+from tests.cluster.control_plane.handle import ControlPlane, running
+from tests.cluster.tools.families import Shelf, shelf
+
+UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.fixture(scope="session")
+def programs() -> Shelf:
+    """The cluster's programs; skips where one is not built."""
+    place = shelf()
+    if place.missing():
+        pytest.skip(UNBUILT)
+    return place
+
+
+@pytest.fixture(scope="session")
+def control_plane(programs: Shelf) -> Iterator[ControlPlane]:
+    """A running control plane."""
+    with running() as plane:
+        yield plane
+
+
+@pytest.fixture
+async def admin(control_plane: ControlPlane) -> AsyncIterator[Api]:
+    """Requests of who may do everything."""
+    async with control_plane.admin() as api:
+        yield api
+
+
+@pytest.fixture
+async def namespace(admin: Api) -> AsyncIterator[str]:
+    """A namespace of one's own that holds pods to the Restricted standard; its objects go with it."""
+    name = f"test-{secrets.token_hex(4)}"
+    path = f"/api/v1/namespaces/{name}"
+    await admin.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": RESTRICTED}})
+    await until(lambda: admin.items(f"{path}/serviceaccounts"))  # pods are refused until theirs is there
+    yield name
+    await admin.delete(path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says aloud what was not tested for want of the cluster's programs."""
+    skipped = sorted(
+        {each.nodeid for each in terminalreporter.stats.get("skipped", []) if UNBUILT in str(each.longrepr)}
+    )
+    if skipped:
+        terminalreporter.write_sep("=", f"{len(skipped)} tests SKIPPED: {UNBUILT}", yellow=True, bold=True)
+        for name in skipped:
+            terminalreporter.write_line(f"  {name}")

@@ -1,0 +1,103 @@
+"""Requests to an API server, as one user."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Self, TypeVar
+
+import httpx
+
+Object = dict[str, Any]
+"""An object of Kubernetes, as its manifest says."""
+T = TypeVar("T")
+
+REQUEST_S_MAX = 15.0
+POLL_S = 0.05
+PATCHES = {
+    "apply": "application/apply-patch+yaml",
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+}
+
+
+class Refused(Exception):
+    """The API server said no."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status, self.reason, self.message = status, reason, message
+
+
+class Api:
+    """An API server as one user sees it; a context manager. Paths are those of Kubernetes, such as /api/v1/nodes.
+
+    Every method raises `Refused`, or `httpx.TransportError` while nobody answers.
+    """
+
+    def __init__(self, address: str, identity: ssl.SSLContext, token: str | None = None) -> None:
+        """The user is who the certificate in `identity` names, or whom the token belongs to."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.AsyncClient(base_url=address, verify=identity, headers=headers, timeout=REQUEST_S_MAX)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def get(self, path: str, **parameters: str) -> Object:
+        return await self._send("GET", path, parameters)
+
+    async def items(self, path: str, **parameters: str) -> list[Object]:
+        """What a list holds."""
+        found: list[Object] = (await self.get(path, **parameters))["items"]
+        return found
+
+    async def create(self, path: str, value: Object) -> Object:
+        return await self._send("POST", path, {}, value)
+
+    async def replace(self, path: str, value: Object) -> Object:
+        return await self._send("PUT", path, {}, value)
+
+    async def patch(self, path: str, value: object, kind: str = "merge", **parameters: str) -> Object:
+        """`kind` is one of `PATCHES`; applying wants `fieldManager`."""
+        return await self._send("PATCH", path, parameters, value, PATCHES[kind])
+
+    async def delete(self, path: str) -> Object:
+        return await self._send("DELETE", path, {})
+
+    async def text(self, path: str) -> str:
+        """An answer that is no object, such as that of /readyz."""
+        answer = await self._client.get(path)
+        if not answer.is_success:
+            raise Refused(answer.status_code, answer.reason_phrase, answer.text)
+        return answer.text
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        value: object = None,
+        kind: str = "application/json",
+    ) -> Object:
+        answer = await self._client.request(
+            method, path, params=parameters, json=value, headers={"Content-Type": kind, "Accept": "application/json"}
+        )
+        said: Object = answer.json()
+        if not answer.is_success:
+            raise Refused(answer.status_code, said.get("reason", ""), said.get("message", ""))
+        return said
+
+
+async def until(condition: Callable[[], Awaitable[T]], timeout_s: float = 30.0) -> T:
+    """Asks again and again until the answer is true, and returns it; raises `TimeoutError` with the last answer."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := await condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout_s} s still: {answer!r}")
+        await asyncio.sleep(POLL_S)
+    return answer

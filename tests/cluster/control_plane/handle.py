@@ -1,0 +1,128 @@
+"""A running control plane, as a test holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.control_plane.api import Api, Object
+from tests.cluster.tools.families import shelf
+
+ROOT = Path(__file__).parents[3]
+STOP_S_MAX = 60.0
+PROGRAM_S_MAX = 120.0
+
+
+class NotStarted(Exception):
+    """A control plane did not come up, or went down by itself; the message is what its keeper said."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Where it is and what it says; gone with the keeper that runs it."""
+
+    folder: Path
+    address: str
+    kubeconfig: Path
+    """The administrator's."""
+    keeper: int
+    pids: dict[str, int]
+    """Of its processes by name: etcd, api-server, controller-manager, scheduler, kwok."""
+
+    def admin(self) -> Api:
+        """Requests as the administrator, who may do everything."""
+        identity = self._trust()
+        identity.load_cert_chain(self.folder / "keys" / "admin.crt", self.folder / "keys" / "admin.key")
+        return Api(self.address, identity)
+
+    async def account(self, namespace: str, name: str) -> Api:
+        """Requests as a service account, by a token like that of its pods; it may do what RBAC says."""
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        async with self.admin() as admin:
+            path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+            answer = await admin.create(path, asked)
+        return Api(self.address, self._trust(), answer["status"]["token"])
+
+    def audit(self) -> list[Object]:
+        """Every answered request so far, as audit.k8s.io/v1 events."""
+        with (self.folder / "audit.log").open() as log:
+            return [json.loads(line) for line in log if line.endswith("\n")]
+
+    def kubectl(self, *words: str, given: str = "") -> str:
+        """What kubectl answers the administrator, with `given` on its input; raises `CalledProcessError`."""
+        return self._run("kubectl", words, given)
+
+    def helm(self, *words: str) -> str:
+        """What Helm answers the administrator; raises `CalledProcessError`."""
+        return self._run("helm", words, "")
+
+    def _run(self, program: str, words: tuple[str, ...], given: str) -> str:
+        own = {
+            "KUBECONFIG": str(self.kubeconfig),
+            "HOME": str(self.folder),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+        }
+        done = subprocess.run(
+            [shelf().path(program), *words],
+            input=given,
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            timeout=PROGRAM_S_MAX,
+            check=False,
+        )
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, [program, *words], done.stdout, done.stderr)
+        return done.stdout
+
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.folder / "keys" / "authority.crt")
+
+
+@contextmanager
+def running(*words: str, temporary: Path | None = None) -> Iterator[ControlPlane]:
+    """A control plane of one's own, with words for its keeper's command line; its folder is made in `temporary`. Raises `NotStarted`.
+
+    It ends when the context does, or this process, however that dies: its keeper sees the pipe close.
+    """
+    command = [sys.executable, "-m", "tests.cluster.control_plane.keeper", "--until-stdin-closes", *words]
+    keeper = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary or tempfile.gettempdir())},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a Ctrl-C is the session's, which ends its tests first
+    )
+    assert keeper.stdin
+    assert keeper.stdout
+    said = ""
+    try:
+        said = keeper.stdout.readline()
+        if said.startswith("{"):
+            yield _handle(keeper.pid, json.loads(said))
+    finally:
+        keeper.stdin.close()
+        try:
+            code = keeper.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
+            raise
+    if code or not said:
+        raise NotStarted(said + keeper.stdout.read() or "its keeper was told to end before it had started one")
+
+
+def _handle(keeper: int, described: Object) -> ControlPlane:
+    return ControlPlane(
+        Path(described["folder"]), described["address"], Path(described["KUBECONFIG"]), keeper, described["pids"]
+    )
