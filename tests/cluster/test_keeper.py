@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from groundswell.engines import ports
+from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ROOT, ControlPlane, NotStarted, running
 
 END_S_MAX = 30.0
@@ -31,6 +33,11 @@ def _process(pid: int) -> psutil.Process | None:
         return psutil.Process(pid)
     except psutil.NoSuchProcess:
         return None
+
+
+async def _ended(child: int) -> bool:
+    """Whether a child has ended; leaves its exit code to who started it."""
+    return psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def _mentioning(folder: Path) -> list[psutil.Process]:
@@ -68,6 +75,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
 def test_it_ends_with_a_session_that_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     program = f"""
 import pathlib, signal
+from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import running
 with running("--nodes=1", temporary=pathlib.Path({str(tmp_path)!r})) as plane:
     print(plane.keeper, *plane.pids.values(), flush=True)
@@ -90,7 +98,7 @@ def test_it_ends_when_one_of_its_processes_does(tmp_path: Path) -> None:
         with running("--nodes=1", temporary=tmp_path) as plane:
             held.append(plane)
             os.kill(plane.pids["etcd"], signal.SIGKILL)
-            os.waitid(os.P_PID, plane.keeper, os.WEXITED | os.WNOWAIT)
+            asyncio.run(until(lambda: _ended(plane.keeper)))
 
     with pytest.raises(NotStarted, match="etcd ended with code -9"):
         lose()
