@@ -25,6 +25,10 @@ class NotStarted(Exception):
     """A control plane did not come up, or went down by itself; the message is what its keeper said."""
 
 
+class ProgramFailed(Exception):
+    """kubectl or Helm failed; the message is what it said."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
     """Where it is and what it says; gone with the keeper that runs it."""
@@ -57,11 +61,11 @@ class ControlPlane:
             return [json.loads(line) for line in log if line.endswith("\n")]
 
     def kubectl(self, *words: str, given: str = "") -> str:
-        """What kubectl answers the administrator, with `given` on its input; raises `CalledProcessError`."""
+        """What kubectl answers the administrator, with `given` on its input; raises `ProgramFailed`."""
         return self._run("kubectl", words, given)
 
     def helm(self, *words: str) -> str:
-        """What Helm answers the administrator; raises `CalledProcessError`."""
+        """What Helm answers the administrator; raises `ProgramFailed`."""
         return self._run("helm", words, "")
 
     def _run(self, program: str, words: tuple[str, ...], given: str) -> str:
@@ -80,7 +84,7 @@ class ControlPlane:
             check=False,
         )
         if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, [program, *words], done.stdout, done.stderr)
+            raise ProgramFailed(f"{program} {' '.join(words)} ended with code {done.returncode}: {done.stderr}")
         return done.stdout
 
     def _trust(self) -> ssl.SSLContext:

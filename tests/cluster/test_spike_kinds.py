@@ -1,0 +1,226 @@
+"""What the API server takes and refuses of the operator's two kinds, and what it says then."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.cluster.control_plane.api import Api, Object, Refused
+from tests.cluster.control_plane.handle import ROOT, ControlPlane
+
+FOLDER = ROOT / "operators" / "groundswell_operator" / "crds"
+GROUP = "groundswell.dev/v1alpha1"
+TIME = "2026-11-25T06:00:00Z"
+
+SCALE: Object = {"targetRef": {"kind": "Deployment", "name": "gateway"}, "multiplier": 10, "max": 300}
+POLICY: Object = {
+    "apiVersion": GROUP,
+    "kind": "ViralSpikePolicy",
+    "metadata": {"name": "default"},
+    "spec": {"actions": [{"name": "web", "scale": SCALE}]},
+}
+SPIKE: Object = {
+    "apiVersion": GROUP,
+    "kind": "ViralSpike",
+    "metadata": {"name": "vs-00000000000000aa"},
+    "spec": {
+        "spikeId": "00000000000000aa",
+        "tenant": "acme",
+        "kind": "link",
+        "item": "links/7",
+        "detectedAt": TIME,
+        "evidence": {"projectedViewsHour": 12_000_000},
+        "kafka": {"partition": 0, "offset": 0},
+    },
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kinds(control_plane: ControlPlane) -> None:
+    """The two kinds, served."""
+    control_plane.kubectl("apply", "--server-side", "-f", str(FOLDER))
+    names = [f"crd/{file.stem}.groundswell.dev" for file in FOLDER.iterdir()]
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+
+
+@pytest.fixture
+def policies(namespace: str) -> str:
+    return f"/apis/{GROUP}/namespaces/{namespace}/viralspikepolicies"
+
+
+@pytest.fixture
+def spikes(namespace: str) -> str:
+    return f"/apis/{GROUP}/namespaces/{namespace}/viralspikes"
+
+
+def changed(value: Object, path: str, new: Any) -> Object:
+    """A copy with `new` at a path such as spec.actions.0.scale.max."""
+    found = copy.deepcopy(value)
+    *way, last = [int(each) if each.isdigit() else each for each in path.split(".")]
+    place: Any = found
+    for each in way:
+        place = place.setdefault(each, {}) if isinstance(place, dict) else place[each]
+    place[last] = new
+    return found
+
+
+async def test_the_least_policy_observes_and_has_every_bound(admin: Api, policies: str) -> None:
+    spec = (await admin.create(policies, POLICY))["spec"]
+    assert spec["mode"] == "Observe"
+    assert spec["match"]["minLevel"] == "VIRAL"
+    assert spec["maxRecordAge"] == "120s"
+    assert spec["actions"][0]["scale"]["via"] == "HPAFloor"
+    assert spec["cooldown"] == {"quietPeriod": "15m", "stepFactor": 0.5, "stepInterval": "60s", "minHold": "10m"}
+    assert spec["budget"] == {
+        "maxConcurrentSpikes": 3,
+        "maxExtraReplicas": 500,
+        "maxReplicaMinutesPerDay": 60_000,
+        "maxSpikeDuration": "6h",
+        "onExhausted": "Clamp",
+    }
+    assert (spec["onSourceLoss"], spec["restore"]) == ("HoldIfHigher", "Baseline")
+
+
+TWICE = [{"name": "web", "scale": SCALE}, {"name": "web", "notify": {"webhookSecretRef": {"name": "hook"}}}]
+SAME_TARGET = [{"name": "web", "scale": SCALE}, {"name": "again", "scale": SCALE}]
+BOTH = [{"name": "web", "scale": SCALE, "notify": {"webhookSecretRef": {"name": "hook"}}}]
+DURATION = "must be a whole number of s, m or h up to 24h, such as 90s"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("spec.actions.0.scale.multiplier", 0.5, "must be between 1 and 20"),
+        ("spec.actions.0.scale.multiplier", 20.5, "must be between 1 and 20"),
+        ("spec.actions.0.scale.max", 0, "must be between 1 and 10000 replicas"),
+        ("spec.actions.0.scale.via", "Magic", 'supported values: "HPAFloor", "ScaleSubresource"'),
+        ("spec.actions.0.name", "Web!", "must be lower-case letters, digits and dashes"),
+        ("spec.actions.0.order", 101, "must be between 0 and 100"),
+        ("spec.actions", TWICE, r'spec.actions\[1\]: Duplicate value: {"name":"web"}'),
+        ("spec.actions", SAME_TARGET, "must scale each target in one action only"),
+        ("spec.actions", BOTH, "must have exactly one of scale, configMapPatch and notify"),
+        ("spec.actions", [{"name": "web"}], "must have exactly one of scale, configMapPatch and notify"),
+        ("spec.actions", [], "should have at least 1 items"),
+        ("spec.mode", "Dry", 'supported values: "Observe", "Approve", "Enforce"'),
+        ("spec.match.minLevel", "SUSPECT", 'supported values: "RISING", "VIRAL", "HOT"'),
+        ("spec.match.minConfidence", 1.5, "must be between 0 and 1"),
+        ("spec.maxRecordAge", "2 minutes", DURATION),
+        ("spec.maxRecordAge", "0s", DURATION),
+        ("spec.cooldown.quietPeriod", "25h", DURATION),
+        ("spec.cooldown.minHold", "soon", DURATION),
+        ("spec.cooldown.minHold", "59s", "minHold must be as long as stepInterval or longer"),
+        ("spec.cooldown.stepFactor", 0.6, "must be above 0 and at most 0.5"),
+        ("spec.cooldown.stepFactor", 0, "must be above 0 and at most 0.5"),
+        ("spec.budget.maxConcurrentSpikes", 0, "must be between 1 and 100 spikes"),
+        ("spec.budget.maxExtraReplicas", 0, "must be between 1 and 10000 replicas"),
+        ("spec.budget.onExhausted", "Ignore", 'supported values: "Clamp", "Reject", "NotifyOnly"'),
+    ],
+)
+async def test_a_policy_outside_its_bounds_is_refused_with_what_is_allowed(
+    admin: Api, policies: str, path: str, value: Any, message: str
+) -> None:
+    with pytest.raises(Refused, match=message) as refusal:
+        await admin.create(policies, changed(POLICY, path, value))
+    assert refusal.value.status == 422
+    assert "rule evaluation error" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.actions.0.scale.multiplier", 1),
+        ("spec.actions.0.scale.multiplier", 20),
+        ("spec.actions.0.scale.multiplier", 2.5),
+        ("spec.cooldown.minHold", "60s"),
+        ("spec.cooldown.stepFactor", 0.5),
+        ("spec.maxRecordAge", "24h"),
+        ("spec.match", {"tenants": ["acme"], "kinds": ["link", "post"], "minConfidence": 0.95}),
+    ],
+)
+async def test_a_policy_at_its_bounds_is_taken(admin: Api, policies: str, path: str, value: Any) -> None:
+    await admin.create(policies, changed(POLICY, path, value))
+
+
+async def test_what_was_detected_cannot_be_changed(admin: Api, spikes: str) -> None:
+    made = await admin.create(spikes, SPIKE)
+    path = f"{spikes}/{made['metadata']['name']}"
+    with pytest.raises(Refused, match="is what was detected and cannot be changed"):
+        await admin.patch(path, {"spec": {"evidence": {"projectedViewsHour": 1}}})
+
+
+@pytest.mark.parametrize("identifier", ["", "00000000000000AA", "0" * 15, "0" * 17])
+async def test_a_spike_without_a_proper_id_is_refused(admin: Api, spikes: str, identifier: str) -> None:
+    with pytest.raises(Refused, match=r"must be 16 hex digits|may not be more than 16"):
+        await admin.create(spikes, changed(SPIKE, "spec.spikeId", identifier))
+
+
+async def test_a_level_rises_and_never_falls_or_goes(admin: Api, spikes: str) -> None:
+    status = f"{spikes}/{(await admin.create(spikes, SPIKE))['metadata']['name']}/status"
+    for level in ("RISING", "VIRAL", "VIRAL", "HOT"):
+        await admin.patch(status, {"status": {"level": level}})
+    with pytest.raises(Refused, match="must not fall; RISING, VIRAL, HOT is the way up"):
+        await admin.patch(status, {"status": {"level": "VIRAL"}})
+    with pytest.raises(Refused, match="must keep its level"):
+        await admin.patch(status, {"status": {"level": None}})
+
+
+STATUS: Object = {
+    "observedGeneration": 1,
+    "phase": "Holding",
+    "level": "VIRAL",
+    "desired": 30,
+    "ready": 27,
+    "targets": [
+        {
+            "name": "web",
+            "baseline": {"replicas": 3, "hpaMin": 3, "hpaMax": 60, "resourceVersion": "812"},
+            "desired": 30,
+            "ready": 27,
+            "appliedAt": TIME,
+            "readyAt": TIME,
+        }
+    ],
+    "timeline": {
+        **dict.fromkeys(("detected", "decided", "firstWrite", "ready", "restored"), TIME),
+        "timeToDecide": "0.02s",
+        "timeToReady": "1.4s",
+    },
+    "conditions": [
+        {"type": "Scaled", "status": "True", "reason": "FloorRaised", "message": "30", "lastTransitionTime": TIME}
+    ],
+}
+
+
+async def test_every_field_of_a_status_survives_and_only_through_its_own_door(admin: Api, spikes: str) -> None:
+    path = f"{spikes}/{SPIKE['metadata']['name']}"
+    made = await admin.create(spikes, SPIKE | {"status": STATUS})
+    assert "status" not in made
+    assert (await admin.patch(f"{path}/status", {"status": STATUS}))["status"] == STATUS
+
+
+async def test_every_field_of_a_policys_status_survives(admin: Api, policies: str) -> None:
+    status = {
+        "observedGeneration": 1,
+        "phase": "Active",
+        "activeSpikes": 1,
+        "source": {"lag": 4, "lastRecordTime": TIME},
+        "budget": {"day": "2026-11-25", "extraReplicas": 27, "replicaMinutesUsed": 90, "replicaMinutesLeft": 59_910},
+        "conditions": STATUS["conditions"],
+    }
+    await admin.create(policies, POLICY)
+    assert (await admin.patch(f"{policies}/default/status", {"status": status}))["status"] == status
+
+
+async def test_kubectl_shows_what_matters_under_short_names(
+    control_plane: ControlPlane, admin: Api, namespace: str, spikes: str, policies: str
+) -> None:
+    await admin.create(policies, POLICY)
+    await admin.create(spikes, SPIKE)
+    await admin.patch(f"{spikes}/{SPIKE['metadata']['name']}/status", {"status": STATUS})
+    heads = {"vsp": "NAME MODE PHASE ACTIVE READY BUDGET AGE", "vs": "NAME ITEM PHASE DESIRED READY TTD TTR AGE"}
+    shown = {name: control_plane.kubectl("get", name, "-n", namespace).splitlines() for name in heads}
+    assert {name: " ".join(lines[0].split()) for name, lines in shown.items()} == heads
+    assert shown["vsp"][1].split()[:2] == ["default", "Observe"]
+    assert shown["vs"][1].split()[1:7] == ["links/7", "Holding", "30", "27", "0.02s", "1.4s"]
