@@ -7,6 +7,18 @@ from typing import Any
 
 import pytest
 
+from groundswell_operator.policies import (
+    Budget,
+    Cooldown,
+    Level,
+    Match,
+    Mode,
+    OnExhausted,
+    Policy,
+    Scale,
+    Target,
+    Via,
+)
 from tests.cluster.control_plane.api import Api, Object, Refused
 from tests.cluster.control_plane.handle import ROOT, ControlPlane
 
@@ -81,6 +93,29 @@ async def test_the_least_policy_observes_and_has_every_bound(admin: Api, policie
         "onExhausted": "Clamp",
     }
     assert (spec["onSourceLoss"], spec["restore"]) == ("HoldIfHigher", "Baseline")
+
+
+async def test_a_served_policy_is_read_as_it_is(admin: Api, policies: str) -> None:
+    actions = [
+        {"name": "web", "order": 1, "scale": SCALE},
+        {"name": "tell", "notify": {"webhookSecretRef": {"name": "hook"}}},
+        {"name": "readers", "scale": SCALE | {"targetRef": {"kind": "Deployment", "name": "links"}, "multiplier": 2.5}},
+    ]
+    match = {"tenants": ["acme"], "minLevel": "HOT", "minConfidence": 0.95}
+    asked = POLICY | {"spec": {"mode": "Enforce", "match": match, "actions": actions, "restore": "Keep"}}
+    assert Policy.of(await admin.create(policies, asked)) == Policy(
+        name="default",
+        mode=Mode.ENFORCE,
+        match=Match(frozenset({"acme"}), frozenset(), Level.HOT, 0, 0.95, 0),
+        record_age_s_max=120,
+        scales=[
+            Scale("readers", 0, Target("apps/v1", "Deployment", "links"), 2.5, 300, Via.HPA_FLOOR),
+            Scale("web", 1, Target("apps/v1", "Deployment", "gateway"), 10, 300, Via.HPA_FLOOR),
+        ],
+        cooldown=Cooldown(quiet_period_s=900, step_factor=0.5, step_interval_s=60, min_hold_s=600),
+        budget=Budget(3, 500, 60_000, 21_600, OnExhausted.CLAMP),
+        restores=False,
+    )
 
 
 TWICE = [{"name": "web", "scale": SCALE}, {"name": "web", "notify": {"webhookSecretRef": {"name": "hook"}}}]

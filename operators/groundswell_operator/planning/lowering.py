@@ -1,0 +1,55 @@
+"""How a raise is taken back: late, in small steps, and only what is still ours.
+
+An autoscaler drops to its metric's figure in one step once the floor falls, so the steps are the floor's own. What is not known (what
+the autoscaler wants, whether the spike is over) is never a reason to lower.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+from groundswell_operator.policies import Cooldown
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When things happened, in seconds of one clock; None when they have not."""
+
+    raised_s: float
+    over_s: float | None
+    """When the spike was said to be over."""
+    stepped_s: float | None
+    """When the last step was taken."""
+
+
+def due(cooldown: Cooldown, spike_duration_s_max: float, times: Times, now_s: float) -> bool:
+    """Whether the next step down may be taken."""
+    held_s = now_s - times.raised_s
+    quiet = times.over_s is not None and now_s - times.over_s >= cooldown.quiet_period_s
+    rested = times.stepped_s is None or now_s - times.stepped_s >= cooldown.step_interval_s
+    return rested and held_s >= cooldown.min_hold_s and (quiet or held_s >= spike_duration_s_max)
+
+
+def lowered(held: int, baseline: int, autoscaler_wants: int | None, step_factor: float) -> int:
+    """The next lower figure: `step_factor` of the extra less, at least one; never below the baseline or what the autoscaler wants now.
+
+    The figure stays when the autoscaler wants as much, or nobody knows what it wants.
+    """
+    if held <= baseline or autoscaler_wants is None:
+        return held
+    step = max(1, math.floor((held - baseline) * step_factor))
+    return min(held, max(held - step, baseline, autoscaler_wants))
+
+
+class Restoration(enum.Enum):
+    """What is to be done with a floor at the end."""
+
+    APPLY_BASELINE = "apply the recorded value"
+    LEAVE = "somebody else has changed it meanwhile"
+
+
+def restoration(floor_now: int, floor_written: int) -> Restoration:
+    """The baseline is given back where the value is still the one that we wrote."""
+    return Restoration.APPLY_BASELINE if floor_now == floor_written else Restoration.LEAVE

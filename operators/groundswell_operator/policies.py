@@ -1,0 +1,189 @@
+"""A ViralSpikePolicy in the words that planning uses.
+
+Reads objects as the API server gives them: it has refused what is out of bounds and filled in what was left out, so nothing is checked
+again here.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Object = Mapping[str, Any]
+"""An object of Kubernetes, as its manifest says."""
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Level(enum.IntEnum):
+    """How far a spike has come; it only rises."""
+
+    RISING = 1
+    VIRAL = 2
+    HOT = 3
+
+
+class Mode(enum.Enum):
+    """What the operator may do by itself."""
+
+    OBSERVE = "Observe"
+    """Record what it would do."""
+    APPROVE = "Approve"
+    """Act upon spikes that a person has approved."""
+    ENFORCE = "Enforce"
+
+
+class Via(enum.Enum):
+    """How replicas are asked for."""
+
+    HPA_FLOOR = "HPAFloor"
+    SCALE_SUBRESOURCE = "ScaleSubresource"
+
+
+class OnExhausted(enum.Enum):
+    """What happens to a spike that the budget does not cover."""
+
+    CLAMP = "Clamp"
+    REJECT = "Reject"
+    NOTIFY_ONLY = "NotifyOnly"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is scaled, in the policy's own namespace."""
+
+    api_version: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One action that scales."""
+
+    name: str
+    order: int
+    target: Target
+    multiplier: float
+    """How many times the baseline is wanted."""
+    max: int
+    """Never more replicas than that."""
+    via: Via
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which spikes a policy is for; an empty set stands for all."""
+
+    tenants: frozenset[str]
+    kinds: frozenset[str]
+    min_level: Level
+    min_projected_views_hour: int
+    min_confidence: float
+    min_distinct_users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """How a raise is taken back."""
+
+    quiet_period_s: int
+    step_factor: float
+    """The part of the extra replicas that goes in one step."""
+    step_interval_s: int
+    min_hold_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The bounds of everything that a policy raises at once and in a day."""
+
+    concurrent_spikes_max: int
+    extra_replicas_max: int
+    replica_minutes_day_max: int
+    spike_duration_s_max: int
+    on_exhausted: OnExhausted
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy, without what only its handlers need."""
+
+    name: str
+    mode: Mode
+    match: Match
+    record_age_s_max: int
+    scales: Sequence[Scale]
+    """By order, then by name."""
+    cooldown: Cooldown
+    budget: Budget
+    restores: bool
+    """Whether the baseline is given back in the end."""
+
+    @classmethod
+    def of(cls, value: Object) -> Policy:
+        """The policy in an object of the API server."""
+        spec = value["spec"]
+        scales = [_scale(each) for each in spec["actions"] if "scale" in each]
+        return cls(
+            name=value["metadata"]["name"],
+            mode=Mode(spec["mode"]),
+            match=_match(spec["match"]),
+            record_age_s_max=seconds(spec["maxRecordAge"]),
+            scales=sorted(scales, key=lambda each: (each.order, each.name)),
+            cooldown=_cooldown(spec["cooldown"]),
+            budget=_budget(spec["budget"]),
+            restores=spec["restore"] == "Baseline",
+        )
+
+
+def seconds(duration: str) -> int:
+    """90 of 90s, 900 of 15m, 21,600 of 6h."""
+    number, unit = re.fullmatch(r"(\d+)([smh])", duration).groups()  # type: ignore[union-attr]  # the schema lets nothing else in
+    return int(number) * _SECONDS[unit]
+
+
+def _scale(action: Object) -> Scale:
+    scale = action["scale"]
+    target = scale["targetRef"]
+    return Scale(
+        name=action["name"],
+        order=action["order"],
+        target=Target(target["apiVersion"], target["kind"], target["name"]),
+        multiplier=float(scale["multiplier"]),
+        max=scale["max"],
+        via=Via(scale["via"]),
+    )
+
+
+def _match(match: Object) -> Match:
+    return Match(
+        tenants=frozenset(match.get("tenants", ())),
+        kinds=frozenset(match.get("kinds", ())),
+        min_level=Level[match["minLevel"]],
+        min_projected_views_hour=match["minProjectedViewsHour"],
+        min_confidence=float(match["minConfidence"]),
+        min_distinct_users=match["minDistinctUsers"],
+    )
+
+
+def _cooldown(cooldown: Object) -> Cooldown:
+    return Cooldown(
+        quiet_period_s=seconds(cooldown["quietPeriod"]),
+        step_factor=float(cooldown["stepFactor"]),
+        step_interval_s=seconds(cooldown["stepInterval"]),
+        min_hold_s=seconds(cooldown["minHold"]),
+    )
+
+
+def _budget(budget: Object) -> Budget:
+    return Budget(
+        concurrent_spikes_max=budget["maxConcurrentSpikes"],
+        extra_replicas_max=budget["maxExtraReplicas"],
+        replica_minutes_day_max=budget["maxReplicaMinutesPerDay"],
+        spike_duration_s_max=seconds(budget["maxSpikeDuration"]),
+        on_exhausted=OnExhausted(budget["onExhausted"]),
+    )
