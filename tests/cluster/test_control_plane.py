@@ -56,21 +56,32 @@ async def test_a_job_comes_to_its_end(admin: Api, namespace: str) -> None:
     await until(complete)
 
 
+async def test_a_stateful_pod_gets_a_volume_that_goes_with_its_claim(admin: Api, namespace: str) -> None:
+    size = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    stateful = deployment("store", 1, pod())
+    stateful["spec"] |= {"serviceName": "store", "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": size}]}
+    sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
+    await admin.create(sets, stateful)
+
+    async def ready() -> bool:
+        return bool((await admin.get(f"{sets}/store"))["status"].get("readyReplicas") == 1)
+
+    await until(ready)
+    claim = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/data-store-0"
+    volume = f"/api/v1/persistentvolumes/{(await admin.get(claim))['spec']['volumeName']}"
+    assert (await admin.get(volume))["status"]["phase"] == "Bound"
+    await admin.delete(f"{sets}/store")
+    await admin.delete(claim)
+    await until(lambda: _gone(admin, volume))
+
+
 async def test_a_deleted_namespace_goes_with_its_pods(admin: Api, namespace: str) -> None:
     await admin.create("/api/v1/namespaces", {"metadata": {"name": f"{namespace}-more"}})
     path = f"/api/v1/namespaces/{namespace}-more"
     await until(lambda: admin.items(f"{path}/serviceaccounts"))
     await admin.create(f"{path}/pods", {"metadata": {"name": "one"}, "spec": pod()})
     await admin.delete(path)
-
-    async def gone() -> bool:
-        try:
-            await admin.get(path)
-        except Refused as refused:
-            return refused.status == 404
-        return False
-
-    await until(gone)
+    await until(lambda: _gone(admin, path))
 
 
 async def test_who_has_no_role_is_refused_and_the_audit_log_says_so(
@@ -124,6 +135,14 @@ async def test_a_write_onto_an_older_version_is_refused(admin: Api, namespace: s
 
 def _condition(value: Object, kind: str) -> Object:
     return next((each for each in value["status"].get("conditions", []) if each["type"] == kind), {})
+
+
+async def _gone(api: Api, path: str) -> bool:
+    try:
+        await api.get(path)
+    except Refused as refused:
+        return refused.status == 404
+    return False
 
 
 async def _answers(api: Api, path: str) -> bool:

@@ -34,6 +34,11 @@ PREFIX = "groundswell-control-plane-"
 NODES = 20
 ZONES = 3
 READY_S_MAX = 60.0
+PLURALS = {
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "StorageClass": "storageclasses",
+}
 NODE_CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "110"}
 _HERE = Path(__file__).parent
 
@@ -52,8 +57,8 @@ async def started(plan: Plan, nodes: int) -> AsyncIterator[dict[str, Child]]:
         await start(plan.etcd())
         await start(plan.api_server())  # the others give up when it does not answer
         api = await stack.enter_async_context(Api(plan.address, plan.identity()))
-        for role in yaml.safe_load_all((_HERE / "kwok_role.yaml").read_text()):
-            await api.create(f"/apis/{role['apiVersion']}/{role['kind'].lower()}s", role)
+        for each in yaml.safe_load_all((_HERE / "simulation.yaml").read_text()):
+            await api.create(f"/apis/{each['apiVersion']}/{PLURALS[each['kind']]}", each)
         async with asyncio.TaskGroup() as group:
             for component in (plan.controller_manager(), plan.scheduler(), plan.kwok()):
                 group.create_task(start(component))
