@@ -17,7 +17,7 @@ from tests.cluster.tools.families import Shelf
 
 _HERE = Path(__file__).parent
 HEALTH_S_MAX = 2.0
-GRACE_S = 10.0
+GRACE_S = 5.0
 CONTROLLER_REQUESTS_S, CONTROLLER_BURST = 200, 400
 """Ten times the controller manager's own rate: tests wait for objects, not for a rate."""
 USERS = {"controller-manager": "system:kube-controller-manager", "scheduler": "system:kube-scheduler", "kwok": "kwok"}

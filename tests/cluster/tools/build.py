@@ -40,7 +40,7 @@ COMPLAINTS = {
     "`go clean -modcache` and another try help; if it comes back, somebody has changed the module: leave it alone and report it.",
     r"missing go\.sum entry|updates to go\.(mod|sum) needed": "go.mod asks for what go.sum has no checksum of: "
     "`python -m tests.cluster.tools.pin` writes both anew.",
-    r"dial tcp|no such host|connection re(fused|set)|timeout|unexpected EOF|unreachable|module lookup disabled|50[234] ": "Modules could "
+    r"dial tcp|no such host|connection re(fused|set)|(i/o|handshake) timeout|unexpected EOF|is unreachable|: 50[234] ": "Modules could "
     f"not be fetched: a first build needs the network, or in GOPROXY a module proxy that this machine can reach. Then {AGAIN}",
     r"no space left on device": "The disk is full: a first build takes 8 GB. Make room, or name folders elsewhere in "
     f"{FOLDER_VARIABLE}, GOMODCACHE and GOCACHE. Then {AGAIN}",
