@@ -104,30 +104,32 @@ async def test_a_process_answers_nobody_before_it_knows_who_is_suspended_or_that
         async def VerifyApiKey(
             self, request: identity_pb2.VerifyApiKeyRequest, call: rpc.Call
         ) -> identity_pb2.VerifyApiKeyResponse:
-            told.append(opened[0].ready()["feeds.tenants"]())
+            told.append(serving.ready()["feeds.tenants"]())
             return await super().VerifyApiKey(request, call)
 
-    opened: list[Resources] = []
-
     @asynccontextmanager
-    async def identity(resources: Resources) -> AsyncIterator[modules.Module]:
-        opened.append(resources)
+    async def identity(_: Resources) -> AsyncIterator[modules.Module]:
         yield modules.Module("identity", servicers=[Looking()])
 
+    async def ask(caller: Resources) -> None:
+        while not told:
+            with suppress(errors.Unavailable):
+                await caller.verifier().verify(SECRET)
+
     kafka, here = (f"127.0.0.1:{port}" for port in ports.draw(2))
-    process = asyncio.create_task(
-        modules.run({"identity": identity}, environment(kafka, tmp_path, here) | {"GROUNDSWELL_RPC_ADDRESS": here})
-    )
-    try:
-        async with Resources.open(environment(kafka, tmp_path, here)) as caller, asyncio.timeout(20):
-            while not told:
-                with suppress(errors.Unavailable):
-                    await caller.verifier().verify(SECRET)
-        assert told[0]
-    finally:
-        process.cancel()
-        await asyncio.wait({process})
-        gc.unfreeze()
+    settings_ = environment(kafka, tmp_path, here)
+    async with (
+        Resources.open(settings_ | {"GROUNDSWELL_RPC_ADDRESS": here}) as serving,
+        Resources.open(settings_) as caller,
+    ):
+        asking = asyncio.create_task(ask(caller))
+        try:
+            async with modules.started({"identity": identity}, serving, serving.process):
+                await asyncio.wait_for(asking, 20)
+        finally:
+            asking.cancel()
+            gc.unfreeze()
+    assert told[0]
 
 
 @pytest.mark.promise("TENANCY-7")

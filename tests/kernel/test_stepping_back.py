@@ -13,27 +13,25 @@ from pathlib import Path
 import pytest
 
 from groundswell.kernel import clickhouse, modules
-from groundswell.kernel.resources import Resources
+from groundswell.kernel.resources import ProcessSettings, Resources
 
 
 async def test_what_the_start_made_is_out_of_the_collectors_sight(tmp_path: Path) -> None:
     """A collection under load walks what the load made, not the hundred thousands of objects of the start."""
-    frozen: list[int] = []
-
-    async def look() -> None:
-        frozen.append(gc.get_freeze_count())
 
     @asynccontextmanager
-    async def looking(_: Resources) -> AsyncIterator[modules.Module]:
-        yield modules.Module("looking", tasks={"look": look})
+    async def idle(_: Resources) -> AsyncIterator[modules.Module]:
+        yield modules.Module("idle")
 
+    environment = {"GROUNDSWELL_DATA": str(tmp_path), "GROUNDSWELL_INTERNAL_KEY": "5e" * 32}
     try:
-        await modules.run(
-            {"looking": looking}, {"GROUNDSWELL_DATA": str(tmp_path), "GROUNDSWELL_INTERNAL_KEY": "5e" * 32}
-        )
+        async with (
+            Resources.open(environment) as resources,
+            modules.started({"idle": idle}, resources, resources.settings(ProcessSettings)),
+        ):
+            assert gc.get_freeze_count() > 10_000
     finally:
         gc.unfreeze()
-    assert frozen[0] > 10_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")

@@ -50,16 +50,17 @@ async def run(factories: Mapping[str, Factory], environment: Mapping[str, str]) 
     async with Resources.open(environment) as resources:
         process = resources.settings(ProcessSettings)
         telemetry.setup(process.process or "+".join(factories), resources.settings(telemetry.TelemetrySettings))
-        async with _started(factories, resources, process) as (modules, readiness):
+        async with started(factories, resources, process) as (modules, readiness):
             failed = await _until_stopped(modules, resources.running, readiness, stopping)
     log.info("stopped")
     return 1 if failed else 0
 
 
 @asynccontextmanager
-async def _started(
+async def started(
     factories: Mapping[str, Factory], resources: Resources, process: ProcessSettings
 ) -> AsyncIterator[tuple[list[Module], health.Readiness]]:
+    """The modules, served at the process's addresses while the block runs; their tasks are the caller's to run."""
     async with AsyncExitStack() as stack:
         readiness = health.Readiness()
         await stack.enter_async_context(health.serve(readiness, process.ops_address))
