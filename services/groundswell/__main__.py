@@ -1,4 +1,4 @@
-"""The command line: `groundswell up`, `down`, `ps`, `logs`, `stop`, `start`, `restart`, `dlq`, `fetch`, `run`.
+"""The command line: `groundswell up`, `down`, `ps`, `logs`, `stop`, `start`, `restart`, `dlq`, `fetch`, `prepare`, `run`.
 
 Every failure that a user can mend is one sentence on stderr and exit code 1; a stack trace means a defect of ours. Imports are
 local to each command, because a process that runs one module should not load the supervisor, nor the other way round.
@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,15 @@ def _run(options: argparse.Namespace) -> int:
     from groundswell import main
 
     return main.run(options.modules)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from groundswell.engines import preparing, topology
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of a broker that is away the user hears from us
+    placement = topology.load("all", options.topology_file)
+    asyncio.run(preparing.prepare(placement, os.environ, options.wait, partial(print, flush=True)))
+    return 0
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -149,6 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_parts(commands)
     fetch = commands.add_parser("fetch", help="download what the engines need and no package brings")
     fetch.set_defaults(command=_fetch)
+    prepare = commands.add_parser("prepare", help="bring databases and topics to this version, before `run` elsewhere")
+    prepare.add_argument("--wait", type=float, default=300, metavar="SECONDS", help="how long to wait for the engines")
+    _add_topology_file(prepare)
+    prepare.set_defaults(command=_prepare)
     run = commands.add_parser("run", help="run modules in this process")
     run.add_argument("modules", nargs="+", metavar="MODULE", help="a module, or `all`")
     run.set_defaults(command=_run)
@@ -169,7 +183,6 @@ def _add(
 
 def _add_platform(commands: Commands) -> None:
     """The commands for the platform as a whole."""
-    topology = Path(__file__).parent / "engines" / "topology.yaml"
     up = _add(commands, "up", "start the platform, wait until it is ready", _up)
     where = up.add_mutually_exclusive_group()
     where.add_argument("--foreground", action="store_true", help="stay here until ctrl-C")
@@ -180,14 +193,19 @@ def _add_platform(commands: Commands) -> None:
             default="all",
             help="which modules share a process: `all` or `each` (one process a module)",
         )
-        each.add_argument(
-            "--topology-file", type=Path, default=topology, metavar="FILE", help="where topologies are described"
-        )
+        _add_topology_file(each)
         each.add_argument(
             "--port", type=_port, metavar="N", help="public port (default the last one, at first 8080; 0 a free one)"
         )
     _add(commands, "down", "stop everything", _down)
     _add(commands, "ps", "show what runs", _ps)
+
+
+def _add_topology_file(command: argparse.ArgumentParser) -> None:
+    file = Path(__file__).parent / "engines" / "topology.yaml"
+    command.add_argument(
+        "--topology-file", type=Path, default=file, metavar="FILE", help="where topologies are described"
+    )
 
 
 def _add_parts(commands: Commands) -> None:

@@ -1,14 +1,16 @@
-"""Creates the topics that protos/topics describes, each with its dead letters where it has them.
+"""Creates the topics that protos/topics describes (in an installed package the folder `topics`), each with its dead letters where it
+has them.
 
 What is there already stays as it is: partitions and retention of a topic with data are changed by people, not by a restart.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 DEAD_LETTER_SUFFIX = ".dlq"
 HOUR_MS = 3_600_000
@@ -31,14 +33,22 @@ def _topic(name: str, partitions: int, settings: Mapping[str, str]) -> NewTopic:
 
 
 async def create(bootstrap: str, folder: Path) -> list[str]:
-    """Creates what is missing; returns the names of the new topics."""
+    """Creates what is missing; returns the names of the new topics. Raises `KafkaError` when the broker is away or refuses one."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
         present = set(await admin.list_topics())
         missing = [topic for topic in described(folder) if topic.name not in present]
-        if missing:
-            await admin.create_topics(missing)
-        return [topic.name for topic in missing]
+        answer = await admin.create_topics(missing) if missing else None
+        return [name for name, code, *said in answer.topic_errors if _made(name, code, said)] if answer else []
     finally:
         await admin.close()
+
+
+def _made(topic: str, code: int, said: Sequence[str]) -> bool:
+    """Whether the broker has made the topic: not when somebody else did meanwhile; raises what it refused with."""
+    if code == TopicAlreadyExistsError.errno:
+        return False
+    if code:
+        raise for_code(code)(f"{topic}: {' '.join(filter(None, said))}")
+    return True

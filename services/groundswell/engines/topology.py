@@ -26,6 +26,8 @@ class Topology:
     door: str
     niceness: Mapping[str, int]
     """Nice values of modules; one that is missing has 0."""
+    databases: Sequence[str]
+    """The services with a database of their own in PostgreSQL."""
 
     def process_of(self, module: str) -> str | None:
         """The process that runs `module`."""
@@ -51,4 +53,5 @@ def load(name: str, file: Path = DEFAULT) -> Topology:
         topics=(file.parent / topics).resolve() if topics else None,
         door=described["door"],
         niceness=described.get("niceness", {}),
+        databases=[name for name, facts in described.get("modules", {}).items() if "postgres" in facts["uses"]],
     )

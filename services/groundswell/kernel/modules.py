@@ -70,7 +70,14 @@ async def started(
             refuse = resources.tenant_gate()
             await resources.suspensions_read()
             await stack.enter_async_context(
-                rpc.serve(servicers, process.rpc_address, resources.internal_key, resources.verifier(), refuse=refuse)
+                rpc.serve(
+                    servicers,
+                    process.rpc_address,
+                    resources.internal_key,
+                    resources.verifier(),
+                    refuse=refuse,
+                    connection_s_max=process.connection_s_max,
+                )
             )
         checks = {f"{module.name}.{name}": check for module in modules for name, check in module.ready.items()}
         _spare_collections()

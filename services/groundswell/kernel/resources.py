@@ -34,12 +34,18 @@ class ProcessSettings:
 
     process: str = ""
     """Name of the process, in logs and metrics."""
+    instance: str = ""
+    """Name of this one among equal processes, the same again after a restart, so that it gets its partitions back at once; empty: the
+    name of the process, of which there is then one."""
     data: str = ".groundswell/data"
     """Folder of this process alone: journals live here and survive it."""
     endpoints: str = ""
     """Where each module listens: `links=127.0.0.1:4001,writer=…`."""
     rpc_address: str = "127.0.0.1:0"
     """`host:port` of this process's gRPC server."""
+    connection_s_max: float = 0.0
+    """After so long the gRPC server ends a connection, once its calls are answered, so that callers look for new processes behind a
+    name; 0 never does."""
     ops_address: str = ""
     """`host:port` of health and metrics; empty serves none."""
     internal_key: str = ""
@@ -74,6 +80,7 @@ class Resources:
         self._environment = environment
         self.process = self.settings(ProcessSettings)
         self._engines = self.settings(EngineSettings)
+        self.instance = self.process.instance or self.process.process or "alone"
         self.clock: clock.Clock = clock.SystemClock()
         self.ids = ids.Ids(self.clock)
         self.data = Path(self.process.data)
@@ -116,13 +123,17 @@ class Resources:
         """The migrated database of `service`; while the server is away one that is `Unavailable` and migrated upon its return."""
         async with self._lock:
             if service not in self._databases:
-                folder, dsn = Path(groundswell.__path__[0]) / service / "migrations", self._engines.postgres_dsn
-                migrate = partial(postgres.migrate, dsn, service, folder, self.internal_key)
+                dsn, migrate = self._engines.postgres_dsn, partial(self.migrate, service)
                 opened = postgres.opened(postgres.app_dsn(dsn, service, self.internal_key), self.ids, prepared=False)
                 database = self._databases[service] = await self._stack.enter_async_context(opened)
                 if not await database.prepare(migrate):
                     self._run(f"postgres.{service}", partial(_prepared, database, migrate))
             return self._databases[service]
+
+    async def migrate(self, service: str) -> None:
+        """Brings the database of `service` to this version; raises `MigrationFailed`, and `postgres.GONE` while the server is away."""
+        folder = Path(groundswell.__path__[0]) / service / "migrations"
+        await postgres.migrate(self._engines.postgres_dsn, service, folder, self.internal_key)
 
     async def eventually(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Does `work` now or, while what it needs is `Unavailable`, as soon as that is back; the process is not ready before."""

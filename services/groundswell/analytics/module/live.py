@@ -19,7 +19,7 @@ async def live(resources: Resources) -> AsyncIterator[Module]:
     """Live counters of the partitions that this process is given."""
     counters = LiveCounters(resources.clock)
     topic = resources.settings(FrameSettings).topic
-    instance = f"live-{resources.process.process or 'alone'}"
+    instance = f"live-{resources.instance}"
     stream = live_stream(resources.kafka, topic, instance, resources.data / "faust", counters, resources.clock)
     yield Module(
         "live",

@@ -28,8 +28,7 @@ from groundswell.kernel.resources import Resources
 async def writer(resources: Resources) -> AsyncIterator[Module]:
     """The store of events and all that writes to it."""
     config, frames = resources.settings(WriterSettings), resources.settings(FrameSettings)
-    instance = resources.process.process or "alone"
-    producer, kafka = resources.producer(), resources.kafka
+    instance, producer, kafka = resources.instance, resources.producer(), resources.kafka
 
     async def set_aside(record: LogRecord, reason: Exception) -> None:
         await bury(frames.topic, None, record.value, list(record.headers), reason, writing.GROUP, producer)

@@ -18,6 +18,10 @@ Answer = TypeVar("Answer")
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 _OPTIONS = (
+    # A name may stand for many processes: each gets its share, and after a lost connection the name is looked up again at once, since
+    # a rollout replaces the others within seconds (gRPC's own pause of 30 s would outlast it).
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # A killed neighbour is back within a second: look often, or its callers wait for gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
@@ -35,7 +39,7 @@ class Signer:
 
 
 def channel(target: str) -> grpc.aio.Channel:
-    """A channel to one process of the platform, `host:port`."""
+    """A channel to the processes behind `host:port`."""
     return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 

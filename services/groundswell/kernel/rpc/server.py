@@ -56,12 +56,18 @@ async def serve(
     internal_key: bytes,
     verifier: access.Verifier,
     refuse: Refuse = lambda _: None,
+    *,
+    connection_s_max: float = 0.0,
 ) -> AsyncIterator[grpc.aio.Server]:
     """Serves all of `servicers` at `host:port`, with health and reflection, until the block ends.
 
+    A connection older than `connection_s_max` is ended when its calls are; 0 lets it live.
     Raises `access.UnmarkedMethod` when a method has no rule, `OSError` when the address is taken.
     """
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20)))
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20)]
+    if connection_s_max:
+        options.append(("grpc.max_connection_age_ms", int(connection_s_max * 1000)))
+    server = grpc.aio.server(options=options)
     edge = _Edge(internal_key, verifier, refuse)
     names = []
     for servicer in servicers:

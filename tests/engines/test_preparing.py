@@ -1,0 +1,115 @@
+"""`groundswell prepare` as a cluster runs it: a process of its own, on engines that are there, come late, or never."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from groundswell.engines import ports, running, topics, topology
+from groundswell.engines.engine import Folders
+from groundswell.engines.postgres import Postgres
+
+PLACEMENT = topology.load("all")
+
+
+def environment(postgres: str, kafka: str) -> dict[str, str]:
+    return os.environ | {
+        "POSTGRES_DSN": postgres,
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "GROUNDSWELL_INTERNAL_KEY": "6b" * 32,
+    }
+
+
+def prepare(settings: dict[str, str], *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "groundswell", "prepare", *options]
+    return subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def fresh_postgres(tmp_path: Path) -> Postgres:
+    """A server of one's own that does not run yet."""
+    engine = Postgres(Folders.under(tmp_path, "postgres"), *ports.draw(1))
+    engine.prepare(print)
+    return engine
+
+
+async def test_databases_and_topics_are_there_afterwards_and_a_second_time_changes_nothing(
+    fresh_postgres: Postgres, kafka_address: str
+) -> None:
+    """Goal: it may come before its engines, twice at once, and again. Method: two of it wait for a server that starts late."""
+    settings = environment(fresh_postgres.address, kafka_address)
+    both = [prepare(settings) for _ in range(2)]
+    for each in both:
+        assert each.stdout is not None
+        assert "Waiting for PostgreSQL" in await asyncio.to_thread(each.stdout.readline)
+    child = await running.start(fresh_postgres)
+    assert child is not None
+    try:
+        for each in both:
+            said, wrong = await asyncio.to_thread(each.communicate, timeout=60)
+            assert each.returncode == 0, said + wrong
+        before = await migrations(fresh_postgres.address)
+        assert set(before) == {"tenancy", "identity", "links", "analytics"}
+        assert all(before.values())
+        again = prepare(settings)
+        said, wrong = await asyncio.to_thread(again.communicate, timeout=60)
+        assert (again.returncode, "All topics are there." in said) == (0, True), said + wrong
+        assert await migrations(fresh_postgres.address) == before
+        assert {each.name for each in described()} <= await present(kafka_address)
+    finally:
+        await child.stop()
+
+
+@pytest.mark.parametrize("away", ["postgres", "kafka"])
+def test_an_engine_that_stays_away_fails_it_with_one_sentence(postgres_dsn: str, kafka_address: str, away: str) -> None:
+    nobody = f"127.0.0.1:{ports.draw(1)[0]}"
+    settings = environment(
+        f"postgresql://postgres@{nobody}/postgres" if away == "postgres" else postgres_dsn,
+        nobody if away == "kafka" else kafka_address,
+    )
+    done = prepare(settings, "--wait", "1")
+    _, wrong = done.communicate(timeout=60)
+    assert done.returncode == 1
+    (sentence,) = wrong.strip().splitlines()
+    assert "does not answer" in sentence
+
+
+def test_a_database_of_another_key_fails_it_with_one_sentence(postgres_dsn: str, kafka_address: str) -> None:
+    """A wrong password is no outage: nobody should wait five minutes to hear of it."""
+    user, _, where = postgres_dsn.partition("@")
+    settings = environment(f"{user}{secrets.token_hex(4)}@{where}", kafka_address)
+    done = prepare(settings)
+    _, wrong = done.communicate(timeout=60)
+    assert (done.returncode, len(wrong.strip().splitlines())) == (1, 1), wrong
+    assert "PostgreSQL refuses" in wrong
+
+
+def described() -> list[NewTopic]:
+    assert PLACEMENT.topics is not None
+    return list(topics.described(PLACEMENT.topics))
+
+
+async def present(kafka: str) -> set[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        return set(await admin.list_topics())
+    finally:
+        await admin.close()
+
+
+async def migrations(dsn: str) -> dict[str, list[tuple[str, str]]]:
+    """What was applied and when, by service."""
+    found = {}
+    for service in PLACEMENT.databases:
+        connection = await asyncpg.connect(dsn, database=f"gs_{service}")
+        rows = await connection.fetch("SELECT name, applied::text FROM migrations ORDER BY name")
+        found[service] = [(row["name"], row["applied"]) for row in rows]
+        await connection.close()
+    return found
