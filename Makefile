@@ -7,8 +7,11 @@ NAME ?=
 # Node 20 or newer of the machine, else the one that comes as a wheel.
 NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
 
+# Three locks: all that development wants, what runs in the image, and what builds the image's wheel. No index address is kept.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench drill up down ps logs test check docs promises format proto cluster-tools console clean
+.PHONY: help setup demo bench drill up down ps logs test check docs promises format proto cluster-tools console lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +69,11 @@ cluster-tools: .venv/installed ## Build what the cluster's tests run from its Go
 	@$(BIN)/python -m tests.cluster.tools.build
 
 console: console/dist/index.html ## Build the web console
+
+lock: .venv/installed ## Resolve the requirements of pyproject.toml into the lock files (what is pinned stays while it fits)
+	$(LOCK) pyproject.toml --all-extras --output-file requirements.lock
+	$(LOCK) pyproject.toml --constraints requirements.lock --output-file requirements.image.lock
+	$(LOCK) --group build --constraints requirements.lock --output-file requirements.build.lock
 
 clean: ## Remove what was installed and built (the home folder .groundswell stays)
 	rm -rf .venv node_modules console/node_modules console/dist protos/node_modules
