@@ -1,0 +1,81 @@
+{{/*
+What every pod of the chart has, of ours and of engines alike: (root, part, user id). Pod Security "restricted", no token of the API
+server, no variables of services, no write to the image.
+*/}}
+{{- define "groundswell.pod" -}}
+{{- $root := index . 0 }}{{ $part := index . 1 }}{{ $user := index . 2 -}}
+serviceAccountName: {{ include "groundswell.name" (list $root $part) }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ $user }}
+  runAsGroup: {{ $user }}
+  fsGroup: {{ $user }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "groundswell.container" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* A container of our image: (root, arguments). */}}
+{{- define "groundswell.ours" -}}
+{{- $root := index . 0 -}}
+image: {{ include "groundswell.image" $root | quote }}
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+args: {{ index . 1 | toJson }}
+{{ include "groundswell.container" $root }}
+{{- end -}}
+
+{{/* Names of the cluster are complete and are asked for as they are, without the search list first. */}}
+{{- define "groundswell.dns" -}}
+dnsConfig:
+  options: [{name: ndots, value: "2"}]
+{{- end -}}
+
+{{/* Equal pods stand on different nodes and zones while there are any: (root, part). */}}
+{{- define "groundswell.spread" -}}
+topologySpreadConstraints:
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "groundswell.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end -}}
+
+{{/* A variable out of a Secret: (variable, secret, key). */}}
+{{- define "groundswell.secretVariable" -}}
+- name: {{ index . 0 }}
+  valueFrom: {secretKeyRef: {name: {{ index . 1 }}, key: {{ index . 2 }}}}
+{{- end -}}
+
+{{/*
+The variables that name engines behind a Secret: (root, engines). An engine's plain address is in the ConfigMap; PostgreSQL and
+ClickHouse have none, since theirs hold passwords.
+*/}}
+{{- define "groundswell.engineVariables" -}}
+{{- $root := index . 0 -}}
+{{- $variables := dict "kafka" "KAFKA_BOOTSTRAP_SERVERS" "valkey" "REDIS_URL" "postgres" "POSTGRES_DSN" "clickhouse" "CLICKHOUSE_DSN" -}}
+{{- range index . 1 -}}
+{{- $engine := index $root.Values.engines . -}}
+{{- if $engine.external.secret }}
+{{ include "groundswell.secretVariable" (list (index $variables .) $engine.external.secret $engine.external.key) }}
+{{- else if and (empty $engine.external) (has . (list "postgres" "clickhouse")) }}
+{{ include "groundswell.secretVariable" (list (index $variables .) (include "groundswell.name" (list $root "engines")) (printf "%s-dsn" .)) }}
+{{- end }}
+{{- end -}}
+{{- end -}}
