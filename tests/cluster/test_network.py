@@ -1,0 +1,142 @@
+"""Who may talk to whom: the network policies allow the call graph, and the call graph is what the code does."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from groundswell import main
+from groundswell.gateway.module import SERVICES
+from tests.cluster.chart import MODULES, PLACEMENTS, PROFILES, ROOT, Object, Rendered, matches, render
+
+PACKAGE = ROOT / "services" / "groundswell"
+PORTS = {"kafka": 9092, "valkey": 6379, "postgres": 5432, "clickhouse": 8123}
+RPC, OPS, HTTP = 4000, 9400, 8080
+PREPARED = ("kafka", "postgres")
+
+
+def test_the_call_graph_is_what_the_code_calls() -> None:
+    """A module calls whom its wiring opens a channel to; the gateway whom it lists; and who serves checks credentials with identity."""
+    opened = {module: {name for name, tree in _opened(module, "channel") if name} for module in main.MODULES}
+    opened["gateway"] |= set(SERVICES)
+    for module, facts in MODULES.items():
+        assert sorted(facts["calls"]) == facts["calls"] or module == "identity"
+        assert set(facts["calls"]) == opened[module] | {"identity"}, module
+    assert set(MODULES) == set(main.MODULES)
+
+
+def test_the_engines_of_a_module_are_those_that_the_code_opens() -> None:
+    for module, facts in MODULES.items():
+        databases = {name for name, _ in _opened(module, "postgres")}
+        assert databases == ({module} if "postgres" in facts["uses"] else set()), module
+        assert bool(list(_opened(module, "redis"))) == ("valkey" in facts["uses"]), module
+        assert ("ClickHouseSettings" in _source(module)) == ("clickhouse" in facts["uses"]), module
+        assert "kafka" in facts["uses"], "every process follows the directory of tenants"
+
+
+def test_a_module_keeps_a_journal_if_it_writes_frames_and_a_name_if_it_joins_a_group_by_it() -> None:
+    for module, facts in MODULES.items():
+        writes, named = bool(list(_opened(module, "frames"))), "resources.instance" in _source(module)
+        assert facts.get("keeps") == ("journal" if writes else "name" if named else None), module
+
+
+@pytest.mark.parametrize("topology", PLACEMENTS)
+def test_policies_allow_the_call_graph_and_nothing_else(topology: str) -> None:
+    """Method: every pair of pods and every port that anything listens on, judged as a network plugin does."""
+    rendered = render({"topology": topology})
+    placement = PLACEMENTS[topology]
+    home = {module: process for process, modules in placement.items() for module in modules}
+    wanted = {
+        (process, home[callee], RPC)
+        for process, modules in placement.items()
+        for module in modules
+        for callee in MODULES[module]["calls"]
+    }
+    wanted |= {
+        (process, engine, PORTS[engine])
+        for process, modules in placement.items()
+        for module in modules
+        for engine in MODULES[module]["uses"]
+    }
+    wanted |= {("prepare", engine, PORTS[engine]) for engine in PREPARED} | {("test", home["gateway"], HTTP)}
+    assert _allowed(rendered) == wanted
+
+
+def test_every_pod_is_under_a_policy_that_denies_what_no_other_allows() -> None:
+    for values in PROFILES.values():
+        rendered = render(values)
+        deny = rendered.one("NetworkPolicy", "groundswell-default-deny")["spec"]
+        assert set(deny) == {"podSelector", "policyTypes"}
+        assert deny["policyTypes"] == ["Ingress", "Egress"]
+        for component, labels, _ in rendered.pods():
+            assert matches(deny["podSelector"], labels), component
+
+
+def test_engines_outside_are_reached_at_their_port_and_only_by_those_who_use_them() -> None:
+    rendered = render({"engines": PROFILES["engines outside"]["engines"]})
+    for process, modules in PLACEMENTS["each"].items():
+        uses = {engine for module in modules for engine in MODULES[module]["uses"]}
+        egress = _policy(rendered, process)["egress"]
+        ports = {port["port"] for rule in egress for port in rule["ports"]} - {53, RPC}
+        assert ports == {{**PORTS, "valkey": 6380}[engine] for engine in uses}, process
+    (rule,) = [rule for rule in _policy(rendered, "live")["egress"] if rule["ports"] == [{"port": PORTS["kafka"]}]]
+    assert rule["to"] == [{"ipBlock": {"cidr": "10.1.0.0/16"}}]
+
+
+def test_the_public_port_is_open_to_everybody_or_to_those_named_and_metrics_to_those_named() -> None:
+    (rule,) = [rule for rule in _policy(render({}), "gateway")["ingress"] if rule["ports"] == [{"port": HTTP}]]
+    assert "from" not in rule
+    given = PROFILES["everything given"]
+    ingress = _policy(render(given), "gateway")["ingress"]
+    (rule,) = [rule for rule in ingress if rule["ports"] == [{"port": HTTP}]]
+    assert given["networkPolicy"]["visitors"][0] in rule["from"]
+    assert len(rule["from"]) == 2, "visitors, and the chart's own test"
+    (rule,) = [rule for rule in ingress if rule["ports"] == [{"port": OPS}]]
+    assert rule["from"] == given["telemetry"]["scrapers"]
+
+
+def _policy(rendered: Rendered, component: str) -> Object:
+    found: Object = rendered.one("NetworkPolicy", f"groundswell-{component}")["spec"]
+    return found
+
+
+def _allowed(rendered: Rendered) -> set[tuple[str, str, int]]:
+    """(from, to, port) for all that two pods may do; kubelets and callers from outside are no pods of the chart."""
+    pods = {component: (labels, pod) for component, labels, pod in rendered.pods()}
+    return {
+        (source, target, port)
+        for source, (labels, _) in pods.items()
+        for target, (others, pod) in pods.items()
+        for port in {each["containerPort"] for each in pod["containers"][0].get("ports", [])}
+        if _allows(rendered, "egress", labels, others, port)
+        and _allows(rendered, "ingress", others, labels, port, anybody=False)
+    }
+
+
+def _allows(
+    rendered: Rendered, way: str, own: Mapping[str, str], other: Mapping[str, str], port: int, *, anybody: bool = True
+) -> bool:
+    """Whether a policy of the pod with labels `own` lets it do so; `anybody`: whether rules that name no peer count."""
+    for policy in rendered.of("NetworkPolicy"):
+        if matches(policy["spec"]["podSelector"], own):
+            for rule in policy["spec"].get(way, []):
+                peers = rule.get("to" if way == "egress" else "from")
+                picked = any("podSelector" in peer and matches(peer["podSelector"], other) for peer in peers or [])
+                open_door = peers is None and (anybody or other["app.kubernetes.io/component"] == "test")
+                if {"port": port} in rule["ports"] and (picked or open_door):
+                    return True
+    return False
+
+
+def _opened(module: str, what: str) -> Iterator[tuple[str, ast.Call]]:
+    """The calls `resources.<what>(…)` in the module's wiring, with their first argument where it is a text."""
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"resources.{what}":
+            first = node.args[0] if node.args else None
+            yield str(first.value) if isinstance(first, ast.Constant) else "", node
+
+
+def _source(module: str) -> str:
+    package = main.MODULES[module].partition(":")[0]
+    return Path(PACKAGE.parent, *package.split(".")).with_suffix(".py").read_text()
