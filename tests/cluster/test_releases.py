@@ -1,0 +1,144 @@
+"""From one release to the next: what is made once stays, what was scaled stays, and preparation comes before new processes."""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import helm_python
+import pytest
+
+from groundswell.engines.home import FIRST_TENANT, PLATFORM_TENANT
+from groundswell.identity import model
+from tests.cluster.chart import FOLDER, NAMESPACE, RELEASE, Object, Rendered, parsed, render
+from tests.cluster.reads import answering
+
+
+def upgraded(present: Sequence[Object], values: Mapping[str, Any] | None = None) -> Rendered:
+    """The objects of an upgrade over what is present."""
+    with (
+        answering(present) as url,
+        helm_python.Config(kube_apiserver=url, namespace=NAMESPACE, storage_driver="memory") as config,
+        helm_python.Chart.load(FOLDER) as chart,
+    ):
+        return parsed(config.render(chart, dict(values or {}), name=RELEASE, namespace=NAMESPACE, is_upgrade=True))
+
+
+def as_stored(secret: Object) -> Object:
+    """A Secret as the API server keeps it."""
+    data = {name: base64.b64encode(value.encode()).decode() for name, value in secret["stringData"].items()}
+    return {name: value for name, value in secret.items() if name != "stringData"} | {"data": data}
+
+
+def test_an_upgrade_keeps_every_secret_that_is_there() -> None:
+    first = render({})
+    again = upgraded([as_stored(each) for each in first.of("Secret")])
+    for name in ("groundswell-keys", "groundswell-engines"):
+        assert again.one("Secret", name)["stringData"] == first.one("Secret", name)["stringData"], name
+
+
+def test_two_installs_share_no_secret() -> None:
+    """The control of the test above: what is not there is drawn."""
+    first, second = render({}), upgraded([])
+    for name in ("groundswell-keys", "groundswell-engines"):
+        one, other = (each.one("Secret", name)["stringData"] for each in (first, second))
+        assert set(one) == set(other)
+        assert not set(one.values()) & set(other.values()), name
+
+
+def test_a_secret_that_lacks_a_key_is_completed_and_its_other_keys_stay() -> None:
+    stored = as_stored(render({}).one("Secret", "groundswell-keys"))
+    kept = dict(stored["data"])
+    del stored["data"]["api-key"]
+    again = upgraded([stored]).one("Secret", "groundswell-keys")["stringData"]
+    assert again["internal-key"] == base64.b64decode(kept["internal-key"]).decode()
+    assert again["bootstrap-keys"] == base64.b64decode(kept["bootstrap-keys"]).decode()
+
+
+def test_the_keys_are_what_the_services_take() -> None:
+    keys = render({}).one("Secret", "groundswell-keys")["stringData"]
+    assert re.fullmatch(r"[0-9a-f]{64}", keys["internal-key"])
+    assert keys["bootstrap-keys"] == f"{keys['platform-key']}={PLATFORM_TENANT},{keys['api-key']}={FIRST_TENANT}"
+    for name, key in {"platform-key": PLATFORM_TENANT, "api-key": FIRST_TENANT}.items():
+        parts = model.parts_of(keys[name])
+        assert parts is not None
+        assert parts[0] == key
+
+
+def test_secrets_and_volumes_outlive_the_release_and_a_secret_of_ones_own_replaces_the_charts() -> None:
+    """The passwords of the databases' roles come from the internal key: the volumes are worth nothing without it."""
+    rendered = render({})
+    for each in rendered.of("Secret"):
+        assert each["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    for each in rendered.of("StatefulSet"):
+        if "volumeClaimTemplates" in each["spec"]:
+            assert each["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain"
+    own = render({"keys": {"existingSecret": "own"}})
+    assert [each["metadata"]["name"] for each in own.of("Secret")] == ["groundswell-engines"]
+    for workload in own.processes().values():
+        assert own.environment(workload)["GROUNDSWELL_INTERNAL_KEY"] == "own/internal-key"
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [(None, 2), (1, 2), (17, 17), (500, 30)],
+    ids=["nothing", "less than the least", "scaled", "more than the most"],
+)
+def test_an_upgrade_keeps_the_number_of_pods_that_was_scaled_to_within_its_bounds(
+    there: int | None, wanted: int
+) -> None:
+    workload = dict(render({}).processes()["links"])
+    present = [] if there is None else [workload | {"spec": workload["spec"] | {"replicas": there}}]
+    assert upgraded(present).processes()["links"]["spec"]["replicas"] == wanted
+
+
+def test_preparation_runs_beside_an_install_and_before_an_upgrade() -> None:
+    """At an install the engines may start beside it, and a hook would wait for them or be waited for."""
+    (first,), (before,) = render({}).of("Job"), render({}, upgrade=True).of("Job")
+    assert "annotations" not in first["metadata"]
+    assert before["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
+    assert first["spec"] == before["spec"]
+    (container,) = first["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["prepare", "--wait", "600"]
+    assert first["spec"]["activeDeadlineSeconds"] > 2 * 600, "it may wait for two engines"
+    assert first["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_a_job_that_would_do_something_else_has_another_name() -> None:
+    """A job cannot be changed; one that stays as it is must not be made anew either."""
+    (one,), (same,) = render({}).of("Job"), render({"public": {"port": 9000}}).of("Job")
+    (other,) = render({"image": {"tag": "0.2.0"}}).of("Job")
+    assert one == same
+    assert one["metadata"]["name"] != other["metadata"]["name"]
+
+
+def test_processes_start_anew_when_and_only_when_what_they_are_told_changes() -> None:
+    def checksums(values: Mapping[str, Any]) -> set[str]:
+        found = render(values).processes().values()
+        return {each["spec"]["template"]["metadata"]["annotations"]["checksum/config"] for each in found}
+
+    assert checksums({}) == checksums({"autoscaling": {"cpuPercent": 50}})
+    assert checksums({}) != checksums({"settings": {"LINKS_CODE_SECRET": "x"}})
+
+
+def test_the_charts_test_asks_the_door_whether_it_is_ready_and_runs_only_when_asked() -> None:
+    rendered = render({})
+    pod = rendered.one("Pod", "groundswell-test")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = pod["spec"]["containers"]
+    door = rendered.one("Service", "groundswell-door")
+    url = f"http://groundswell-door.groundswell.svc.cluster.local:{door['spec']['ports'][0]['port']}/readyz"
+    assert container["args"][-1] == url
+    compile(container["args"][0], "door", "exec")
+
+
+def test_the_notes_name_objects_that_exist() -> None:
+    for values in ({}, {"public": {"service": {"type": "LoadBalancer"}}}, {"topology": "all"}):
+        rendered = render(values)
+        names = {each["metadata"]["name"] for each in rendered.objects}
+        assert set(re.findall(r"(?:service/|secret |service )(groundswell-\S+)", rendered.notes)) <= names
+        assert "helm -n groundswell test groundswell" in rendered.notes
+    assert "api-key" in render({}).notes
+    assert "api-key" not in render({"keys": {"existingSecret": "own"}}).notes
+    stored = render({}).one("Secret", "groundswell-keys")["stringData"]
+    assert not [value for value in stored.values() if value in render({}).notes]

@@ -1,0 +1,100 @@
+"""Values that would make something else than was meant are refused, in words that say which and why."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from tests.cluster.chart import FOLDER, MODULES, PLACEMENTS, ROOT, render
+
+WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "a topology that there is not": ({"topology": "some"}, "'/topology': value must be one of 'each', 'all'"),
+    "a misspelt name": ({"public": {"domian": "x.org"}}, "'/public': additional properties 'domian' not allowed"),
+    "a domain that is a URL": ({"public": {"domain": "https://x.org"}}, "'/public/domain'"),
+    "no pod at least": ({"processes": {"links": {"replicas": {"min": 0}}}}, "'/processes/links/replicas/min': minimum"),
+    "a least above the most": (
+        {"processes": {"links": {"replicas": {"min": 50}}}},
+        "processes.links.replicas.min is 50, which is above its max, 30",
+    ),
+    "more pods than can share the work": (
+        {"processes": {"live": {"replicas": {"max": 2}}}},
+        "processes.live.replicas.max is 2, but of its modules (live) at most 1 can share the work",
+    ),
+    "two of a process that holds everything": (
+        {"topology": "all", "processes": {"all": {"replicas": {"max": 2}}}},
+        "processes.all.replicas.max is 2",
+    ),
+    "no limit": ({"processes": {"links": {"limits": None}}}, "'/processes/links': missing property 'limits'"),
+    "a size that is none": ({"processes": {"gateway": {"journal": "big"}}}, "'/processes/gateway/journal'"),
+    "a journal without a size": (
+        {"processes": {"gateway": {"journal": None}}},
+        "processes.gateway keeps a journal: say how big its volume is (processes.gateway.journal)",
+    ),
+    "a process without values": (
+        {"processes": {"links": None}},
+        "values have nothing under processes.links, which topology each runs",
+    ),
+    "a setting in small letters": (
+        {"settings": {"links_base_domain": "x"}},
+        "'/settings': additional properties 'links_base_domain'",
+    ),
+    "a moving tag": ({"image": {"tag": "latest"}}, "image.tag is `latest`"),
+    "a digest that is none": ({"image": {"digest": "sha256:12"}}, "'/image/digest'"),
+    "an engine's image without a version": (
+        {"engines": {"kafka": {"image": "apache/kafka"}}},
+        "'/engines/kafka/image'",
+    ),
+    "a password where everybody reads it": (
+        {"engines": {"valkey": {"external": {"address": "redis://:secret@valkey:6379"}}}},
+        "engines.valkey.external.address holds a password",
+    ),
+    "a database by its address": (
+        {"engines": {"postgres": {"external": {"address": "postgresql://x"}}}},
+        "'/engines/postgres/external': additional properties 'address' not allowed",
+    ),
+    "a secret without its key": (
+        {"engines": {"clickhouse": {"external": {"secret": "x"}}}},
+        "'/engines/clickhouse/external': properties 'key' required, if 'secret' exists",
+    ),
+    "a port without an address": (
+        {"engines": {"kafka": {"external": {"port": 9093}}}},
+        "'/engines/kafka/external': properties 'address' required, if 'port' exists",
+    ),
+    "an address and a secret": (
+        {"engines": {"valkey": {"external": {"address": "redis://v:6379", "secret": "x", "key": "y"}}}},
+        "engines.valkey.external has an address and a secret: give one of them",
+    ),
+    "an engine that there is not": ({"engines": {"mongodb": {}}}, "'/engines': additional properties 'mongodb'"),
+    "a percentage above all": ({"autoscaling": {"cpuPercent": 150}}, "'/autoscaling/cpuPercent': maximum"),
+    "names that nobody answers": ({"networkPolicy": {"dns": []}}, "'/networkPolicy/dns': minItems"),
+}
+
+
+@pytest.mark.parametrize(("values", "words"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_values_are_refused_in_words(values: Mapping[str, Any], words: str) -> None:
+    with pytest.raises(helm_python.HelmError) as refused:
+        render(values)
+    assert words in str(refused.value)
+
+
+def test_no_service_takes_more_than_twenty_lines_of_values() -> None:
+    tree = yaml.compose((FOLDER / "values.yaml").read_text())
+    (processes,) = [value for key, value in tree.value if key.value == "processes"]
+    for key, value in processes.value:
+        assert value.end_mark.line - key.start_mark.line <= 20, key.value
+
+
+def test_no_reader_of_the_log_has_more_processes_than_partitions() -> None:
+    frames = yaml.safe_load((ROOT / "protos" / "topics" / "analytics.frames.v1.yaml").read_text())
+    assert frames["consumers"] == ["writer", "live"]
+    assert MODULES["writer"]["processes_max"] == frames["partitions"]
+    assert MODULES["live"]["processes_max"] == 1, "each knows its own partitions, and its caller asks one"
+    with helm_python.Chart.load(FOLDER) as chart:
+        values = chart.values["processes"]
+    for module, facts in MODULES.items():
+        if "processes_max" in facts:
+            for placement in PLACEMENTS.values():
+                for process in (name for name, modules in placement.items() if module in modules):
+                    assert values[process]["replicas"]["max"] <= facts["processes_max"], process
