@@ -23,7 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
 
-from groundswell.kernel.bus.consumer import started
+from groundswell.kernel.bus.consumer import METADATA_MS_MAX, started
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +160,7 @@ def app_of(stream: Stream) -> faust.App:
         agent_supervisor=CrashingSupervisor,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=stream.instance,
+        consumer_metadata_max_age_ms=METADATA_MS_MAX,
         broker_commit_interval=COMMIT_S,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,

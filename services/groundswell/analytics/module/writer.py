@@ -1,7 +1,9 @@
 """The module `writer`: frames into the store, rollups, totals, and StoreService. It alone opens the embedded engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from groundswell.analytics import events
 from groundswell.analytics.consumers import rollups as rolling
@@ -20,7 +22,7 @@ from groundswell.kernel.bus.consumer import bury
 from groundswell.kernel.bus.frames import FrameSettings
 from groundswell.kernel.bus.intents import Membership
 from groundswell.kernel.bus.publisher import publish
-from groundswell.kernel.modules import Module
+from groundswell.kernel.modules import Module, Task
 from groundswell.kernel.resources import Resources
 
 
@@ -37,7 +39,13 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
         await publish(producer, resources.ids, [events.total(*total) for total in totals])
 
     async with clickhouse.opened(resources.settings(clickhouse.ClickHouseSettings)) as store:
-        await schema.create(store, config.deduplication_window)
+        tables = asyncio.Event()
+
+        async def make_tables() -> None:
+            await schema.create(store, config.deduplication_window)
+            tables.set()
+
+        await resources.eventually("writer.tables", make_tables)
         ranges, rollups = RangeStore(store, frames.topic), RollupStore(store, frames.topic)
         at_once = resources.settings(AnalyticsSettings).queries_per_tenant
         queries = QueryStore(store, frames.partitions, rollups.adding)
@@ -59,6 +67,12 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
         yield Module(
             "writer",
             servicers=[StoreRpc(answering)],
-            tasks={"store": stored.run, "rollups": rolled.run},
+            tasks={"store": partial(_after, tables, stored.run), "rollups": partial(_after, tables, rolled.run)},
             ready={"partitions": stored.ready.is_set},
         )
+
+
+async def _after(event: asyncio.Event, work: Task) -> None:
+    """`work` from when `event` is set: a store that comes late must not be asked for tables that it has not got."""
+    await event.wait()
+    await work()

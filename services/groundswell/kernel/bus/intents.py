@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
-from groundswell.kernel.bus.consumer import started
+from groundswell.kernel.bus.consumer import METADATA_MS_MAX, started
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             session_timeout_ms=int(SESSION_S * 1000),
             heartbeat_interval_ms=2_000,
             max_poll_interval_ms=600_000,
+            metadata_max_age_ms=METADATA_MS_MAX,
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
             fetch_max_bytes=4 * FETCH_BYTES_MAX,
             fetch_min_bytes=FETCH_BYTES_MIN,
