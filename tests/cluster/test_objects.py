@@ -38,7 +38,7 @@ def validate(manifest: str) -> None:
         kubernetes_validate.validate(json.loads(manifest), version, strict=True)
 
 
-@pytest.fixture(params=PROFILES.values(), ids=PROFILES.keys())
+@pytest.fixture(params=[*PROFILES.values()], ids=[*PROFILES])
 def rendered(request: pytest.FixtureRequest) -> Rendered:
     values: Mapping[str, Any] = request.param
     return render(values)
@@ -129,7 +129,7 @@ def test_the_chart_offers_exactly_the_topologies_there_are() -> None:
     with helm_python.Chart.load(FOLDER) as chart:
         schema, values = chart.schema, chart.values
     assert schema is not None
-    assert schema["properties"]["topology"]["enum"] == list(reversed(PLACEMENTS))
+    assert schema["properties"]["topology"]["enum"] == list(reversed([*PLACEMENTS]))
     assert set(values["processes"]) == {process for placement in PLACEMENTS.values() for process in placement}
 
 

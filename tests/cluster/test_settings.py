@@ -44,7 +44,7 @@ def sections() -> Iterator[type[Any]]:
 
 
 SETTINGS: Mapping[str, object] = {
-    f"{section.__settings_prefix__}_{each.name}".upper().lstrip("_"): each.default  # type: ignore[attr-defined]  # `section` keeps it there
+    f"{section.__settings_prefix__}_{each.name}".upper().lstrip("_"): each.default
     for section in sections()
     for each in fields(section)
 }

@@ -1,0 +1,42 @@
+# One image for every process: `run <modules>`, `prepare`, `dlq`. Engines and development tools are not in it; packages come from lock files
+# with hashes. Versions are fixed here; for a release, pin the two bases by digest with --build-arg.
+ARG PYTHON=python:3.11.14-slim-bookworm
+ARG NODE=node:22.12.0-bookworm-slim
+
+FROM ${NODE} AS console
+WORKDIR /console
+COPY console/.npmrc console/package.json console/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY console/ ./
+RUN npm run build
+
+FROM ${PYTHON} AS packages
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+# Packages first: they change more rarely than the sources, and the layer is kept.
+COPY requirements.image.lock requirements.build.lock ./
+RUN python -m venv /venv \
+    && /venv/bin/pip install --require-hashes --no-deps --only-binary :all: --requirement requirements.image.lock \
+    && python -m venv /tools \
+    && /tools/bin/pip install --require-hashes --no-deps --only-binary :all: --requirement requirements.build.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY protos/topics/ protos/topics/
+COPY services/ services/
+RUN /tools/bin/hatchling build --target wheel --directory /wheels \
+    && /venv/bin/pip install --no-deps --no-index /wheels/*.whl \
+    && /venv/bin/python -m compileall -q /venv/lib \
+    && /venv/bin/pip uninstall --yes pip setuptools
+
+FROM ${PYTHON} AS runtime
+COPY --from=packages /venv /venv
+COPY --from=console /console/dist /app/console
+# What is written goes to /data and /tmp, which are volumes on a cluster; the image itself may be read-only.
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    GATEWAY_CONSOLE=/app/console
+WORKDIR /app
+USER 10001:10001
+ENTRYPOINT ["groundswell"]
+CMD ["--help"]

