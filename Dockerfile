@@ -24,7 +24,6 @@ COPY protos/topics/ protos/topics/
 COPY services/ services/
 RUN /tools/bin/hatchling build --target wheel --directory /wheels \
     && /venv/bin/pip install --no-deps --no-index /wheels/*.whl \
-    && /venv/bin/python -m compileall -q /venv/lib \
     && /venv/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON} AS runtime

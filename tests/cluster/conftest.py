@@ -1,6 +1,6 @@
-"""The cluster of a test session: one control plane for all tests that ask, and a namespace for each.
+"""The cluster of a test session: one image and one control plane for all tests that ask, and a namespace for each.
 
-Its programs are built by `make cluster-tools`. Where they are not, tests that need them are skipped, and the end of the session names
+The control plane's programs are built by `make cluster-tools`. Where they are not, tests that need them are skipped, and the end of the session names
 them and says what to run.
 """
 
@@ -11,12 +11,19 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.cluster import dockerfile
 from tests.cluster.control_plane.api import Api, until
 from tests.cluster.control_plane.handle import ControlPlane, running
 from tests.cluster.tools.families import Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
+    """The image, in a folder."""
+    return dockerfile.build(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture(scope="session")

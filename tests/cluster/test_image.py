@@ -1,18 +1,13 @@
-"""The image, as far as it can be judged without building it: its instructions, its locks, its wheel, and what the code needs to run.
+"""The image: its instructions, its locks, its wheel, and what a container of it can start, as built by `dockerfile.build`.
 
 The steps that need a builder and base images are in docs/deploy.md's list of what is not proven.
 """
 
 import json
 import re
-import shlex
-import shutil
 import subprocess
-import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -21,43 +16,10 @@ import pytest
 from groundswell import main
 from groundswell.engines import topology
 from tests.cluster.chart import ROOT, render
+from tests.cluster.dockerfile import STAGES, Image, copies
 
 VERSION = re.compile(r":\d+\.\d+\.\d+\S*$|@sha256:[0-9a-f]{64}$")
 FETCHES = ("curl", "wget", "apt-get", "apk", "git")
-
-
-@dataclass
-class Stage:
-    """One stage: its base and its instructions in order."""
-
-    name: str
-    base: str
-    steps: list[tuple[str, str]] = field(default_factory=list)
-
-    def of(self, instruction: str) -> list[str]:
-        return [text for name, text in self.steps if name == instruction]
-
-
-def stages() -> dict[str, Stage]:
-    """The stages of the Dockerfile by name, bases with their arguments' defaults put in."""
-    text = re.sub(r"\\\n\s*", "", re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE))
-    defaults: dict[str, str] = {}
-    found: dict[str, Stage] = {}
-    for line in filter(None, text.splitlines()):
-        name, _, rest = line.partition(" ")
-        if name == "ARG" and not found:
-            argument, _, default = rest.partition("=")
-            defaults[argument] = default
-        elif name == "FROM":
-            base, stage = rest.split(" AS ")
-            base = re.sub(r"\$\{(\w+)\}", lambda match: defaults[match[1]], base)
-            found[stage] = Stage(stage, base)
-        else:
-            [*found.values()][-1].steps.append((name, rest))
-    return found
-
-
-STAGES = stages()
 
 
 def test_the_stages_are_there_and_each_base_has_a_version() -> None:
@@ -79,7 +41,7 @@ def test_the_bases_are_of_versions_that_the_project_takes() -> None:
 def test_nothing_is_fetched_but_locked_packages() -> None:
     for stage in STAGES.values():
         assert {name for name, _ in stage.steps} <= {"COPY", "RUN", "ENV", "WORKDIR", "USER", "ENTRYPOINT", "CMD"}
-        for command in commands(stage):
+        for command in stage.commands():
             assert command[0] not in FETCHES
             if "pip" in command[0] and command[1] == "install":
                 assert "--no-index" in command or {"--require-hashes", "--only-binary"} <= set(command), command
@@ -101,7 +63,7 @@ def test_the_process_runs_as_a_numbered_user_that_the_chart_names_too() -> None:
 def test_the_image_starts_the_command_line_and_knows_its_console() -> None:
     runtime = STAGES["runtime"]
     assert json.loads(runtime.of("ENTRYPOINT")[0]) == ["groundswell"]
-    environment = dict(word.split("=", 1) for text in runtime.of("ENV") for word in shlex.split(text))
+    environment = runtime.environment()
     (copied,) = [text.split() for text in runtime.of("COPY") if "--from=console" in text]
     assert environment["GATEWAY_CONSOLE"] == copied[-1]
     assert copied[-2] == f"{STAGES['console'].of('WORKDIR')[0]}/dist"
@@ -127,20 +89,8 @@ def test_what_is_copied_is_there_and_let_in() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built from what the Dockerfile copies for it and from nothing else."""
-    context = tmp_path_factory.mktemp("context")
-    for stage, source, target in copies():
-        if stage == "packages":
-            place = context / target.removeprefix("./")
-            if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, place, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                place.mkdir(exist_ok=True, parents=True)
-                shutil.copy(ROOT / source, place)
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", "wheels"]
-    subprocess.run(command, cwd=context, check=True, capture_output=True)
-    (made,) = (context / "wheels").glob("*.whl")
+def wheel(image: Image) -> zipfile.ZipFile:
+    (made,) = (image.root / "wheels").glob("*.whl")
     return zipfile.ZipFile(made)
 
 
@@ -195,44 +145,45 @@ def test_no_lock_names_a_place_to_fetch_from(locked: dict[str, dict[str, set[str
         assert all(locked[name].values()), f"{name}: a package without a hash"
 
 
-def test_every_module_and_command_of_the_image_starts_without_the_extras() -> None:
-    """Method: an interpreter that has no package which only the extras bring, and everything that the image may be asked to do."""
-    image = {each.partition("==")[0] for each in pins(ROOT / "requirements.image.lock")}
-    whole = {each.partition("==")[0] for each in pins(ROOT / "requirements.lock")}
+def test_the_image_has_what_is_locked_for_it_and_every_module_and_command_loads_from_it(image: Image) -> None:
+    """Method: the interpreter of the image, which has no package but the image's."""
     program = f"""
-import importlib.metadata, sys
-from importlib.machinery import PathFinder
-missing = {sorted(whole - image)!r}
-tops = {{top for top, owners in importlib.metadata.packages_distributions().items()
-        if all(owner.lower().replace("_", "-") in missing for owner in owners)}}
-class Image(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] in tops else super().find_spec(name, path, target)
-sys.meta_path[:] = [Image if each is PathFinder else each for each in sys.meta_path]
-assert "chdb" in tops and "pytest" in tops, tops
-from groundswell import __main__, main
+import importlib.metadata, re, sys
+spelled = lambda name: re.sub(r"[-_.]+", "-", name).lower()
+have = {{f"{{spelled(each.name)}}=={{each.version}}" for each in importlib.metadata.distributions()}}
+locked = set({[*pins(ROOT / "requirements.image.lock")]!r})
+assert {{"groundswell==0.1.0"}} == have - locked, have - locked
+missing = {{each.partition("==")[0] for each in locked - have}}
+from groundswell import main
+assert main.__file__.startswith({str(image.root)!r}), main.__file__
 for factory in main.MODULES:
     main._factory(factory)
 import groundswell.engines.preparing, groundswell.engines.commands, groundswell.kernel.bus.dead_letters
+print(*sorted(missing))
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    python = str(image.root / "venv" / "bin" / "python")
+    done = subprocess.run([python, "-c", program], cwd=image.workdir, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    whole = (ROOT / "requirements.image.lock").read_text()
+    for package in done.stdout.split():
+        assert re.search(rf"^{package}==\S+ ;", whole, re.MULTILINE), f"{package} is for every platform"
     assert set(main.MODULES)
 
 
-def commands(stage: Stage) -> Iterator[list[str]]:
-    for text in stage.of("RUN"):
-        yield from (shlex.split(each) for each in text.split("&&"))
+def test_a_container_says_what_it_can_do_and_fails_with_a_sentence(image: Image) -> None:
+    environment = image.environment() | {"PYTHONPATH": ""}
+    helped = subprocess.run(image.command("--help"), env=environment, capture_output=True, text=True, check=True)
+    assert {"run", "prepare", "dlq"} <= set(re.findall(r"\w+", helped.stdout))
+    wrong = subprocess.run(image.command("run", "all"), env=environment, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert "GROUNDSWELL_INTERNAL_KEY" in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) == 1
 
 
-def copies() -> Iterator[tuple[str, str, str]]:
-    """(stage, source, target) of every copy out of the context."""
-    for stage in STAGES.values():
-        for text in stage.of("COPY"):
-            *sources, target = text.split()
-            if not sources[0].startswith("--from="):
-                yield from ((stage.name, source, target) for source in sources)
+def test_the_console_is_in_the_image_as_the_door_serves_it(image: Image) -> None:
+    console = Path(image.environment()["GATEWAY_CONSOLE"])
+    assert (console / "index.html").read_text().startswith("<!doctype html>")
+    assert list(console.rglob("*.js"))
 
 
 def pins(file: Path) -> dict[str, set[str]]:

@@ -1,0 +1,205 @@
+"""An install of the chart, tried out: every process of the image with the environment that the chart gives it, all started at once.
+
+Hosts of the cluster become addresses of this machine, one a process, and `/data` a folder; ports, secrets, arguments and programs are
+the chart's. Not tried out: containers and their user, names of a cluster, and what network policies deny.
+"""
+
+import asyncio
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from groundswell.engines import ports, running
+from groundswell.engines.children import Child
+from groundswell.engines.engine import Engine, Folders
+from groundswell.engines.kafka import Kafka
+from groundswell.engines.postgres import Postgres
+from groundswell.engines.valkey import Valkey
+from tests.analytics.conftest import Server
+from tests.cluster.chart import Object, Rendered, render
+from tests.cluster.dockerfile import Image
+
+START_S_MAX = 120.0
+HOST = re.compile(r"groundswell-(\w+)\.groundswell\.svc\.cluster\.local")
+OPS, HTTP = 9400, 8080
+
+
+@dataclass
+class Engines:
+    """The engines, none of which runs at first."""
+
+    folder: Path
+    children: list[Child] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        def folders(name: str) -> Folders:
+            return Folders.under(self.folder, name)
+
+        self.kafka = Kafka(folders("kafka"), *ports.draw(2))
+        self.postgres = Postgres(folders("postgres"), *ports.draw(1))
+        self.valkey = Valkey(folders("valkey"), *ports.draw(2))
+        self.clickhouse = Server(self.folder / "clickhouse")
+        for engine in self._children():
+            engine.prepare(print)
+
+    def _children(self) -> Sequence[Engine]:
+        return self.kafka, self.postgres, self.valkey
+
+    def addresses(self) -> dict[str, str]:
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka.address,
+            "POSTGRES_DSN": self.postgres.address,
+            "REDIS_URL": self.valkey.address,
+            "CLICKHOUSE_DSN": self.clickhouse.dsn,
+        }
+
+    async def start(self) -> None:
+        for engine in self._children():
+            child = await running.start(engine)
+            assert child is not None
+            self.children.append(child)
+        await self.clickhouse.start()
+
+    async def stop(self) -> None:
+        await self.clickhouse.stop()
+        for child in self.children:
+            await child.stop()
+
+
+@dataclass
+class Namespace:
+    """What stands in for the cluster: where its hosts are, and the processes that run."""
+
+    image: Image
+    rendered: Rendered
+    engines: Mapping[str, str]
+    folder: Path
+    running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        net = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(256)}"
+        door = next(name for name, each in self.rendered.processes().items() if "gateway" in _args(each))
+        names = [*self.rendered.processes()]
+        self.hosts = {name: f"{net}.{number}" for number, name in enumerate(names, 1)}
+        self.hosts["door"] = self.hosts[door]
+
+    def here(self, text: str) -> str:
+        return HOST.sub(lambda host: self.hosts[host[1]], text)
+
+    async def start(self, name: str, workload: Object) -> None:
+        """Starts the container of a workload as a kubelet would."""
+        (data := self.folder / name).mkdir(parents=True)
+        given = {
+            variable: self.engines.get(variable) or self.here(self._looked_up(text))
+            for variable, text in self.rendered.environment(workload).items()
+        }
+        if "GROUNDSWELL_DATA" in given:
+            assert given["GROUNDSWELL_DATA"] == "/data"
+            given["GROUNDSWELL_DATA"] = str(data)
+        given = {key: text.replace("0.0.0.0:", f"{self.hosts.get(name)}:") for key, text in given.items()}
+        self.running[name] = await self.container(self.image.command(*_args(workload)), given)
+
+    async def container(self, command: Sequence[str], given: dict[str, str]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *command, env=self.image.environment() | given, cwd=self.image.workdir
+        )
+
+    def _looked_up(self, text: str) -> str:
+        name, _, key = text.partition("/")
+        for secret in self.rendered.of("Secret"):
+            if secret["metadata"]["name"] == name:
+                return str(secret["stringData"][key])
+        return text
+
+    async def answers(self, name: str, probe: str) -> None:
+        """Waits until the probe of a process passes."""
+        (container,) = self.rendered.processes()[name]["spec"]["template"]["spec"]["containers"]
+        url = f"http://{self.hosts[name]}:{OPS}{container[probe]['httpGet']['path']}"
+        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(START_S_MAX):
+            while not await _passes(client, url):
+                assert self.running[name].returncode is None, f"{name} ended while it started"
+                await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """Ends what runs, as a kubelet would; all of it must end by itself and well."""
+        for process in self.running.values():
+            if process.returncode is None:
+                process.terminate()
+        ended = {name: await process.wait() for name, process in self.running.items()}
+        assert set(ended.values()) == {0}, ended
+
+
+@asynccontextmanager
+async def installed(image: Image, rendered: Rendered, folder: Path) -> AsyncIterator[Namespace]:
+    """Everything of an install, started at once: processes and preparation wait for the engines, which come last."""
+    engines = Engines(folder / "engines")
+    namespace = Namespace(image, rendered, engines.addresses(), folder / "data")
+    (job,) = rendered.of("Job")
+    try:
+        for name, workload in rendered.processes().items():
+            await namespace.start(name, workload)
+        for name in rendered.processes():
+            await namespace.answers(name, "livenessProbe")
+        await namespace.start("prepare", job)
+        await engines.start()
+        assert await asyncio.wait_for(namespace.running["prepare"].wait(), START_S_MAX) == 0
+        for name in rendered.processes():
+            await namespace.answers(name, "readinessProbe")
+        yield namespace
+        await namespace.stop()
+    finally:
+        for process in namespace.running.values():
+            if process.returncode is None:
+                process.kill()
+        await engines.stop()
+
+
+async def test_an_install_comes_up_whatever_starts_first_and_writes_nothing_into_its_image(
+    image: Image, tmp_path: Path
+) -> None:
+    """Goal: no order of starts is needed, and a read-only root is enough. Method: `installed`, then a link from its making to its count."""
+    rendered, before = render({}), image.files()
+    async with installed(image, rendered, tmp_path) as namespace:
+        test = rendered.one("Pod", "groundswell-test")["spec"]["containers"][0]
+        python = shutil.which(test["command"][0], path=image.environment()["PATH"])
+        assert python is not None
+        asked = [namespace.here(each) for each in (*test["command"][1:], *test["args"])]
+        assert await (await namespace.container([python, *asked], {})).wait() == 0, "helm test"
+        await used(f"http://{namespace.hosts['door']}:{HTTP}", rendered)
+    assert image.files() == before
+    assert any((tmp_path / "data" / "gateway" / "journal").iterdir()), "journals lie where the volume is mounted"
+
+
+async def used(door: str, rendered: Rendered) -> None:
+    """A link is made with the key of the chart's Secret on the chart's domain, opened, and counted."""
+    data = rendered.one("ConfigMap", "groundswell-config")["data"]
+    key = rendered.one("Secret", "groundswell-keys")["stringData"]["api-key"]
+    api = {"Host": data["LINKS_BASE_DOMAIN"], "Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=door, trust_env=False, headers=api) as client:
+        made = await client.post("/v1/links", json={"destination": "https://example.com/a"})
+        link = made.raise_for_status().json()
+        assert f":{data['LINKS_PUBLIC_PORT']}/{link['code']}" in str(link)
+        visit = await client.get(f"/{link['code']}", headers={"Host": link["domain"]})
+        assert (visit.status_code, visit.headers["location"]) == (302, "https://example.com/a")
+        async with asyncio.timeout(START_S_MAX):
+            while (await client.get(f"/v1/{link['name']}")).json().get("clickCount") != "1":
+                await asyncio.sleep(0.1)
+        assert (await client.get("/", headers={"Host": data["LINKS_BASE_DOMAIN"]})).status_code == 200, "the console"
+
+
+async def _passes(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url)).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _args(workload: Object) -> list[str]:
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    return list(container["args"])
