@@ -3,13 +3,13 @@
 import asyncio
 
 import grpc
-import psutil
 
 from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.api.identity.v1 import identity_pb2_grpc
 from groundswell.engines import ports
 from groundswell.kernel import access, rpc
 from groundswell.kernel.rpc.client import Signer
+from tests.kernel.names import named
 from tests.kernel.test_rpc import ALICE, KEY, Keys, check
 
 CALLS = 40
@@ -39,22 +39,22 @@ async def test_the_processes_behind_one_name_share_its_calls() -> None:
         assert (len(one.calls) - before[0], len(two.calls) - before[1]) == (CALLS // 2, CALLS // 2)
 
 
-async def test_calls_go_on_while_a_server_ends_its_old_connections() -> None:
-    """Goal: looking for new processes costs no call. Method: connections of a fifth of a second, calls without a pause, no retry."""
+async def test_a_process_that_comes_to_a_name_gets_its_share_and_costs_no_call() -> None:
+    """Method: a name server that learns of a second address later; connections of a fifth of a second, calls without a pause or retry."""
     Signer.key = KEY
     (port,) = ports.draw(1)
+    one, two, addresses = Keys(), Keys(), {"identity.test": ["127.0.0.1"]}
     async with (
-        rpc.serve([Keys()], f"127.0.0.1:{port}", KEY, access.Verifier(check), connection_s_max=0.2),
-        rpc.channel(f"localhost:{port}") as channel,
+        rpc.serve([one], f"127.0.0.1:{port}", KEY, access.Verifier(check), connection_s_max=0.2),
+        rpc.serve([two], f"127.0.0.2:{port}", KEY, access.Verifier(check), connection_s_max=0.2),
+        named(addresses) as server,
+        rpc.channel(f"dns://{server}/identity.test:{port}") as channel,
     ):
-        stub, connections = identity_pb2_grpc.ApiKeyServiceStub(channel), set[int]()
+        stub = identity_pb2_grpc.ApiKeyServiceStub(channel)
+        while len(one.calls) < CALLS:
+            await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(), ALICE)
+        assert not two.calls
+        addresses["identity.test"].append("127.0.0.2")
         async with asyncio.timeout(20):
-            while len(connections) < 3:
+            while len(two.calls) < CALLS:
                 await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(), ALICE)
-                connections |= ports_to(port)
-
-
-def ports_to(port: int) -> set[int]:
-    """The ports of this process's connections to `port`."""
-    sockets = psutil.Process().net_connections("tcp")
-    return {each.laddr.port for each in sockets if each.raddr and each.raddr.port == port}
