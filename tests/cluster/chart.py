@@ -30,7 +30,7 @@ Object = dict[str, Any]
 ENGINES_OUTSIDE = {
     "kafka": {"external": {"address": "kafka.example:9092", "peers": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}},
     "valkey": {"external": {"secret": "valkey", "key": "url", "port": 6380}},
-    "postgres": {"external": {"secret": "postgres", "key": "dsn"}},
+    "postgres": {"external": {"secret": "postgres", "key": "dsn", "replicasKey": "replicas"}},
     "clickhouse": {"external": {"secret": "clickhouse", "key": "dsn"}},
 }
 EVERYTHING_GIVEN = {
@@ -45,6 +45,7 @@ EVERYTHING_GIVEN = {
         "corsOrigins": ["https://app.example.com"],
     },
     "keys": {"existingSecret": "own-keys"},
+    "storageClass": "fast",
     "settings": {"LINKS_CODE_SECRET": "x", "FRAMES_FLUSH_MS": 20},
     "telemetry": {
         "otlp": {"endpoint": "http://collector.seen:4318/v1/traces", "peers": [{"namespaceSelector": {}}]},

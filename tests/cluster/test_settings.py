@@ -23,7 +23,7 @@ ENGINE_OF = {
 }
 LEFT = {
     "GROUNDSWELL_STATE_FILE": "there is no supervisor",
-    "POSTGRES_REPLICA_DSN": "without it lists are read from the primary; it may be given as a setting",
+    "POSTGRES_REPLICA_DSN": "without it lists are read from the primary; it comes with a PostgreSQL outside",
     "LINKS_CODE_SECRET": "comes from the internal key",
     "GATEWAY_HOST_ALIASES": "the loopback names of localhost mislead nobody",
     "GATEWAY_CONSOLE": "the image says where its console is",
@@ -114,6 +114,8 @@ def test_an_address_that_is_given_replaces_the_engine_in_the_chart_wholly() -> N
     assert not [each for each in rendered.objects if set(each["metadata"]["name"].split("-")) & set(ENGINE_OF.values())]
     links = rendered.environment(rendered.processes()["links"])
     assert (links["REDIS_URL"], links["POSTGRES_DSN"]) == ("valkey/url", "postgres/dsn")
+    assert links["POSTGRES_REPLICA_DSN"] == "postgres/replicas"
+    assert "POSTGRES_REPLICA_DSN" not in render({}).environment(render({}).processes()["links"])
     assert "REDIS_URL" not in data
     inside = render({}).one("ConfigMap", "groundswell-config")["data"]
     loaded = settings.load(EngineSettings, inside)

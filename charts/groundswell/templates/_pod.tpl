@@ -57,6 +57,14 @@ topologySpreadConstraints:
   {{- end }}
 {{- end -}}
 
+{{/* What every claim of a volume says, but its size. */}}
+{{- define "groundswell.volume" -}}
+accessModes: [ReadWriteOnce]
+{{- with .Values.storageClass }}
+storageClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
 {{/* A variable out of a Secret: (variable, secret, key). */}}
 {{- define "groundswell.secretVariable" -}}
 - name: {{ index . 0 }}
