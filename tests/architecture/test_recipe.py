@@ -1,7 +1,8 @@
 """CONTRIBUTING's recipe "add a service", followed to the letter: the service `bookmarks` beside this file.
 
-It is laid into a copy of the sources, its protos are generated, one line is added to `main`, and then it must keep every import
-contract, migrate its database, start, answer a call once however often it is sent, and publish its event.
+It is laid into a copy of the sources, its protos are generated, lines are added to `main`, the topology and the chart's values, and then it
+must keep every import contract, migrate its database, start, answer a call once however often it is sent, publish its event, and have
+its objects in a cluster.
 """
 
 import os
@@ -15,19 +16,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import helm_python
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from groundswell.engines import ports
+from groundswell.engines import ports, topology
 from groundswell.kernel.context import Context
 from groundswell.kernel.rpc import wire
+from tests.cluster.chart import parsed
 
 from .test_contracts import copied, lint
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = Path(__file__).parent / "bookmarks"
 KEY = b"k" * 32
+VALUES = """  bookmarks:
+    replicas: {min: 2, max: 6}
+    requests: {cpu: 50m, memory: 192Mi}
+    limits: {cpu: "1", memory: 384Mi}
+"""
 TOPICS = ["tenancy.events.v1", "identity.revocations.v1", "bookmarks.events.v1"]
 
 
@@ -51,6 +59,12 @@ def project(tmp_path: Path) -> Path:
         '    "tenancy":',
         '    "bookmarks": "groundswell.bookmarks.module:bookmarks",\n    "tenancy":',
     )
+    placement = tmp_path / "services" / "groundswell" / "engines" / "topology.yaml"
+    edit(placement, "\nmodules:\n", "\nmodules:\n  bookmarks: {uses: [kafka, postgres], calls: [identity]}\n")
+    edit(placement, "\n    all: [", "\n    all: [bookmarks, ")
+    edit(placement, "\n  each:\n", "\n  each:\n    bookmarks: [bookmarks]\n")
+    shutil.copytree(ROOT / "charts", tmp_path / "charts", symlinks=True)
+    edit(tmp_path / "charts" / "groundswell" / "values.yaml", "\nprocesses:\n", f"\nprocesses:\n{VALUES}")
     (tmp_path / ".importlinter").write_text(
         (ROOT / ".importlinter")
         .read_text()
@@ -116,6 +130,18 @@ def wait_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
 def test_the_new_service_keeps_every_contract(project: Path) -> None:
     done = lint(project)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_cluster_runs_the_new_service(project: Path) -> None:
+    """Its line in topology.yaml and its values are all that the chart needs, and what `prepare` needs."""
+    with helm_python.Chart.load(project / "charts" / "groundswell") as chart:
+        rendered = parsed(chart.render({}, name="groundswell", namespace="groundswell", is_install=True))
+    kinds = {each["kind"] for each in rendered.objects if each["metadata"]["name"] == "groundswell-bookmarks"}
+    assert {"Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Service"} <= kinds
+    workload = rendered.processes()["bookmarks"]
+    assert rendered.environment(workload)["POSTGRES_DSN"] == "groundswell-engines/postgres-dsn"
+    placement = topology.load("each", project / "services" / "groundswell" / "engines" / "topology.yaml")
+    assert "bookmarks" in placement.databases
 
 
 async def test_the_new_service_runs_answers_once_and_publishes(address: str, kafka_address: str) -> None:

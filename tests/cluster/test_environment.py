@@ -22,12 +22,15 @@ from groundswell.engines.kafka import Kafka
 from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
 from tests.analytics.conftest import Server
+from tests.analytics.test_late_engines import known
 from tests.cluster.chart import Object, Rendered, render
 from tests.cluster.dockerfile import Image
 
 START_S_MAX = 120.0
 HOST = re.compile(r"groundswell-(\w+)\.groundswell\.svc\.cluster\.local")
 OPS, HTTP = 9400, 8080
+READERS = ("analytics.live", "analytics.writer")
+"""Groups that join before their topic is there; the others wait for theirs."""
 
 
 @dataclass
@@ -137,7 +140,7 @@ class Namespace:
 
 @asynccontextmanager
 async def installed(image: Image, rendered: Rendered, folder: Path) -> AsyncIterator[Namespace]:
-    """Everything of an install, started at once: processes and preparation wait for the engines, which come last."""
+    """Everything of an install in the order that is hardest: processes, then engines, and topics only when all who read them wait."""
     engines = Engines(folder / "engines")
     namespace = Namespace(image, rendered, engines.addresses(), folder / "data")
     (job,) = rendered.of("Job")
@@ -146,8 +149,10 @@ async def installed(image: Image, rendered: Rendered, folder: Path) -> AsyncIter
             await namespace.start(name, workload)
         for name in rendered.processes():
             await namespace.answers(name, "livenessProbe")
-        await namespace.start("prepare", job)
         await engines.start()
+        for group in READERS:
+            await known(engines.kafka.address, group)
+        await namespace.start("prepare", job)
         assert await asyncio.wait_for(namespace.running["prepare"].wait(), START_S_MAX) == 0
         for name in rendered.processes():
             await namespace.answers(name, "readinessProbe")

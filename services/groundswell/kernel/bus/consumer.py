@@ -28,7 +28,8 @@ BACKOFF_S_MAX = 5.0
 BROKER_RETRY_S = 1.0
 BATCH_RECORDS_MAX = 500
 METADATA_MS_MAX = 5_000
-"""How long a topic, or a partition of it, may be there before a group notices. On a cluster processes start beside what makes topics."""
+"""How long a topic may be there before a group notices that has joined without it: on a cluster processes start beside what makes topics.
+Plain consumers join when their topics are there."""
 DEAD_LETTER_SUFFIX = ".dlq"
 
 _CONSUMED = Counter("groundswell_events_consumed_total", "Events whose effect was applied.", ["group", "topic"])
@@ -80,7 +81,6 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
         session_timeout_ms=10_000,
         heartbeat_interval_ms=2_000,
         max_poll_interval_ms=600_000,
-        metadata_max_age_ms=METADATA_MS_MAX,
     )
     await started(consumer)
     try:
