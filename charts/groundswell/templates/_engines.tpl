@@ -12,7 +12,9 @@ container:
   args:
     - |
       bin=/opt/kafka/bin properties=/etc/groundswell/server.properties
-      $bin/kafka-storage.sh format --ignore-formatted --cluster-id="$($bin/kafka-storage.sh random-uuid)" -c $properties
+      if [ ! -e /var/lib/kafka/log/meta.properties ]; then
+        $bin/kafka-storage.sh format --cluster-id="$($bin/kafka-storage.sh random-uuid)" -c $properties
+      fi
       exec $bin/kafka-server-start.sh $properties
   env:
     - {name: KAFKA_HEAP_OPTS, value: -Xms512m -Xmx512m}
