@@ -1,5 +1,6 @@
 """Values that would make something else than was meant are refused, in words that say which and why."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,16 @@ def test_wrong_values_are_refused_in_words(values: Mapping[str, Any], words: str
     with pytest.raises(helm_python.HelmError) as refused:
         render(values)
     assert words in str(refused.value)
+
+
+def test_the_values_that_the_page_shows_are_taken_as_they_stand() -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    rendered = render(yaml.safe_load(shown))
+    assert set(rendered.processes()) == set(PLACEMENTS["each"])
+    engines = {each["metadata"]["name"] for each in rendered.of("StatefulSet")} - {
+        f"groundswell-{process}" for process in PLACEMENTS["each"]
+    }
+    assert not engines, "all of them are outside"
 
 
 def test_no_service_takes_more_than_twenty_lines_of_values() -> None:
