@@ -116,7 +116,7 @@ def build(root: Path) -> Image:
             elif name == "COPY":
                 _copy(root, folder, text)
             elif name == "RUN":
-                _run(root, folder, text, f"{base}:{os.environ['PATH']}")
+                _run(root, folder, text, f"{base}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     shutil.rmtree(base)
     return Image(root)
 

@@ -196,7 +196,9 @@ def test_what_keeps_a_journal_keeps_its_volume_and_what_keeps_a_name_keeps_that(
             assert retention == {"whenDeleted": "Retain", "whenScaled": "Retain"}, process
 
 
-def test_autoscaling_works_by_cpu_and_memory_alone_and_takes_back_at_most_half_a_minute(rendered: Rendered) -> None:
+def test_autoscaling_works_by_cpu_and_memory_alone_and_takes_back_at_most_half_of_the_pods_each_minute(
+    rendered: Rendered,
+) -> None:
     for each in rendered.of("HorizontalPodAutoscaler"):
         spec = each["spec"]
         resources = {metric["resource"]["name"]: metric["resource"]["target"]["type"] for metric in spec["metrics"]}

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from groundswell.engines import ports, running, topics, topology
 from groundswell.engines.engine import Folders
@@ -77,7 +78,8 @@ def test_an_engine_that_stays_away_fails_it_with_one_sentence(postgres_dsn: str,
     _, wrong = done.communicate(timeout=60)
     assert done.returncode == 1
     (sentence,) = wrong.strip().splitlines()
-    assert "does not answer" in sentence
+    assert "Look after it, then try again." in sentence
+    assert {"postgres": "PostgreSQL", "kafka": "Kafka"}[away] in sentence
 
 
 def test_a_database_of_another_key_fails_it_with_one_sentence(postgres_dsn: str, kafka_address: str) -> None:
@@ -88,6 +90,13 @@ def test_a_database_of_another_key_fails_it_with_one_sentence(postgres_dsn: str,
     _, wrong = done.communicate(timeout=60)
     assert (done.returncode, len(wrong.strip().splitlines())) == (1, 1), wrong
     assert "PostgreSQL refuses" in wrong
+
+
+async def test_a_topic_that_the_broker_refuses_is_not_called_made(kafka_address: str, tmp_path: Path) -> None:
+    described = "topic: no/such/name\npartitions: 1\ncompacted: false\nretention_hours: 1\ndlq: false\n"
+    (tmp_path / "topic.yaml").write_text(described)
+    with pytest.raises(KafkaError, match="no/such/name"):
+        await topics.create(kafka_address, tmp_path)
 
 
 def described() -> list[NewTopic]:

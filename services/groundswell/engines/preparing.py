@@ -50,7 +50,7 @@ async def _answered(engine: str, work: Callable[[], Awaitable[T]], until_s: floa
         except (KafkaError, *postgres.GONE) as error:
             if time.monotonic() > until_s:
                 raise EngineError(
-                    f"{engine} does not answer ({_words(error)}). Look after it, then try again."
+                    f"{engine} does not do what it is asked ({_words(error)}). Look after it, then try again."
                 ) from error
             if not told:
                 say(f"Waiting for {engine} ({_words(error)}).")
