@@ -162,7 +162,9 @@ import groundswell.engines.preparing, groundswell.engines.commands, groundswell.
 print(*sorted(missing))
 """
     python = str(image.root / "venv" / "bin" / "python")
-    done = subprocess.run([python, "-c", program], cwd=image.workdir, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-c", program], cwd=image.workdir, env=image.environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     whole = (ROOT / "requirements.image.lock").read_text()
     for package in done.stdout.split():
@@ -171,7 +173,7 @@ print(*sorted(missing))
 
 
 def test_a_container_says_what_it_can_do_and_fails_with_a_sentence(image: Image) -> None:
-    environment = image.environment() | {"PYTHONPATH": ""}
+    environment = image.environment()
     helped = subprocess.run(image.command("--help"), env=environment, capture_output=True, text=True, check=True)
     assert {"run", "prepare", "dlq"} <= set(re.findall(r"\w+", helped.stdout))
     wrong = subprocess.run(image.command("run", "all"), env=environment, capture_output=True, text=True, check=False)
@@ -184,6 +186,13 @@ def test_the_console_is_in_the_image_as_the_door_serves_it(image: Image) -> None
     console = Path(image.environment()["GATEWAY_CONSOLE"])
     assert (console / "index.html").read_text().startswith("<!doctype html>")
     assert list(console.rglob("*.js"))
+
+
+def test_every_engine_in_the_chart_has_a_version() -> None:
+    for component, _, pod in render({}).pods():
+        image = pod["containers"][0]["image"]
+        assert re.search(r":\d+\.\d+(\.\d+)?$", image), (component, image)
+        assert not fnmatch(image, "*:latest")
 
 
 def pins(file: Path) -> dict[str, set[str]]:
@@ -209,10 +218,3 @@ def version(image: str) -> tuple[int, ...]:
     matched = re.search(r":(\d+(?:\.\d+)*)", image)
     assert matched is not None
     return tuple(int(part) for part in matched[1].split("."))
-
-
-def test_every_engine_in_the_chart_has_a_version() -> None:
-    for component, _, pod in render({}).pods():
-        image = pod["containers"][0]["image"]
-        assert re.search(r":\d+\.\d+(\.\d+)?$", image), (component, image)
-        assert not fnmatch(image, "*:latest")
