@@ -1,7 +1,7 @@
 """The cluster of a test session: one image and one control plane for all tests that ask, and a namespace for each.
 
-The control plane's programs are built by `make cluster-tools`. Where they are not, tests that need them are skipped, and the end of the session names
-them and says what to run.
+The control plane's programs are built by `make cluster-tools`. Where they are not, tests that need them are skipped, and the end of the
+session names them and says what to run.
 """
 
 from __future__ import annotations
