@@ -107,7 +107,7 @@ class Raise:
 
 
 def wave(raises: Mapping[str, Raise], waited_s: float) -> dict[str, int]:
-    """The replicas to ask for now: all, of what has nothing unready before it in order; else the first part of the raise."""
+    """The replicas to ask for at this moment: all, of what has nothing unready before it in order; else the first part of the raise."""
     first = min((each.order for each in raises.values() if each.ready < each.figure), default=math.inf)
     return {
         name: each.figure
