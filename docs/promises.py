@@ -1,8 +1,8 @@
 """Which test or drill proves which promise: rebuilds the tables at the ends of the pages in `docs/systems`.
 
 `python docs/promises.py` writes them, `--check` only compares. Both fail when a page makes a promise that nothing proves, or when a
-test or drill names a promise that no page makes. The last column tells how each proof ended when it was last run on this machine
-(`tests/conftest.py` and the drills keep that outside of git); it is no part of the comparison.
+test or drill names a promise that no page makes. The last column tells how each proof ended when it was last run, here or where the page
+was made (`tests/conftest.py` and the drills keep that outside of git); it is no part of the comparison.
 """
 
 import ast
@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(".proof") / "results.json"
 BEGIN, END = "<!-- proof: made by `make promises` -->", "<!-- /proof -->"
 _PROMISE = re.compile(r"^- \*\*([A-Z]+-\d+)\*\*", re.MULTILINE)
+_TOLD = re.compile(r"^\| [^|]*\| (\[.*\]\(\S+\)) \| ([^|\n]*) \|$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,13 +89,15 @@ def faults(pages: Mapping[Path, str], found: Mapping[str, list[Proof]]) -> list[
 
 
 def with_table(text: str, found: Mapping[str, list[Proof]], results: Mapping[str, str]) -> str:
-    """The page with its table made anew."""
+    """The page with its table made anew; a proof that has no result here keeps the one that the page tells."""
+    told = dict(_TOLD.findall(text))
     body = text.split(f"\n## Proof\n\n{BEGIN}")[0].rstrip()
-    lines = ["| promise | proved by | last result here |", "|---|---|---|"]
+    lines = ["| promise | proved by | last result |", "|---|---|---|"]
     for promise in sorted(_PROMISE.findall(body), key=lambda each: int(each.rpartition("-")[2])):
         for number, proof in enumerate(sorted(found.get(promise, []))):
             first = promise if number == 0 else ""
-            lines.append(f"| {first} | [{proof.sentence}](../../{proof.file}) | {results.get(proof.key, 'not run')} |")
+            link = f"[{proof.sentence}](../../{proof.file})"
+            lines.append(f"| {first} | {link} | {results.get(proof.key) or told.get(link, 'not run')} |")
     return "\n".join([body, "", "## Proof", "", BEGIN, "", *lines, "", END, ""])
 
 

@@ -173,10 +173,10 @@ def _add(
     commands: Commands, name: str, meaning: str, command: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     """A command that works on a home folder."""
+    from groundswell.engines.home import DEFAULT
+
     parser = commands.add_parser(name, help=meaning, description=meaning)
-    parser.add_argument(
-        "--home", type=Path, default=Path(".groundswell"), metavar="DIR", help="home folder (default .groundswell)"
-    )
+    parser.add_argument("--home", type=Path, default=DEFAULT, metavar="DIR", help=f"home folder (default {DEFAULT})")
     parser.set_defaults(command=command, verb=name)
     return parser
 

@@ -90,7 +90,9 @@ class Reader:
 
 
 def _recipe(command: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment = {
+        name: os.environ[name] for name in ("HOME", "PATH")
+    }  # not what the make of these tests was called with
     installed = [word for target in ("setup", "console", ".venv/installed") for word in ("-o", target)]
     dry = ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), *installed, *shlex.split(command)[1:]]
     return subprocess.run(dry, capture_output=True, text=True, check=True, env=environment).stdout
@@ -122,6 +124,8 @@ def test_every_command_of_the_readme_works_on_the_platform_that_it_starts(reader
     assert said["make logs NAME=gateway"]
     (restarted,) = (each for each in said if "restart gateway --set GATEWAY_ADDRESS=" in each)
     assert "all is ready" in said[restarted]
+    assert f"127.0.0.1:{port}" in reader.run("make ps")
+    assert reader.credentials()["url"].endswith(f":{port}")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
     door = httpx.URL(reader.credentials()["url"])
     reader.run(f".venv/bin/groundswell restart gateway --set GATEWAY_ADDRESS={door.host}:{door.port}")

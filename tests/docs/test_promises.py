@@ -48,6 +48,14 @@ def test_a_table_is_in_the_order_of_the_numbers_with_its_results_and_is_made_the
     )
 
 
+def test_a_proof_that_was_not_run_here_keeps_the_result_that_the_page_tells() -> None:
+    """A clone has run nothing yet."""
+    page = promises.with_table(PAGE, PROOFS, {"tests/links/test_x.py::test_LINKS-2_holds": "passed, 2026-01-01"})
+    assert promises.with_table(page, PROOFS, {}) == page
+    again = promises.with_table(page, PROOFS, {"tests/links/test_x.py::test_LINKS-2_holds": "failed, 2026-01-02"})
+    assert again == page.replace("passed, 2026-01-01", "failed, 2026-01-02")
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

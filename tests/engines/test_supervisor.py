@@ -359,7 +359,7 @@ def test_a_port_in_use_is_answered_with_what_to_do(platform: Platform) -> None:
         done = platform.up("--port", str(port))
     assert done.returncode == 1
     assert f"Port {port} of 127.0.0.1 is in use" in done.stderr
-    advice = re.search(r"groundswell up (--port) (\d+)$", done.stderr.strip())
+    advice = re.search(r"groundswell up (--port) (\d+) --home", done.stderr)
     assert advice is not None
     assert platform.up(*advice.groups()).returncode == 0, "what it says to do works"
     assert platform.state().url == f"http://127.0.0.1:{advice[2]}"

@@ -95,7 +95,7 @@ def _ask(home: Home, request: dict[str, Any]) -> str:
 
 
 def nothing_runs(home: Home) -> str:
-    return f"Nothing runs in {home.path}. Start it with: groundswell up"
+    return f"Nothing runs in {home.path}. Start it with: {home.command('up')}"
 
 
 def say(line: str) -> None:

@@ -68,6 +68,10 @@ async def serve(socket: Path, answer: Answer) -> AsyncIterator[None]:
             await asyncio.wait(talks, timeout=LAST_WORDS_S_MAX)
 
 
+class NoAnswer(SupervisorError):
+    """The supervisor ended while it was asked."""
+
+
 async def ask(socket: Path, request: Request, say: Say) -> str:
     """Sends a request and follows it to its end; raises `SupervisorError` with the supervisor's words, `OSError` when none listens."""
     with _reachable(socket) as path:
@@ -82,7 +86,7 @@ async def ask(socket: Path, request: Request, say: Say) -> str:
                     return text
                 case {"error": str(text)}:
                     raise SupervisorError(text)
-        raise SupervisorError("The supervisor ended before it answered. Its log: groundswell logs supervisor")
+        raise NoAnswer(f"The supervisor ended before it answered. Its log: {socket.parent / 'logs' / 'supervisor.log'}")
     finally:
         writer.close()
 

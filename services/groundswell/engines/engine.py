@@ -4,12 +4,14 @@ An engine describes itself and never starts anything: the supervisor and the tes
 that dies with its parent. Preparing is idempotent, so a start that was interrupted is simply tried again.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from groundswell.engines.children import Launch
+from groundswell.engines.errors import EngineError
 
 Say = Callable[[str], None]
 """Takes one line of progress for the user."""
@@ -57,6 +59,26 @@ class Folders:
     def under(cls, home: Path, name: str) -> "Folders":
         """The folders of the engine `name` in a home folder."""
         return cls(home / "engines" / name, home / "logs" / f"{name}.log")
+
+
+_SHAPES = {
+    "KAFKA_BOOTSTRAP_SERVERS": (
+        r"[^\s,:/]+:[0-9]{1,5}(,[^\s,:/]+:[0-9]{1,5})*",
+        "HOST:PORT, several of them separated by commas",
+    ),
+    "REDIS_URL": (r"(rediss?|unix)://.+", "redis://HOST:PORT"),
+    "POSTGRES_DSN": (r"postgres(ql)?://.+", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+    "CLICKHOUSE_DSN": (r"(https?|chdb)://.+", "http://USER:PASSWORD@HOST:PORT/DATABASE"),
+}
+"""What addresses of engines look like, by variable."""
+
+
+def checked_address(variable: str, address: str) -> str:
+    """`address` when it is one of its kind; raises `EngineError`, which does not tell it, since it may hold a password."""
+    pattern, shape = _SHAPES.get(variable, (".*", ""))
+    if not re.fullmatch(pattern, address):
+        raise EngineError(f"{variable} in the environment is no address of that engine. Write {shape}, or unset it.")
+    return address
 
 
 def given(environment: Mapping[str, str], engine: Engine) -> bool:

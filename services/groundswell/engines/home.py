@@ -15,8 +15,10 @@ Two homes share nothing, so two platforms beside each other never meet.
 import fcntl
 import json
 import secrets
+import shlex
 import shutil
 import string
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -25,6 +27,7 @@ from groundswell.engines import ports, private
 from groundswell.engines.errors import SupervisorError
 
 VERSION = 1
+DEFAULT = Path(".groundswell")
 DISK_FREE_BYTES_MIN = 1 << 30
 GATEWAY_PORT = 8080
 PLATFORM_TENANT = 1
@@ -49,6 +52,11 @@ class Home:
         self.logs = self.path / "logs"
         self._ports_file = self.path / "ports.json"
         self._secrets_file = self.path / "secrets.json"
+
+    def command(self, *words: str) -> str:
+        """What to type in the current folder for `groundswell` with these words and this home."""
+        home = [] if self.path == DEFAULT.resolve() else ["--home", str(self.path)]
+        return shlex.join([*_program(), *words, *home])
 
     def open(self) -> None:
         """Makes the folder when it is not there; raises `SupervisorError` when it is too new or the disk is full."""
@@ -124,13 +132,22 @@ class Home:
         if not ports.free(port):
             raise SupervisorError(
                 f"Port {port} of 127.0.0.1 is in use, or not allowed to you. Stop what listens there, or choose another, such as: "
-                f"groundswell up --port {ports.draw(1)[0]}"
+                f"{self.command('up', '--port', str(ports.draw(1)[0]))}"
             )
         self._ports_file.write_text(json.dumps(kept | {"gateway": port}, indent=2))
         return port
 
     def _kept_ports(self) -> dict[str, int]:
         return json.loads(self._ports_file.read_text()) if self._ports_file.exists() else {}
+
+
+def _program() -> list[str]:
+    own, found = Path(sys.executable).with_name("groundswell"), shutil.which("groundswell")
+    if not own.exists():
+        return [sys.executable, "-m", "groundswell"]
+    if found and own.samefile(found):
+        return ["groundswell"]
+    return [str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)]
 
 
 def bootstrap_keys(keys: dict[str, str]) -> str:

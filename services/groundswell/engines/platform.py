@@ -11,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from aiokafka.errors import KafkaError
+
 from groundswell.engines import topics
 from groundswell.engines.children import Launch
-from groundswell.engines.engine import Engine, Folders, Say, given
+from groundswell.engines.engine import Engine, Folders, Say, checked_address, given
+from groundswell.engines.errors import EngineError
 from groundswell.engines.folders import ClickHouse, Objects
 from groundswell.engines.home import FIRST_SLUG, Home, bootstrap_keys
 from groundswell.engines.kafka import Kafka
@@ -32,7 +35,8 @@ class Platform:
     """One home with one topology."""
 
     def __init__(self, home: Home, topology: Topology, port: int | None, environment: Mapping[str, str]) -> None:
-        """Settles all addresses; `environment` may replace engines. Raises `SupervisorError` when the public port is in use."""
+        """Settles all addresses; `environment` may replace engines. Raises `SupervisorError` when the public port is in use or an address
+        is none."""
         self.topology = topology
         self._home = home
         self._environment = environment
@@ -40,11 +44,19 @@ class Platform:
         names = [f"{process} {use}" for process in topology.processes for use in ("rpc", "ops")]
         self._ports = home.settle_ports([*names, "kafka", "kafka controller", "valkey", "valkey bus", "postgres"])
         self._door = f"127.0.0.1:{gateway_port}"
-        self.url = f"http://{self._door}"
+        self.url = self.url_with({})
         made = [self._engine(name) for name in topology.engines]
         self._engines = [each for each in made if not given(environment, each)]
-        self.given = {each.variable: environment[each.variable] for each in made if given(environment, each)}
+        self.given = {
+            each.variable: checked_address(each.variable, environment[each.variable])
+            for each in made
+            if given(environment, each)
+        }
         """Addresses of engines that are the user's own, by variable."""
+
+    def url_with(self, settings: Mapping[str, str]) -> str:
+        """Where visitors come in when the door's process has these settings."""
+        return f"http://{settings.get('GATEWAY_ADDRESS') or self._door}"
 
     def engines(self) -> list[Kept]:
         """The engines to keep."""
@@ -60,10 +72,16 @@ class Platform:
             each.prepare(say)
 
     async def create_topics(self) -> list[str]:
-        """Creates the topics that are missing; returns their names."""
+        """Creates the topics that are missing; returns their names. Raises `EngineError` when the broker does not do it."""
         if self.topology.topics is None:
             return []
-        return await topics.create(self._addresses()[Kafka.variable], self.topology.topics)
+        address = self._addresses()[Kafka.variable]
+        try:
+            return await topics.create(address, self.topology.topics)
+        except KafkaError as error:
+            raise EngineError(
+                f"Kafka at {address} does not do what it is asked ({type(error).__name__}). Look after it, and at {Kafka.variable}."
+            ) from error
 
     def _engine(self, name: str) -> Engine:
         folders, port = Folders.under(self._home.path, name), self._ports.get(name, 0)

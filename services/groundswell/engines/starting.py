@@ -1,6 +1,7 @@
 """`groundswell up`: checks in plain sight what can be refused, then leaves the platform to a supervisor, here or detached."""
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def up(home: Home, plan: Plan, *, foreground: bool) -> int:
     except KeyboardInterrupt:
         supervisor.terminate()
         supervisor.wait()
+        print("\n  stopped while it started")
         return INTERRUPTED
     _announce(home, url)
     return 0
@@ -70,6 +72,9 @@ def _supervised(home: Home, plan: Plan, say: Callable[[str], None], when_up: Cal
     lock = home.lock()
     if lock is None:
         return _already(home)
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # its complaints about a broker that starts; we say when it is ready
     with lock:
         platform = plan.platform(home)
         home.write_credentials(platform.url)
@@ -89,7 +94,7 @@ async def _followed(home: Home, supervisor: subprocess.Popen[bytes]) -> str:
     while True:
         try:
             return await control.ask(home.socket, {"do": "follow"}, say)
-        except OSError as error:
+        except (OSError, control.NoAnswer) as error:  # it does not listen yet, or has ended already
             if supervisor.poll() is not None or time.monotonic() > deadline:
                 end = children.log_end(home.logs / "supervisor.log")
                 raise SupervisorError(f"The supervisor did not start. Its log ends with:\n{end}") from error
@@ -101,14 +106,17 @@ def _already(home: Home) -> int:
     unready = [each.name for each in found.processes if each.state != "ready"] if found else ["everything"]
     url = found.url if found else "its address"
     if unready:
-        print(f"Groundswell runs already in {home.path}, but {', '.join(unready)} is not ready. See: groundswell ps")
+        print(
+            f"Groundswell runs already in {home.path}, but {', '.join(unready)} is not ready. See: {home.command('ps')}"
+        )
         return 1
-    print(f"Groundswell runs already: {url} (home {home.path}). Stop it with: groundswell down")
+    print(f"Groundswell runs already: {url} (home {home.path}). Stop it with: {home.command('down')}")
     return 0
 
 
 def _announce(home: Home, url: str) -> None:
     print(
-        f"\nGroundswell is up: {url}\n  API key  {home.credentials_file}\n  watch    groundswell ps, groundswell logs NAME -f"
+        f"\nGroundswell is up: {url}\n  API key  {home.credentials_file}\n  watch    {home.command('ps')}\n"
+        f"  stop     {home.command('down')}",
+        flush=True,
     )
-    print("  stop     groundswell down", flush=True)

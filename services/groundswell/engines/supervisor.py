@@ -7,6 +7,7 @@ kernel did not end is ended at the next start, if pid and start time still match
 
 import asyncio
 import difflib
+import logging
 import os
 import signal
 import time
@@ -24,6 +25,8 @@ CRASHES_AT_START_MAX = 5
 REPORTS_MAX = 1_000
 
 Say = Callable[[str], None]
+
+log = logging.getLogger(__name__)
 
 
 class Supervisor:
@@ -69,8 +72,9 @@ class Supervisor:
             self._when_up()
         except SupervisorError as error:
             self._trouble = error
-        except OSError as error:
-            self._trouble = SupervisorError(f"The platform could not be started: {error}")
+        except Exception as error:  # whatever it is, who waits for the start must hear that there is none
+            log.exception("the platform could not be started")
+            self._trouble = SupervisorError(f"The platform could not be started: {error!r}")
         finally:
             self._up.set()
 
@@ -147,7 +151,7 @@ class Supervisor:
             raise self._trouble
         if self._stopping.is_set():
             raise SupervisorError("It was stopped while it started.")
-        return self._platform.url
+        return self._platform.url_with(self._door_settings())
 
     async def _down(self, say: Say) -> str:
         self._listeners.add(say)
@@ -159,7 +163,7 @@ class Supervisor:
     async def _stop_one(self, keeper: Keeper) -> str:
         keeper.want(False)
         await keeper.until("stopped")
-        return f"{keeper.name} is stopped, and stays so until: groundswell start {keeper.name}"
+        return f"{keeper.name} is stopped, and stays so until: {self._home.command('start', keeper.name)}"
 
     async def _restart_one(self, keeper: Keeper, settings: Mapping[str, str], *, must_run: bool) -> str:
         if not must_run or keeper.state == "stopped":
@@ -168,12 +172,18 @@ class Supervisor:
             keeper.settings.update(settings)
         elif settings:
             raise SupervisorError(
-                f"{keeper.name} runs already; settings take effect with: groundswell restart {keeper.name} --set …"
+                f"{keeper.name} runs already; settings take effect with: {self._home.command('restart', keeper.name)} --set NAME=VALUE"
             )
         keeper.want(True)
         await keeper.until("starting", "ready", "backing-off", "failed")
         await self._until_ready(keeper)
+        self._home.write_credentials(self._platform.url_with(self._door_settings()))
         return f"{keeper.name} is ready"
+
+    def _door_settings(self) -> Mapping[str, str]:
+        """What the user has set for the process with the public door."""
+        door = self._platform.topology.process_of(self._platform.topology.door)
+        return self._keepers[door].settings if door else {}
 
     def _named(self, name: str, say: Say) -> Keeper:
         """The engine or process of that name, or the process that runs the module, which is told: others run there as well."""
@@ -202,7 +212,12 @@ class Supervisor:
         me = {"pid": os.getpid(), "started": children.start_time_s(os.getpid()) or self._started}
         kept = [keeper.snapshot() for keeper in self._keepers.values()]
         return state.State(
-            self._platform.topology.name, self._platform.url, self._started, me, kept, self._platform.given
+            self._platform.topology.name,
+            self._platform.url_with(self._door_settings()),
+            self._started,
+            me,
+            kept,
+            self._platform.given,
         )
 
 

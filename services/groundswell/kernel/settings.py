@@ -18,6 +18,14 @@ class SettingError(Exception):
     """A variable of the environment holds something that its setting cannot be."""
 
 
+def host_and_port(variable: str, address: str) -> tuple[str, int]:
+    """The parts of `HOST:PORT`, the host without brackets; raises `SettingError`, which names the variable."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise SettingError(f"{variable} must be HOST:PORT, such as 127.0.0.1:8080; it is {address!r}.")
+    return host.strip("[]"), int(port)
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def section(prefix: str) -> Callable[[type[S]], type[S]]:
     """Makes a frozen settings class whose fields are read from `<prefix>_<FIELD>`; an empty prefix reads `<FIELD>` itself."""

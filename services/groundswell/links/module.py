@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from groundswell.kernel import bus
+from groundswell.kernel import bus, settings
 from groundswell.kernel.bus.publisher import publish_at_last
 from groundswell.kernel.bus.relay import relay
 from groundswell.kernel.modules import Module
@@ -75,7 +75,7 @@ async def links(resources: Resources) -> AsyncIterator[Module]:
 
 def _addresses(resources: Resources) -> Addresses:
     config = resources.settings(LinksSettings)
-    port = config.public_port or int(resources.settings(PublicDoor).address.rpartition(":")[2])
+    port = config.public_port or settings.host_and_port("GATEWAY_ADDRESS", resources.settings(PublicDoor).address)[1]
     return Addresses(config.base_domain, config.home_slug, config.home_hosts, config.public_scheme, port)
 
 

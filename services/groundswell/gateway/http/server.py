@@ -14,6 +14,7 @@ from groundswell.gateway.http import silence
 from groundswell.gateway.http.application import Application
 from groundswell.gateway.http.requests import HEADER_BYTES_MAX, TARGET_BYTES_MAX
 from groundswell.gateway.settings import GatewaySettings
+from groundswell.kernel import settings
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,13 @@ class PublicPort:
     """One listening address; `run` is the module's task, `drain` its orderly end."""
 
     def __init__(self, application: Application, config: GatewaySettings) -> None:
-        host, _, port = config.address.rpartition(":")
+        host, self._port = settings.host_and_port("GATEWAY_ADDRESS", config.address)
         self._application, self._config = application, config
-        self._port = int(port)
         self._drained = asyncio.Event()
         buffer_bytes = TARGET_BYTES_MAX + HEADER_BYTES_MAX + 8_192
         self._server: Any = Server(  # typed Any: granian's embedded server is not annotated
             application,
-            address=host.strip("[]"),
+            address=host,
             port=self._port,
             interface=Interfaces.ASGINL,
             http=HTTPModes.auto,

@@ -1,0 +1,93 @@
+"""Addresses that a user gives, and commands that a user is told to type."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundswell.engines import ports
+from groundswell.engines.engine import checked_address
+from groundswell.engines.errors import EngineError
+from groundswell.engines.home import Home
+from groundswell.kernel import settings
+
+ONLY_KAFKA = """
+command: ["{python}", -c, "never started"]
+engines: [kafka]
+topics: TOPICS
+door: gateway
+topologies: {each: {gateway: [gateway]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", "one.example:9092,two.example:9092"),
+        ("REDIS_URL", "rediss://:secret@cache.example:6379?cluster=1"),
+        ("POSTGRES_DSN", "postgresql://admin:secret@db.example/postgres"),
+        ("CLICKHOUSE_DSN", "https://user:secret@events.example:8443/default"),
+    ],
+)
+def test_an_address_of_its_kind_is_taken_as_it_is(variable: str, address: str) -> None:
+    assert checked_address(variable, address) == address
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", "one.example"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka://one.example:9092"),
+        ("REDIS_URL", "127.0.0.1:secret"),
+        ("POSTGRES_DSN", "secret"),
+        ("CLICKHOUSE_DSN", "events.example:secret"),
+    ],
+)
+def test_what_is_no_address_of_its_kind_is_refused_by_name_and_not_told(variable: str, address: str) -> None:
+    """At once: the processes would try it for two minutes. It may hold a password."""
+    with pytest.raises(EngineError, match=variable) as refused:
+        checked_address(variable, address)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_broker_of_ones_own_that_does_not_answer_is_told_and_nothing_runs(tmp_path: Path) -> None:
+    """Not "Groundswell is up"."""
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(ONLY_KAFKA.replace("TOPICS", str(Path(__file__).parents[2] / "protos" / "topics")))
+    address = f"127.0.0.1:{ports.draw(1)[0]}"
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "groundswell", "up", "--topology=each", f"--topology-file={topology}", "--port=0"]
+    done = subprocess.run(
+        [*command, f"--home={home}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"KAFKA_BOOTSTRAP_SERVERS": address},
+    )
+    assert done.returncode == 1
+    assert f"Kafka at {address} does not do what it is asked" in done.stderr
+    assert not Home(home).running()
+
+
+def test_the_command_that_a_user_is_told_to_type_works_as_it_stands(tmp_path: Path) -> None:
+    told = Home(tmp_path / "my home").command("down")
+    done = subprocess.run(shlex.split(told), capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, f"Nothing runs in {tmp_path / 'my home'}."), told
+
+
+def test_in_the_folder_of_its_home_a_command_names_none() -> None:
+    assert "--home" not in Home(Path(".groundswell")).command("ps")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:", ":8080", "127.0.0.1:65536", "127.0.0.1:x"])
+def test_what_is_no_host_and_port_is_refused_by_the_name_of_its_setting(address: str) -> None:
+    with pytest.raises(
+        settings.SettingError,
+        match=re.escape(f"GATEWAY_ADDRESS must be HOST:PORT, such as 127.0.0.1:8080; it is {address!r}"),
+    ):
+        settings.host_and_port("GATEWAY_ADDRESS", address)
