@@ -20,7 +20,7 @@ from groundswell.analytics.settings import WriterSettings
 from groundswell.analytics.store import schema
 from groundswell.analytics.store.ranges import RangeStore
 from groundswell.analytics.store.rollups import RollupStore, Total
-from groundswell.kernel import clickhouse, settings
+from groundswell.kernel import clickhouse, errors, settings
 from groundswell.kernel.bus.consumer import bury
 from groundswell.kernel.bus.intents import Membership
 from groundswell.kernel.clock import SystemClock
@@ -68,7 +68,8 @@ async def run(bootstrap: str, topic: str, dsn: str, status: str, instance: str) 
 
 async def _report(store: clickhouse.ClickHouse, status: Path) -> None:
     while True:
-        with contextlib.suppress(clickhouse.QueryFailed, clickhouse.StoreUnavailable):
+        # A count that was under way when the process was paused is over its time when it goes on.
+        with contextlib.suppress(clickhouse.QueryFailed, clickhouse.StoreUnavailable, errors.DeadlineExceeded):
             found = await counts(store)
             kept = {found[name] for name in ("ev", *schema.ROLLUPS)}
             draft = status.with_suffix(".new")
