@@ -32,6 +32,10 @@ class Stage:
     """False: streams are cut and new ones get 503."""
     store_away: bool = False
     """True: nobody can read the books."""
+    books_late: bool = False
+    """True: whoever asks for the books gets the bare words of a call that took too long; the stream still tells what it read before."""
+    books_age_s: float = 0.0
+    """How long ago the stream's books were read."""
     complete_s: float | None = None
     """When the counters were last complete; None: they are now."""
     key: str = KEY
@@ -40,11 +44,11 @@ class Stage:
 
     def told(self) -> bytes:
         """One event of the stream, of now."""
-        now = rfc3339(time.time())
+        now, read = rfc3339(time.time()), rfc3339(time.time() - self.books_age_s)
         complete = now if self.complete_s is None else rfc3339(self.complete_s)
         document = {"time": now, "completeTime": complete, **self.metrics}
         if not self.store_away:
-            document["balanceTime"] = now
+            document["balanceTime"] = read
         return b"data: " + json.dumps(document).encode() + b"\n\n"
 
     def answer(self, path: str) -> Document | None:
@@ -52,7 +56,7 @@ class Stage:
         if path.startswith("/v1/links/"):
             return next((link for link in self.links if path == f"/v1/{link['name']}"), None)
         documents = {
-            **({} if self.store_away else {"/v1/analytics/balance": self.balance}),
+            **({} if self.store_away else {"/v1/analytics/balance": {"time": rfc3339(time.time()), **self.balance}}),
             "/v1/edge/upstreams": self.upstreams,
             "/v1/links": {"links": self.links},
         }
@@ -95,6 +99,8 @@ async def _answer(stage: Stage, head: bytes, writer: asyncio.StreamWriter) -> No
         await _send_problem(writer, 401, "The API key is unknown or has expired.")
     elif path == b"/v1/metrics:watch":
         await _stream(stage, writer)
+    elif path == b"/v1/analytics/balance" and stage.books_late:
+        await _send_problem(writer, 504, "Deadline Exceeded")
     elif (document := stage.answer(path.decode())) is not None:
         await _send(writer, 200, json.dumps(document).encode(), ((b"content-type", b"application/json"),))
     else:

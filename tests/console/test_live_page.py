@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.console import scenes
-from tests.console.stage import Stage
+from tests.console.stage import Stage, rfc3339
 
 PHONE = {"width": 360, "height": 780}
 DESK = {"width": 1280, "height": 900}
@@ -152,6 +152,69 @@ async def test_books_that_nobody_can_read_are_not_a_zero(browser: Browser, stage
         await expect(watched.page.get_by_text("not known now: the store is away")).to_be_visible(timeout=10_000)
         await expect(watched.page.get_by_test_id("difference")).to_have_attribute("data-value", "")
         await shows(watched.page, "stored", 1_284_906)
+
+
+async def test_sums_that_were_read_a_moment_apart_are_no_fault_and_a_difference_of_the_books_is(
+    browser: Browser, stage: Stage
+) -> None:
+    """Goal: nothing is red while all is well, and nothing that stays away is explained away."""
+    scenes.viral(stage)
+    began_s = time.time()
+    sums = {"accepted": "88", "stored": "88", "rollupSecond": "118", "rollupMinute": "88", "rollupHour": "58"}
+    stage.balance |= {**sums, "totals": "88", "time": rfc3339(began_s)}
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        page = watched.page
+        await expect(page.get_by_test_id("entry-rollup-second")).to_have_text("By second30 more 118")
+        await expect(page.get_by_test_id("entry-rollup-minute")).to_have_text("By minute88")
+        await expect(page.get_by_test_id("entry-rollup-hour")).to_have_text("By hour30 on the way 58")
+        await expect(page.locator(".books .state-bad, .books .state-waiting")).to_have_count(0)
+        stage.balance["time"] = rfc3339(began_s + 11)
+        await expect(page.get_by_test_id("entry-rollup-hour")).to_contain_text("30 missing")
+        stage.balance |= {"accepted": "90", "difference": "2", "time": rfc3339(began_s + 12)}
+        await expect(page.get_by_test_id("entry-books-stored")).to_have_text("Stored\N{MINUS SIGN}2 88")
+        await expect(page.locator(".books .state-bad")).to_have_count(1)
+        await expect(page.get_by_test_id("entry-rollup-hour")).to_contain_text("30 on the way")
+
+
+async def test_the_tile_takes_its_good_verdict_back_while_the_books_do_not_answer(
+    browser: Browser, stage: Stage
+) -> None:
+    """Goal: no tile is green beside a panel that says that nobody answers, and the reason is a sentence."""
+    scenes.viral(stage)
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        page = watched.page
+        difference = page.locator(".figure", has=page.get_by_test_id("difference"))
+        await expect(difference).to_have_class(re.compile("mood-good"))
+        stage.books_late = True
+        await expect(page.locator(".books-card .note")).to_have_text("No answer came in time.")
+        await expect(difference).to_have_class(re.compile("mood-waiting"))
+        await expect(page.get_by_test_id("difference")).to_have_attribute("data-value", "")
+        stage.metrics["difference"] = "5"
+        await shows(page, "difference", 5)
+        stage.metrics["difference"], stage.books_late = "0", False
+        await expect(difference).to_have_class(re.compile("mood-good"))
+
+
+async def test_what_is_stored_says_when_it_was_read(browser: Browser, stage: Stage) -> None:
+    scenes.viral(stage)
+    stage.books_age_s = 4.5
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        stored = watched.page.locator(".figure", has=watched.page.get_by_test_id("stored"))
+        await expect(stored).to_contain_text("read 4\N{NARROW NO-BREAK SPACE}s ago")
+
+
+async def test_the_time_under_the_curves_end_is_whole(browser: Browser, stage: Stage) -> None:
+    """Method: the newest second is a full minute, which has a label; it is painted, and nothing is at the picture's very edge."""
+    scenes.viral(stage)
+    stage.metrics["time"] = rfc3339(time.time() // 60 * 60 + 1)
+    painted = """(columns) => {
+        const canvas = document.querySelector(".chart canvas");
+        const strip = canvas.getContext("2d").getImageData(canvas.width - columns, 0, columns, canvas.height);
+        return strip.data.some((value) => value > 0);
+    }"""
+    async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
+        await shows(watched.page, "events-per-second", int(stage.metrics["events"]))
+        await watched.page.wait_for_function(f"({painted})(20) && !({painted})(1)", timeout=5_000)
 
 
 async def test_counters_that_stand_still_say_so_and_show_no_number_that_nobody_counted(

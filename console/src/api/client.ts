@@ -18,6 +18,10 @@ export class Problem extends Error {
   }
 }
 
+/** Said when nothing came within a limit, whoever set it. */
+export const LATE = "No answer came in time.";
+const LATE_STATUS = 504;
+
 export class Client {
   constructor(private readonly key: string) {}
 
@@ -44,12 +48,14 @@ export class Client {
   }
 }
 
-/** The sentence of an RFC 9457 document: its detail, else its title. */
+/** The sentence of an RFC 9457 document: its detail, if that is one; a library's bare words (`Deadline Exceeded`) are not. */
 export function sentenceOf(document: unknown): string | null {
   if (typeof document !== "object" || document === null) return null;
-  const { detail, title } = document as { detail?: unknown; title?: unknown };
-  if (typeof detail === "string" && detail !== "") return detail;
-  return typeof title === "string" && title !== "" ? title : null;
+  const { detail, title, status } = document as { detail?: unknown; title?: unknown; status?: unknown };
+  if (typeof detail === "string" && /[.!?]$/.test(detail)) return detail;
+  if (status === LATE_STATUS) return LATE;
+  const words = [detail, title].find((each) => typeof each === "string" && each !== "");
+  return words === undefined ? null : `The gateway answered: ${words}.`;
 }
 
 async function problemOf(response: Response): Promise<Problem> {

@@ -21,9 +21,8 @@ export interface LiveMetrics {
   readonly windowEvents: number;
   readonly windowBots: number;
   readonly windowSeconds: number;
-  /** Both null while the books are not known. */
-  readonly difference: number | null;
-  readonly stored: number | null;
+  /** What the books said at `readMs`; null while they are not known. */
+  readonly books: { readonly difference: number; readonly stored: number; readonly readMs: number } | null;
 }
 
 export interface TopItem {
@@ -42,6 +41,8 @@ export interface Balance {
   readonly rollupHour: number;
   readonly totals: number;
   readonly duplicates: number;
+  /** When it was read. */
+  readonly timeMs: number;
 }
 
 export interface Process {
@@ -75,6 +76,7 @@ export interface Link {
 
 export function liveMetrics(json: unknown): LiveMetrics {
   const from = fields(json, "metrics");
+  const readMs = timeMs(from, "balanceTime");
   return {
     timeMs: timeMs(from, "time") ?? 0,
     eventsPerSecond: list(from, "eventsPerSecond", (count, path) => integer({ [path]: count }, path)),
@@ -86,8 +88,7 @@ export function liveMetrics(json: unknown): LiveMetrics {
     windowEvents: integer(from, "windowEvents"),
     windowBots: integer(from, "windowBots"),
     windowSeconds: integer(from, "windowSeconds"),
-    difference: timeMs(from, "balanceTime") === null ? null : integer(from, "difference"),
-    stored: timeMs(from, "balanceTime") === null ? null : integer(from, "stored"),
+    books: readMs === null ? null : { difference: integer(from, "difference"), stored: integer(from, "stored"), readMs },
   };
 }
 
@@ -108,6 +109,7 @@ export function balance(json: unknown): Balance {
     rollupHour: integer(from, "rollupHour"),
     totals: integer(from, "totals"),
     duplicates: integer(from, "duplicates"),
+    timeMs: timeMs(from, "time") ?? 0,
   };
 }
 

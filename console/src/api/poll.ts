@@ -1,7 +1,7 @@
 /** A GET again and again, one at a time, for what changes slowly enough to be asked for. */
 
 import { pause } from "./backoff";
-import { type Client, Problem } from "./client";
+import { type Client, LATE, Problem } from "./client";
 import { WireError } from "./wire";
 
 export const EVERY_MS = 2_000;
@@ -33,5 +33,5 @@ function problemOf(error: unknown): Problem {
   if (error instanceof WireError || error instanceof SyntaxError) {
     return new Problem(`The gateway sent what this page cannot read: ${error.message}.`, 0);
   }
-  return new Problem("No answer in time.", 0);
+  return new Problem(LATE, 0);
 }

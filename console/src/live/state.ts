@@ -24,10 +24,17 @@ export interface LiveState {
   readonly metrics: LiveMetrics | null;
   readonly history: History;
   readonly balance: Asked<Balance>;
+  /** Since when every answer tells the same figures. */
+  readonly balanceSinceMs: number;
   /** What was stored when anybody last knew it. */
-  readonly storedLast: number | null;
+  readonly storedLast: Stored | null;
   readonly upstreams: Asked<Upstreams>;
   readonly links: ReadonlyMap<string, Link>;
+}
+
+export interface Stored {
+  readonly stored: number;
+  readonly readMs: number;
 }
 
 export type News =
@@ -44,6 +51,7 @@ export const INITIAL: LiveState = {
   metrics: null,
   history: EMPTY,
   balance: { value: null, problem: null },
+  balanceSinceMs: 0,
   storedLast: null,
   upstreams: { value: null, problem: null },
   links: new Map(),
@@ -54,15 +62,13 @@ export function reduce(state: LiveState, news: News): LiveState {
     case "metrics": {
       const { timeMs, eventsPerSecond, completeMs } = news.metrics;
       const history = withTold(state.history, timeMs, eventsPerSecond, standStill(news.metrics) ? (completeMs ?? 0) : timeMs);
-      const storedLast = news.metrics.stored ?? state.storedLast;
+      const storedLast = news.metrics.books ?? state.storedLast;
       return { ...state, connection: { kind: "live" }, metrics: news.metrics, history, storedLast };
     }
     case "lost":
       return { ...state, connection: { kind: "reconnecting", failures: news.failures, reason: news.problem.message } };
-    case "balance": {
-      const balance = asked(state.balance, news.asked);
-      return { ...state, balance, storedLast: balance.value?.stored ?? state.storedLast };
-    }
+    case "balance":
+      return news.asked instanceof Error ? { ...state, balance: asked(state.balance, news.asked) } : withBalance(state, news.asked);
     case "upstreams":
       return { ...state, upstreams: asked(state.upstreams, news.asked) };
     case "links":
@@ -72,6 +78,19 @@ export function reduce(state: LiveState, news: News): LiveState {
 
 function asked<T extends object>(before: Asked<T>, now: T | Problem): Asked<T> {
   return now instanceof Error ? { value: before.value, problem: now.message } : { value: now, problem: null };
+}
+
+function withBalance(state: LiveState, balance: Balance): LiveState {
+  const balanceSinceMs = sameFigures(state.balance.value, balance) ? state.balanceSinceMs : balance.timeMs;
+  return { ...state, balance: { value: balance, problem: null }, balanceSinceMs, storedLast: storedIn(balance) };
+}
+
+function sameFigures(before: Balance | null, now: Balance): boolean {
+  return JSON.stringify({ ...before, timeMs: 0 }) === JSON.stringify({ ...now, timeMs: 0 });
+}
+
+function storedIn({ stored, timeMs }: Balance): Stored {
+  return { stored, readMs: timeMs };
 }
 
 /** The newest are kept: a Map remembers the order in which its keys came. */
@@ -91,18 +110,23 @@ export function standStill({ timeMs, completeMs }: LiveMetrics): boolean {
 export type Books =
   | { readonly kind: "unknown" }
   /** Once known, but nobody can say what it is now. */
-  | { readonly kind: "old"; readonly stored: number }
-  | { readonly kind: "balanced"; readonly stored: number }
-  | { readonly kind: "off"; readonly stored: number; readonly difference: number };
+  | ({ readonly kind: "old" } & Stored)
+  | ({ readonly kind: "balanced" } & Stored)
+  | ({ readonly kind: "off"; readonly difference: number } & Stored);
 
-/** The verdict on the books: every source that speaks must say 0, one must speak, and a silent source is not a 0. */
+/**
+ * The verdict on the books: every source that speaks must say 0, one must speak, and a silent source is not a 0. Who could not be asked
+ * just now takes the good verdict back: what the stream tells may be some seconds old, and nothing is green that is not known now.
+ */
 export function books({ connection, metrics, balance, storedLast }: LiveState): Books {
-  const told = connection.kind === "live" ? metrics : null;
+  const told = connection.kind === "live" && metrics !== null ? metrics.books : null;
   const asked = balance.problem === null ? balance.value : null;
-  const stored = told?.stored ?? asked?.stored;
-  if (stored === undefined) return storedLast === null ? { kind: "unknown" } : { kind: "old", stored: storedLast };
+  const known = told ?? (asked && storedIn(asked));
+  if (known === null) return storedLast === null ? { kind: "unknown" } : { kind: "old", ...storedLast };
+  const { stored, readMs } = known;
   const difference = told?.difference || asked?.difference || 0;
-  return difference === 0 ? { kind: "balanced", stored } : { kind: "off", stored, difference };
+  if (difference !== 0) return { kind: "off", stored, readMs, difference };
+  return { kind: balance.problem === null ? "balanced" : "old", stored, readMs };
 }
 
 /** Ids of platform items among the top that no link is known for; other items are named by their own text. */

@@ -18,43 +18,73 @@ export function BooksAlarm({ verdict }: { readonly verdict: Books }) {
   );
 }
 
-export function BooksCard({ asked }: { readonly asked: Asked<Balance> }) {
+/** So long nothing has changed once all that was on its way must have arrived. */
+const QUIET_MS = 10_000;
+
+export interface BooksCardProps {
+  readonly asked: Asked<Balance>;
+  /** Since when the figures are what they are. */
+  readonly sinceMs: number;
+}
+
+export function BooksCard({ asked, sinceMs }: BooksCardProps) {
   const { value, problem } = asked;
+  const isQuiet = value !== null && value.timeMs - sinceMs >= QUIET_MS;
+  const remark = (sum: number | undefined) => (value === null ? null : besideStored((sum ?? 0) - value.stored, isQuiet));
   return (
-    <section class={`card ${problem === null ? "" : "old"}`} aria-labelledby="books-title">
+    <section class={`card books-card ${problem === null ? "" : "old"}`} aria-labelledby="books-title">
       <div class="card-head">
         <h2 id="books-title">Books</h2>
-        <p class="note">{problem ?? (value === null ? "not read yet" : "each counted in a table of its own")}</p>
+        <p class="note">{problem ?? (value === null ? "not read yet" : "each counted in a table of its own, a moment apart")}</p>
       </div>
       <dl class="books">
         <Entry title="Accepted by the log" id="accepted" value={value?.accepted ?? null} />
-        <Entry title="Stored" id="books-stored" value={value?.stored ?? null} />
+        <Entry title="Stored" id="books-stored" value={value?.stored ?? null} remark={besideAccepted(value?.difference ?? 0)} />
         <Entry title="Set aside" id="parked" value={value?.parked ?? null} />
-        <Entry title="By second" id="rollup-second" value={value?.rollupSecond ?? null} sameAs={value?.stored} />
-        <Entry title="By minute" id="rollup-minute" value={value?.rollupMinute ?? null} sameAs={value?.stored} />
-        <Entry title="By hour" id="rollup-hour" value={value?.rollupHour ?? null} sameAs={value?.stored} />
-        <Entry title="Items' totals" id="totals" value={value?.totals ?? null} sameAs={value?.stored} />
+        <Entry title="By second" id="rollup-second" value={value?.rollupSecond ?? null} remark={remark(value?.rollupSecond)} />
+        <Entry title="By minute" id="rollup-minute" value={value?.rollupMinute ?? null} remark={remark(value?.rollupMinute)} />
+        <Entry title="By hour" id="rollup-hour" value={value?.rollupHour ?? null} remark={remark(value?.rollupHour)} />
+        <Entry title="Items' totals" id="totals" value={value?.totals ?? null} remark={remark(value?.totals)} />
         <Entry title="Repeats refused" id="duplicates" value={value?.duplicates ?? null} />
       </dl>
     </section>
   );
 }
 
+/** What stands before a figure, and the class that says how serious it is. */
+interface Remark {
+  readonly words: string;
+  readonly mood: "faint" | "state-waiting" | "state-bad";
+}
+
+/** The server cuts accepted and stored at the same place of the log: between these two any difference is a fault. */
+function besideAccepted(difference: number): Remark | null {
+  return difference === 0 ? null : { words: signed(-difference), mood: "state-bad" };
+}
+
+/**
+ * A sum is read after what is stored, so it may be ahead; it also keeps more days than the raw rows. Neither is a fault. Fewer are
+ * on the way, unless nothing moves any more.
+ */
+function besideStored(off: number, isQuiet: boolean): Remark | null {
+  if (off === 0) return null;
+  if (off > 0) return { words: `${count(off)} more`, mood: "faint" };
+  return isQuiet ? { words: `${count(-off)} missing`, mood: "state-waiting" } : { words: `${count(-off)} on the way`, mood: "faint" };
+}
+
 interface EntryProps {
   readonly title: string;
   readonly id: string;
   readonly value: number | null;
-  /** The sum that this one must equal. */
-  readonly sameAs?: number | undefined;
+  readonly remark?: Remark | null;
 }
 
-function Entry({ title, id, value, sameAs }: EntryProps) {
-  const off = value !== null && sameAs !== undefined ? value - sameAs : 0;
+function Entry({ title, id, value, remark = null }: EntryProps) {
   return (
-    <div class="entry">
+    <div class="entry" data-testid={`entry-${id}`}>
       <dt>{title}</dt>
       <dd>
-        {off !== 0 && <span class="state-bad">{signed(off)} </span>}
+        {remark !== null && <span class={`remark ${remark.mood}`}>{remark.words} </span>}
         <NumberText id={id} value={value} />
       </dd>
     </div>

@@ -9,6 +9,9 @@ import "uplot/dist/uPlot.min.css";
 import { short, timeOfDay } from "../format";
 import { type History, type Peak, SECONDS_SHOWN_MIN } from "../live/history";
 
+/** Room beside the curve for the half of a time that stands under its end, in pixels. */
+const LABEL_HALF = 28;
+
 export interface ChartProps {
   readonly history: History;
   /** The picture in words. */
@@ -59,7 +62,7 @@ function options(frame: HTMLElement, onPoint: ChartProps["onPoint"]): uPlot.Opti
   const axis = { font, stroke: () => color("--ink-quiet"), ticks: { show: false }, border: { show: false } };
   return {
     ...sizeOf(frame),
-    padding: [8, 6, 0, 0],
+    padding: [8, LABEL_HALF, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 8, fill: () => color("--accent"), stroke: () => color("--card") } },
     scales: { x: { time: true, range: timeRange }, y: { range: countRange } },

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import type { LiveMetrics } from "../api/messages";
-import { count, signed, timeOfDay, windowLength } from "../format";
+import { count, signed, span, timeOfDay, windowLength } from "../format";
 import { type Books, standStill } from "../live/state";
 import { NumberText } from "./number";
 
@@ -29,7 +29,7 @@ export function Figures({ metrics, verdict }: FiguresProps) {
       <Figure title={`Last ${windowLength(metrics?.windowSeconds || 60)}`} note={botsNote(metrics)}>
         <NumberText id="window-events" value={metrics?.windowEvents ?? null} />
       </Figure>
-      <Figure title="Stored" note={verdict.kind === "old" ? "when it was last known" : "since the beginning"}>
+      <Figure title="Stored" note={storedNote(verdict, metrics?.timeMs ?? null)}>
         <NumberText id="stored" value={verdict.kind === "unknown" ? null : verdict.stored} />
       </Figure>
       <Difference verdict={verdict} />
@@ -75,6 +75,14 @@ function freshnessNote(ms: number | null): string {
 
 function stillNote({ completeMs }: LiveMetrics): string {
   return completeMs === null ? "the counters are not complete yet" : `the counters stand still since ${timeOfDay(completeMs)}`;
+}
+
+/** The books are read once a second, and are behind the counters while much comes: so the figure says how old it is. */
+function storedNote(verdict: Books, nowMs: number | null): string {
+  if (verdict.kind === "unknown") return "since the beginning";
+  if (verdict.kind === "old") return `when it was last known, at ${timeOfDay(verdict.readMs)}`;
+  const ageMs = nowMs === null ? -1 : nowMs - verdict.readMs;
+  return `since the beginning, read ${ageMs < 0 ? `at ${timeOfDay(verdict.readMs)}` : `${span(ageMs)} ago`}`;
 }
 
 function botsNote(metrics: LiveMetrics | null): string {

@@ -29,7 +29,7 @@ export function LivePage({ apiKey, onLeave }: LivePageProps) {
           <TopLinks items={state.metrics?.topItems ?? null} links={state.links} />
           <div class="stack">
             <Machines asked={state.upstreams} nowMs={state.metrics?.timeMs ?? null} />
-            <BooksCard asked={state.balance} />
+            <BooksCard asked={state.balance} sinceMs={state.balanceSinceMs} />
           </div>
         </div>
       </main>
