@@ -16,7 +16,7 @@ from loadtests import scenario
 from loadtests.arrivals import Plan, Stream, Visitors, constant, draw, ramp
 from loadtests.faults.kills import Kill
 from loadtests.oracles import freshness
-from loadtests.platform.installation import Installation
+from loadtests.platform.installation import DEFAULT_HOME, Installation, stop_command
 from loadtests.reports.screen import Screen
 from loadtests.reports.verdict import Report
 
@@ -48,8 +48,17 @@ def kills_of(seconds: float, victims: tuple[str, ...] = VICTIMS) -> list[Kill]:
 
 async def run(options: argparse.Namespace) -> int:
     """The whole demo; returns its exit code."""
-    began_s, screen = time.monotonic(), Screen()
-    installation = Installation(options.home)
+    screen, installation = Screen(), Installation(options.home)
+    try:
+        return await _run(installation, options, screen)
+    except asyncio.CancelledError:
+        stays = f"the platform stays up; stop it with: {stop_command(options.home, Path.cwd())}"
+        screen.say(f"interrupted; {'nothing runs' if installation.topology is None else stays}")
+        raise
+
+
+async def _run(installation: Installation, options: argparse.Namespace, screen: Screen) -> int:
+    began_s = time.monotonic()
     screen.say("starting the platform (the first time downloads its engines)")
     await installation.up(options.topology, options.port)
     try:
@@ -78,7 +87,7 @@ async def _show(installation: Installation, options: argparse.Namespace, screen:
     told = freshness.told(ran.calm_samples())
     seen = freshness.seen(ran.calm_samples(), ran.loaded)
     report = Report(ran, told, seen, seconds)
-    print(report.text(page=page, home=options.home, stays_up=not options.stop))
+    print(report.text(page=page, stop=None if options.stop else stop_command(options.home, Path.cwd())))
     if options.json is not None:
         options.json.write_text(json.dumps(report.machine(), indent=1) + "\n")
     return ran.verdict.exit_code
@@ -92,6 +101,6 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--topology", choices=("all", "each"), default="each", help="which modules share a process")
     parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="length of the load (default 60)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed sends the same visits")
-    parser.add_argument("--home", type=Path, default=Path(".groundswell"), metavar="DIR", help="home folder")
+    parser.add_argument("--home", type=Path, default=DEFAULT_HOME, metavar="DIR", help="home folder")
     parser.add_argument("--port", type=int, metavar="N", help="public port (default 8080; 0 a free one)")
     parser.set_defaults(run=lambda options: asyncio.run(run(options)))

@@ -5,6 +5,7 @@ The demo and the drills differ in what they order and in how they tell it; what 
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,15 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuild:
+    """The live counters died with a killed process, and were read from the log again."""
+
+    kill: Struck
+    complete_s: float
+    """When the page was complete again, in seconds after the load's start; infinite when nobody saw that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ran:
     """Everything that is known after a run."""
 
@@ -82,20 +92,40 @@ class Ran:
         if len(self.struck) < len(self.ordered):
             sentences.append(f"{len(self.struck)} of {len(self.ordered)} kills were made")
         late = [kill for kill in self.struck if kill.at_s > end_s]
-        sentences += [f"{kill.process} was killed at {kill.at_s:.0f} s, after the load had ended" for kill in late]
+        sentences += [f"{kill.title} was killed at {kill.at_s:.0f} s, after the load had ended" for kill in late]
         if not self.promised.total:
             sentences.append("no visit was answered as counted or spooled")
         return sentences
 
     def calm_samples(self) -> list[Sample]:
-        """Samples of the live page during the load while nothing was being killed."""
+        """Samples of the live page during the load while nothing was being killed, nor read again because of a kill.
+
+        Only what a kill explains is left out: counters that are incomplete without one are late, and so are complete ones.
+        """
+        troubled = [
+            *((kill.at_s, kill.back_s + CALM_AFTER_KILL_S) for kill in self.struck),
+            *((each.kill.at_s, each.complete_s) for each in self.rebuilds()),
+        ]
         end_s = self.loaded.plan.seconds
         return [
             sample
-            for sample in self.samples
-            if 0 <= (at_s := sample.at_s - self.loaded.started_s) <= end_s
-            and not any(kill.at_s <= at_s <= kill.back_s + CALM_AFTER_KILL_S for kill in self.struck)
+            for at_s, sample in self._timed()
+            if 0 <= at_s <= end_s and not any(first_s <= at_s < last_s for first_s, last_s in troubled)
         ]
+
+    def rebuilds(self) -> list[Rebuild]:
+        """One for each kill after which the page was seen incomplete."""
+        found = []
+        for kill in self.struck:
+            after = [(at_s, sample.is_complete) for at_s, sample in self._timed() if at_s >= kill.back_s]
+            complete_s = next((at_s for at_s, is_complete in after if is_complete), math.inf)
+            if after and not after[0][1]:
+                found.append(Rebuild(kill, complete_s))
+        return found
+
+    def _timed(self) -> list[tuple[float, Sample]]:
+        """Each sample with its seconds after the load's start."""
+        return [(sample.at_s - self.loaded.started_s, sample) for sample in self.samples]
 
 
 async def prepare(installation: Installation, slug: str, links: int) -> Tenant:

@@ -44,6 +44,11 @@ class Struck:
     at_s: float
     back_s: float
 
+    @property
+    def title(self) -> str:
+        """What was meant, and where it lives: a process may hold several modules."""
+        return _title(self.victim, self.process)
+
 
 class Killer:
     """Makes planned kills; `struck` is what it did, in the order of the deaths."""
@@ -75,12 +80,12 @@ class Killer:
         for kill in kills:
             await asyncio.sleep(max(kill.at_s - self._elapsed_s, 0))
             await self._installation.ready(name, BACK_S_MAX)
-            pid = await self._die(name, kill.how)
+            title, pid = _title(kill.victim, name), await self._die(name, kill.how)
             at_s = self._elapsed_s
-            self._say(f"{_sentence(kill.how)} {name} (pid {pid})")
+            self._say(f"{_sentence(kill.how)} {title} (pid {pid})")
             await self._installation.ready(name, BACK_S_MAX, other_than=pid)
             self._struck.append(Struck(kill.victim, name, kill.how, pid, at_s, self._elapsed_s))
-            self._say(f"{name} is back after {self._elapsed_s - at_s:.1f} s")
+            self._say(f"{title} is back after {self._elapsed_s - at_s:.1f} s")
 
     @property
     def _elapsed_s(self) -> float:
@@ -114,6 +119,10 @@ class Killer:
             finally:
                 self._installation.arm("")
         return pid or 0
+
+
+def _title(victim: str, process: str) -> str:
+    return victim if victim == process else f"{victim} in the process {process}"
 
 
 def _sentence(how: str) -> str:

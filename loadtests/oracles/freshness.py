@@ -17,7 +17,7 @@ import numpy as np
 from loadtests.generator import histogram
 from loadtests.generator.child import Loaded
 from loadtests.generator.log import PROMISED
-from loadtests.platform.api import Door
+from loadtests.platform.api import Door, Live
 
 RECONNECT_S = 0.2
 
@@ -29,6 +29,8 @@ class Sample:
     at_s: float
     told_ms: int
     events: int
+    is_complete: bool
+    """False while the counters of a process that has just started are still read from the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,17 @@ class Sampler:
         while True:
             try:
                 async for message in self._door.watch():
-                    self.samples.append(Sample(time.monotonic(), message.freshness_ms, message.window_events))
+                    self.samples.append(_sample(message))
             except httpx.HTTPError:
                 await asyncio.sleep(RECONNECT_S)
 
     @property
     def newest(self) -> Sample | None:
         return self.samples[-1] if self.samples else None
+
+
+def _sample(message: Live) -> Sample:
+    return Sample(time.monotonic(), message.freshness_ms, message.window_events, message.is_complete)
 
 
 def told(samples: Sequence[Sample]) -> Percentiles:

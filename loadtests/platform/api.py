@@ -58,6 +58,8 @@ class Live:
     freshness_ms: int
     window_events: int
     window_bots: int
+    is_complete: bool
+    """Whether the counters have read the log to its end since their process started."""
 
 
 class Door:
@@ -122,7 +124,7 @@ class Door:
                 if line.startswith("data:"):
                     told = orjson.loads(line[5:])
                     names = ("freshnessMs", "windowEvents", "windowBots")
-                    yield Live(*(int(told.get(name, 0)) for name in names))
+                    yield Live(*(int(told.get(name, 0)) for name in names), is_complete="completeTime" in told)
 
     async def look(self, kind: str = "click") -> Live:
         """The next message of the live page."""

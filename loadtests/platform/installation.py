@@ -8,6 +8,7 @@ the command line.
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -23,6 +24,8 @@ POLL_S = 0.05
 START_TIME_ERROR_S = 2.0
 FAILPOINTS, TRUSTED_PROXIES = "GROUNDSWELL_FAILPOINTS", "GATEWAY_TRUSTED_PROXIES"
 LOOPBACK = "127.0.0.0/8"
+ROOT = Path(__file__).parents[2]
+DEFAULT_HOME = Path(".groundswell")
 
 
 class PlatformFailed(Exception):
@@ -106,7 +109,7 @@ class Installation:
         if running != topology:
             raise PlatformFailed(
                 f"The platform in {self.home} runs in the topology `{running}`, not `{topology}`. "
-                f"Stop it with: groundswell down --home {self.home}"
+                f"Stop it with: {stop_command(self.home, Path.cwd())}"
             )
         await self.all_ready(timeout_s=30)
         door = self.holder("gateway")
@@ -184,11 +187,25 @@ class Installation:
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **environment},
         )
-        said, _ = await child.communicate()
+        try:
+            said, _ = await child.communicate()
+        except asyncio.CancelledError:
+            await child.wait()  # ctrl-C at a terminal is for the child as well; what it leaves is there only once it has ended
+            raise
         if child.returncode != 0:
             raise PlatformFailed(
                 f"`groundswell {' '.join(arguments)}` failed:\n{said.decode(errors='replace').strip()}"
             )
+
+
+def stop_command(home: Path, folder: Path) -> str:
+    """What a person in `folder` types to stop the platform of `home`."""
+    if folder == ROOT and folder / home == folder / DEFAULT_HOME:
+        return "make down"
+    program = Path(sys.executable).parent / "groundswell"
+    if folder in program.parents[1:]:
+        program = program.relative_to(folder)
+    return shlex.join([str(program), "down", "--home", str(home)])
 
 
 def _process(told: dict[str, object]) -> Process:

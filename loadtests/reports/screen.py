@@ -28,7 +28,14 @@ class Screen:
             return
         rate = (progress.promised - self._last.promised) / max(progress.elapsed_s - self._last.elapsed_s, 0.001)
         self._last = progress
-        page = f"live page {sample.events:>8,}" if sample else "live page     none"
+        page = f"live page {_counted(sample):>8}"
         waiting = f"  waiting {progress.waiting:,}" if progress.waiting else ""
         line = f"  {progress.elapsed_s:5.1f} s  {rate:6,.0f}/s  answered {progress.promised:>8,}  {page}{waiting}"
         print(f"{CLEAR}{line}" if self._is_terminal else line, end="" if self._is_terminal else "\n", flush=True)
+
+
+def _counted(sample: Sample | None) -> str:
+    """A dash while a process that has just started still reads its counters from the log: what it has so far is no count."""
+    if sample is None:
+        return "none"
+    return f"{sample.events:,}" if sample.is_complete else "–"

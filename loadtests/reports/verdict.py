@@ -1,13 +1,14 @@
 """The demo's verdict, for people and for machines."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from loadtests.generator import histogram
 from loadtests.generator.log import Outcome
 from loadtests.oracles.books import Finding
 from loadtests.oracles.freshness import Percentiles
-from loadtests.scenario import Ran, Verdict
+from loadtests.scenario import Ran, Rebuild, Verdict
 
 WIDTH = 78
 HEADLINES = {
@@ -26,13 +27,9 @@ class Report:
     seen: Percentiles
     seconds: float
 
-    def text(self, *, page: str, home: Path, stays_up: bool) -> str:
-        """For a person."""
-        end = (
-            [f"  live page   {page}", f"  stop        python -m groundswell down --home {home}"]
-            if stays_up
-            else ["  The platform is being stopped."]
-        )
+    def text(self, *, page: str, stop: str | None) -> str:
+        """For a person; `stop` is the command that stops the platform, None when that is being done."""
+        end = [f"  live page   {page}", f"  stop        {stop}"] if stop else ["  The platform is being stopped."]
         lines = [
             "",
             "─" * WIDTH,
@@ -69,8 +66,9 @@ class Report:
         ran, unknown = self.ran, self.ran.promised.unknown
         wrong = [f"  ✗ {finding.name}: {finding.sentence}" for finding in ran.findings if not finding.holds]
         killed = ", ".join(
-            f"{kill.process} at {kill.at_s:.0f} s (back in {kill.back_s - kill.at_s:.1f} s)" for kill in ran.struck
+            f"{kill.title} at {kill.at_s:.0f} s (back in {kill.back_s - kill.at_s:.1f} s)" for kill in ran.struck
         )
+        rebuilds = ran.rebuilds()
         extra = ran.books.stored - ran.promised.total
         silent = f"  no answer   {unknown} visits, because the process that held them was killed; {extra} of them had been counted"
         p99_ms = histogram.of(ran.loaded.records["latency_us"]).percentile_us(0.99) / 1000
@@ -79,7 +77,8 @@ class Report:
             *(f"  ✗ {doubt}" for doubt in ran.doubts()),
             f"  killed      {killed or 'nothing'}",
             *([silent] if unknown else []),
-            f"  freshness   {_told(self.told)} (event to live counter, between the kills)",
+            *([f"  rebuilt     the live page was complete again {_rebuilt(rebuilds)}"] if rebuilds else []),
+            f"  freshness   {_told(self.told)} (event to live counter, between {'kills and rebuilds' if rebuilds else 'the kills'})",
             f"              {_told(self.seen)} (the page behind the answers, measured here)",
             f"  quiet       the books were right {ran.settled_s:.1f} s after the load",
             f"  latency     {p99_ms:,.0f} ms p99 from the planned moment, kills included",
@@ -88,9 +87,13 @@ class Report:
         ]
 
     def machine(self) -> dict[str, object]:
-        """For a machine; `rollups` is the common number of all rollups, or the first that is wrong."""
+        """For a machine; `rollups` is the common number of all rollups, or the first that is wrong.
+
+        A kill that took the live counters with it has `complete`, when the page was complete again; null when nobody saw that.
+        """
         promised, books = self.ran.promised, self.ran.books
         rollups = (books.rollup_second, books.rollup_minute, books.rollup_hour)
+        complete = {each.kill: _or_none(each.complete_s) for each in self.ran.rebuilds()}
         return {
             "ok": self.ran.verdict is Verdict.PASSED,
             "verdict": self.ran.verdict,
@@ -109,6 +112,7 @@ class Report:
                     "at": round(kill.at_s, 2),
                     "victim": kill.victim,
                     "back": round(kill.back_s, 2),
+                    **({"complete": complete[kill]} if kill in complete else {}),
                 }
                 for kill in self.ran.struck
             ],
@@ -135,6 +139,18 @@ class Report:
             },
             "findings": [asdict(finding) for finding in self.ran.findings],
         }
+
+
+def _rebuilt(rebuilds: Sequence[Rebuild]) -> str:
+    after_s = {each.kill.victim: each.complete_s - each.kill.at_s for each in rebuilds}
+    return ", ".join(
+        f"{seconds:.1f} s after the kill of {victim}" if math.isfinite(seconds) else f"never after the kill of {victim}"
+        for victim, seconds in after_s.items()
+    )
+
+
+def _or_none(seconds: float) -> float | None:
+    return round(seconds, 2) if math.isfinite(seconds) else None
 
 
 def _told(lag: Percentiles) -> str:

@@ -1,0 +1,101 @@
+"""What the demo tells of a run: the lateness of its live page, its kills by name, and how to stop what it leaves running."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadtests.faults.kills import Struck
+from loadtests.generator.child import Progress
+from loadtests.oracles import freshness
+from loadtests.oracles.freshness import Sample
+from loadtests.platform.installation import ROOT, stop_command
+from loadtests.reports.screen import Screen
+from loadtests.reports.verdict import Report
+from loadtests.scenario import Ran
+from tests.loadtests.test_drills import ran
+
+KILL = Struck("writer", "all", "kill", 1, 5.0, 7.0)
+"""The load of `ran` lasts 40 s."""
+
+
+def seen(samples: Sequence[Sample], *struck: Struck) -> Ran:
+    return replace(ran(), samples=samples, struck=struck)
+
+
+def report(run: Ran) -> Report:
+    calm = run.calm_samples()
+    return Report(run, freshness.told(calm), freshness.seen(calm, run.loaded), 60.0)
+
+
+def every_quarter(first_s: float, last_s: float, told_ms: int, *, is_complete: bool) -> list[Sample]:
+    """The page's messages from `first_s` until before `last_s`."""
+    count = int((last_s - first_s) * 4)
+    return [Sample(first_s + number / 4, told_ms, 100, is_complete) for number in range(count)]
+
+
+REBUILT = [
+    *every_quarter(0, 5, 80, is_complete=True),
+    *every_quarter(7, 20, 30_000, is_complete=False),
+    *every_quarter(20, 40, 90, is_complete=True),
+]
+
+
+def test_the_time_in_which_dead_counters_are_rebuilt_is_no_freshness_and_is_told_by_itself() -> None:
+    """Goal: a page that says that it is not complete is not late as well; how long that took is a figure of its own."""
+    told = report(seen(REBUILT, KILL))
+    assert told.told.p99 is not None
+    assert told.told.p99 < 100
+    assert told.told.samples == 20 + 80
+    assert "the live page was complete again 15.0 s after the kill of writer" in told.text(page="", stop=None)
+    machine = json.loads(json.dumps(told.machine()))
+    assert machine["kills"][0]["complete"] == 20.0
+    assert {"p50", "p99"} <= set(machine["freshness_ms"])
+
+
+def test_complete_counters_are_late_whatever_was_killed_before() -> None:
+    """Goal: from the first complete message on nothing is excused, and neither is an incomplete page that no kill explains."""
+    late = [*REBUILT[:-80], *every_quarter(20, 40, 9_000, is_complete=True)]
+    assert (report(seen(late, KILL)).told.p99 or 0) >= 9_000
+    assert (report(seen(REBUILT)).told.p99 or 0) >= 30_000
+    unharmed = [*every_quarter(0, 20, 80, is_complete=True), *every_quarter(20, 40, 30_000, is_complete=False)]
+    assert (report(seen(unharmed, KILL)).told.p99 or 0) >= 30_000
+
+
+def test_a_kill_that_spares_the_counters_says_nothing_of_a_rebuild() -> None:
+    told = report(seen(every_quarter(0, 40, 80, is_complete=True), Struck("writer", "writer", "kill", 1, 5.0, 7.0)))
+    assert told.ran.rebuilds() == []
+    assert "complete again" not in told.text(page="", stop=None)
+    assert "writer at 5 s" in told.text(page="", stop=None)
+
+
+def test_a_page_that_never_is_complete_again_says_so_and_measures_nothing_after_the_kill() -> None:
+    told = report(seen(REBUILT[:-80], KILL))
+    assert told.told.samples == 20
+    assert "never after the kill of writer" in told.text(page="", stop=None)
+    assert json.loads(json.dumps(told.machine()))["kills"][0]["complete"] is None
+
+
+def test_a_kill_is_called_by_what_was_meant_also_when_one_process_holds_everything() -> None:
+    assert "writer in the process all at 5 s" in report(seen(REBUILT, KILL)).text(page="", stop=None)
+
+
+def test_progress_shows_a_dash_while_the_counters_are_not_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen()
+    for second, sample in enumerate((REBUILT[0], REBUILT[20], None), start=1):
+        screen.watch(Progress(elapsed_s=float(second)), sample)
+    assert [line.split("live page")[1].strip() for line in capsys.readouterr().out.splitlines()] == ["100", "–", "none"]
+
+
+def test_the_command_that_stops_the_platform_works_where_it_is_shown() -> None:
+    """It is `make down` beside the Makefile, else a program that is there, by its shortest path."""
+    program = Path(sys.executable).parent / "groundswell"
+    assert program.is_file()
+    assert stop_command(Path(".groundswell"), ROOT) == stop_command(ROOT / ".groundswell", ROOT) == "make down"
+    assert stop_command(Path("my home"), program.parents[1]) == f"{program.parent.name}/groundswell down --home 'my home'"
+    for elsewhere in (program.parent, program.parent / "elsewhere"):
+        assert shlex.split(stop_command(Path("home"), elsewhere)) == [str(program), "down", "--home", "home"]
