@@ -16,6 +16,7 @@ TIMEOUT_S = 15.0
 NOT_READY_TRIES_MAX = 10
 """A tenant's own domain is made when the news of the tenant arrives; whoever is faster is told to try again."""
 BATCH_MAX = 1_000
+LIVE_NUMBERS = ("freshnessMs", "windowEvents", "windowBots")
 ITEMS_MAX = 10_000
 
 
@@ -123,8 +124,8 @@ class Door:
             async for line in response.aiter_lines():
                 if line.startswith("data:"):
                     told = orjson.loads(line[5:])
-                    names = ("freshnessMs", "windowEvents", "windowBots")
-                    yield Live(*(int(told.get(name, 0)) for name in names), is_complete="completeTime" in told)
+                    freshness_ms, events, bots = (int(told.get(name, 0)) for name in LIVE_NUMBERS)
+                    yield Live(freshness_ms, events, bots, "completeTime" in told)
 
     async def look(self, kind: str = "click") -> Live:
         """The next message of the live page."""

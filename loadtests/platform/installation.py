@@ -190,7 +190,9 @@ class Installation:
         try:
             said, _ = await child.communicate()
         except asyncio.CancelledError:
-            await child.wait()  # ctrl-C at a terminal is for the child as well; what it leaves is there only once it has ended
+            await (
+                child.wait()
+            )  # ctrl-C at a terminal is for the child as well; what it leaves is there only once it has ended
             raise
         if child.returncode != 0:
             raise PlatformFailed(

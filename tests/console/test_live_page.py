@@ -166,14 +166,14 @@ async def test_sums_that_were_read_a_moment_apart_are_no_fault_and_a_difference_
         page = watched.page
         await expect(page.get_by_test_id("entry-rollup-second")).to_have_text("By second30 more 118")
         await expect(page.get_by_test_id("entry-rollup-minute")).to_have_text("By minute88")
-        await expect(page.get_by_test_id("entry-rollup-hour")).to_have_text("By hour30 on the way 58")
+        await expect(page.get_by_test_id("entry-rollup-hour")).to_have_text("By hour30 to come 58")
         await expect(page.locator(".books .state-bad, .books .state-waiting")).to_have_count(0)
         stage.balance["time"] = rfc3339(began_s + 11)
         await expect(page.get_by_test_id("entry-rollup-hour")).to_contain_text("30 missing")
         stage.balance |= {"accepted": "90", "difference": "2", "time": rfc3339(began_s + 12)}
         await expect(page.get_by_test_id("entry-books-stored")).to_have_text("Stored\N{MINUS SIGN}2 88")
         await expect(page.locator(".books .state-bad")).to_have_count(1)
-        await expect(page.get_by_test_id("entry-rollup-hour")).to_contain_text("30 on the way")
+        await expect(page.get_by_test_id("entry-rollup-hour")).to_contain_text("30 to come")
 
 
 async def test_the_tile_takes_its_good_verdict_back_while_the_books_do_not_answer(

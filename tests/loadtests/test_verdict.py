@@ -58,12 +58,15 @@ def test_the_time_in_which_dead_counters_are_rebuilt_is_no_freshness_and_is_told
 
 
 def test_complete_counters_are_late_whatever_was_killed_before() -> None:
-    """Goal: from the first complete message on nothing is excused, and neither is an incomplete page that no kill explains."""
+    """Goal: from the first complete message on nothing is excused, and neither is an incomplete page that no kill explains.
+
+    The histogram is exact to a hundredth.
+    """
     late = [*REBUILT[:-80], *every_quarter(20, 40, 9_000, is_complete=True)]
-    assert (report(seen(late, KILL)).told.p99 or 0) >= 9_000
-    assert (report(seen(REBUILT)).told.p99 or 0) >= 30_000
+    assert (report(seen(late, KILL)).told.p99 or 0) >= 0.99 * 9_000
+    assert (report(seen(REBUILT)).told.p99 or 0) >= 0.99 * 30_000
     unharmed = [*every_quarter(0, 20, 80, is_complete=True), *every_quarter(20, 40, 30_000, is_complete=False)]
-    assert (report(seen(unharmed, KILL)).told.p99 or 0) >= 30_000
+    assert (report(seen(unharmed, KILL)).told.p99 or 0) >= 0.99 * 30_000
 
 
 def test_a_kill_that_spares_the_counters_says_nothing_of_a_rebuild() -> None:
@@ -96,6 +99,8 @@ def test_the_command_that_stops_the_platform_works_where_it_is_shown() -> None:
     program = Path(sys.executable).parent / "groundswell"
     assert program.is_file()
     assert stop_command(Path(".groundswell"), ROOT) == stop_command(ROOT / ".groundswell", ROOT) == "make down"
-    assert stop_command(Path("my home"), program.parents[1]) == f"{program.parent.name}/groundswell down --home 'my home'"
+    assert (
+        stop_command(Path("my home"), program.parents[1]) == f"{program.parent.name}/groundswell down --home 'my home'"
+    )
     for elsewhere in (program.parent, program.parent / "elsewhere"):
         assert shlex.split(stop_command(Path("home"), elsewhere)) == [str(program), "down", "--home", "home"]

@@ -69,7 +69,7 @@ function besideAccepted(difference: number): Remark | null {
 function besideStored(off: number, isQuiet: boolean): Remark | null {
   if (off === 0) return null;
   if (off > 0) return { words: `${count(off)} more`, mood: "faint" };
-  return isQuiet ? { words: `${count(-off)} missing`, mood: "state-waiting" } : { words: `${count(-off)} on the way`, mood: "faint" };
+  return isQuiet ? { words: `${count(-off)} missing`, mood: "state-waiting" } : { words: `${count(-off)} to come`, mood: "faint" };
 }
 
 interface EntryProps {
