@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+RUNS_MAX = 3
+INVALID = 2
+
 
 async def drill(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "loadtests", "drill", "event-kill", "--profile", "small", *options]
@@ -14,7 +17,12 @@ async def drill(*options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.promise("ANALYTICS-2", "LINKS-5")
 async def test_no_click_is_lost_or_doubled_while_every_process_is_killed() -> None:
-    done = await drill()
+    """A run whose load or kills did not come as ordered says so, and shows too little: it is run again, whatever its numbers, which must
+    all be right."""
+    for seed in range(1, RUNS_MAX + 1):
+        done = await drill("--seed", str(seed))
+        if done.returncode != INVALID:
+            break
     assert "✗ stored" not in done.stdout, done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
 
