@@ -122,6 +122,8 @@ class Policy:
     budget: Budget
     restores: bool
     """Whether the baseline is given back in the end."""
+    kept_s: int = 604_800
+    """How long the object of a spike is kept after its end."""
 
     @classmethod
     def of(cls, value: Object) -> Policy:
@@ -137,6 +139,7 @@ class Policy:
             cooldown=_cooldown(spec["cooldown"]),
             budget=_budget(spec["budget"]),
             restores=spec["restore"] == "Baseline",
+            kept_s=spec["ttlSecondsAfterFinished"],
         )
 
 

@@ -53,6 +53,11 @@ VIOLATIONS = [
         "operators/groundswell_operator/policies.py",
         "import groundswell_operator.planning.raising",
     ),
+    (
+        "Plans are made of policies",
+        "operators/groundswell_operator/saga/deciding.py",
+        "import groundswell_operator.applying.reading",
+    ),
 ]
 
 

@@ -13,10 +13,11 @@ import pytest
 
 from tests.cluster import dockerfile
 from tests.cluster.control_plane.api import Api, until
-from tests.cluster.control_plane.handle import ControlPlane, running
+from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
 from tests.cluster.tools.families import Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
+CRDS = ROOT / "operators" / "groundswell_operator" / "crds"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -58,6 +59,14 @@ async def namespace(admin: Api) -> AsyncIterator[str]:
     await until(lambda: admin.items(f"{path}/serviceaccounts"))  # pods are refused until theirs is there
     yield name
     await admin.delete(path)
+
+
+@pytest.fixture(scope="session")
+def kinds(control_plane: ControlPlane) -> None:
+    """The operator's two kinds, served."""
+    control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
+    names = [f"crd/{file.stem}.groundswell.dev" for file in CRDS.iterdir()]
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -20,9 +20,10 @@ from groundswell_operator.policies import (
     Via,
 )
 from tests.cluster.control_plane.api import Api, Object, Refused
-from tests.cluster.control_plane.handle import ROOT, ControlPlane
+from tests.cluster.control_plane.handle import ControlPlane
 
-FOLDER = ROOT / "operators" / "groundswell_operator" / "crds"
+pytestmark = pytest.mark.usefixtures("kinds")
+
 GROUP = "groundswell.dev/v1alpha1"
 TIME = "2026-11-25T06:00:00Z"
 
@@ -47,14 +48,6 @@ SPIKE: Object = {
         "kafka": {"partition": 0, "offset": 0},
     },
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kinds(control_plane: ControlPlane) -> None:
-    """The two kinds, served."""
-    control_plane.kubectl("apply", "--server-side", "-f", str(FOLDER))
-    names = [f"crd/{file.stem}.groundswell.dev" for file in FOLDER.iterdir()]
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
 
 
 @pytest.fixture
@@ -205,16 +198,22 @@ STATUS: Object = {
     "observedGeneration": 1,
     "phase": "Holding",
     "level": "VIRAL",
+    "over": TIME,
+    "mode": "Enforce",
     "desired": 30,
     "ready": 27,
     "targets": [
         {
             "name": "web",
             "baseline": {"replicas": 3, "hpaMin": 3, "hpaMax": 60, "resourceVersion": "812"},
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gateway"},
+            "order": 1,
+            "max": 300,
             "desired": 30,
             "ready": 27,
             "appliedAt": TIME,
             "readyAt": TIME,
+            "steppedAt": TIME,
         }
     ],
     "timeline": {
@@ -241,7 +240,14 @@ async def test_every_field_of_a_policys_status_survives(admin: Api, policies: st
         "phase": "Active",
         "activeSpikes": 1,
         "source": {"lag": 4, "lastRecordTime": TIME},
-        "budget": {"day": "2026-11-25", "extraReplicas": 27, "replicaMinutesUsed": 90, "replicaMinutesLeft": 59_910},
+        "budget": {
+            "day": "2026-11-25",
+            "accountedAt": TIME,
+            "extraReplicas": 27,
+            "replicaSecondsUsed": 5400.5,
+            "replicaMinutesUsed": 90,
+            "replicaMinutesLeft": 59_910,
+        },
         "conditions": STATUS["conditions"],
     }
     await admin.create(policies, POLICY)

@@ -1,0 +1,138 @@
+"""Requests to the API server: bounded in time and number, and made only while this process may make them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import aiohttp
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from groundswell_operator.applying.errors import Away, Conflict, NotLeading, Refused
+from groundswell_operator.policies import Object
+
+REQUEST_S_MAX = 30.0
+RETRY_S = 1.0
+RETRY_S_MAX = 30.0
+WRITES_S_MAX = 20
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+
+class Pace:
+    """At most so many writes within any second."""
+
+    def __init__(self, writes_s_max: int = WRITES_S_MAX) -> None:
+        self._moments: deque[float] = deque(maxlen=writes_s_max)
+        self._turn = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Returns when the next write may go."""
+        async with self._turn:
+            if len(self._moments) == self._moments.maxlen:
+                await asyncio.sleep(max(0.0, self._moments[0] + 1.0 - time.monotonic()))
+            self._moments.append(time.monotonic())
+
+
+class Requests:
+    """An API server. Every method raises `Conflict`, `Refused` or `Away`."""
+
+    def __init__(self, client: ApiClient, pace: Pace, leads: Callable[[], bool] = lambda: True) -> None:
+        """`leads` is asked at the last moment before each write."""
+        self._client, self._pace, self._leads = client, pace, leads
+
+    async def get(self, path: str, **parameters: str) -> Object:
+        return await self._send("GET", path, parameters)
+
+    async def create(self, path: str, value: Object) -> Object:
+        return await self._write("POST", path, {}, value, "application/json")
+
+    async def apply(self, path: str, value: Object, manager: str) -> Object:
+        """Server-side apply with force; a `resourceVersion` in it must be the current one."""
+        return await self._write("PATCH", path, {"fieldManager": manager, "force": "true"}, value, APPLY)
+
+    async def merge(self, path: str, value: Object, manager: str) -> Object:
+        """A merge patch; a `resourceVersion` in it must be the current one."""
+        return await self._write("PATCH", path, {"fieldManager": manager}, value, MERGE)
+
+    async def delete(self, path: str, version: str) -> None:
+        """Removes an object if it is still the one that was read."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"resourceVersion": version}}
+        await self._write("DELETE", path, {}, options, "application/json")
+
+    async def replace(self, path: str, value: Object) -> Object:
+        """A whole object, if it is still the version that `value` names."""
+        return await self._write("PUT", path, {}, value, "application/json")
+
+    async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
+        await self._pace.turn()
+        if not self._leads():
+            raise NotLeading("the Lease has run out")
+        return await self._send(method, path, parameters, value, kind)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str],
+        value: Object | None = None,
+        kind: str = "application/json",
+    ) -> Object:
+        try:
+            answer = await self._client.call_api(
+                path,
+                method,
+                query_params=list(parameters.items()),
+                header_params={"Accept": "application/json", "Content-Type": kind},
+                body=value,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=REQUEST_S_MAX,
+            )
+            async with answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, ApiException, OSError) as error:
+            raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
+        return _understood(answer.status, answer.headers, body)
+
+
+def _understood(status: int, headers: Mapping[str, str], body: bytes) -> Object:
+    """The object in an answer; raises what the answer says."""
+    if status < 300:
+        said: Object = json.loads(body)
+        return said
+    message = _message(body)
+    if status == 409:
+        raise Conflict(message)
+    if status in (408, 410, 429) or status >= 500:
+        raise Away(f"{status}: {message}", _retry_s(headers))
+    raise Refused(status, message)
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body).get("message", ""))[:500]
+    except (ValueError, AttributeError):
+        return body[:200].decode(errors="replace")
+
+
+def _retry_s(headers: Mapping[str, str]) -> float:
+    said = headers.get("Retry-After", "")
+    return min(float(said), RETRY_S_MAX) if said.isdigit() else RETRY_S
+
+
+async def client(kubeconfig: str | None, identity: str) -> ApiClient:
+    """A client as the pod's service account, or as who `kubeconfig` (a path) names."""
+    settings = Configuration()
+    if kubeconfig is None:
+        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]  # it has no types
+    else:
+        await config.load_kube_config(kubeconfig, client_configuration=settings)
+    made = ApiClient(settings)
+    made.user_agent = f"groundswell-operator/{identity}"
+    return made

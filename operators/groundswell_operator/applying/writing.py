@@ -1,0 +1,152 @@
+"""Carries out one step, and gives back what is known then.
+
+Each write names the version of the object that it was decided on, so nothing that has changed since is overwritten: not by a process
+that was stopped in between, either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import suppress
+
+from groundswell_operator.applying import reading, statuses
+from groundswell_operator.applying.errors import Conflict, Refused
+from groundswell_operator.applying.reading import FINALIZER, GROUP, MANAGER, Paths
+from groundswell_operator.applying.requests import Requests
+from groundswell_operator.planning.raising import SetFloor, SetScale
+from groundswell_operator.policies import Object
+from groundswell_operator.saga.state import Autoscaler, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.steps import Hold, LetGo, Note, Record, Remove, Step, Told, Write
+
+REPORTER = "groundswell-operator"
+
+
+class Cluster:
+    """A namespace that steps are carried out in. Every method raises what `Requests` does."""
+
+    def __init__(self, requests: Requests, namespace: str) -> None:
+        self._requests, self._namespace = requests, namespace
+        self._paths = Paths(namespace)
+
+    async def read(self) -> Namespace:
+        """Everything that decides."""
+        return await reading.read(self._requests, self._paths)
+
+    async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
+        """The state after a step."""
+        if isinstance(step, Write):
+            return await self._write(step, state)
+        if isinstance(step, Record):
+            await self._tell("ViralSpike", step.spike, step.told, now_s)
+            status = statuses.progress_status(step.spike, step.progress)
+            return await self._patched(step.spike, {"status": status}, state, "/status")
+        if isinstance(step, Hold):
+            finalizers = [*step.spike.other_finalizers, FINALIZER]
+            return await self._patched(step.spike, {"metadata": {"finalizers": finalizers}}, state)
+        if isinstance(step, LetGo):
+            await self._tell("ViralSpike", step.spike, step.told, now_s)
+            return await self._gone(step.spike, state)
+        if isinstance(step, Remove):
+            return await self._removed(step.spike, state)
+        return await self._noted(step, state, now_s)
+
+    async def _patched(self, spike: Spike, change: Object, state: Namespace, part: str = "") -> Namespace:
+        metadata = {"resourceVersion": spike.version, **change.get("metadata", {})}
+        path = f"{self._paths.spikes}/{spike.name}{part}"
+        answer = await self._requests.merge(path, {**change, "metadata": metadata}, MANAGER)
+        return dataclasses.replace(state, spikes={**state.spikes, spike.name: reading.spike(answer)})
+
+    async def _gone(self, spike: Spike, state: Namespace) -> Namespace:
+        value = {"metadata": {"resourceVersion": spike.version, "finalizers": list(spike.other_finalizers)}}
+        await self._requests.merge(f"{self._paths.spikes}/{spike.name}", value, MANAGER)
+        return _without(state, spike)
+
+    async def _removed(self, spike: Spike, state: Namespace) -> Namespace:
+        await self._requests.delete(f"{self._paths.spikes}/{spike.name}", spike.version)
+        return _without(state, spike)
+
+    async def _noted(self, step: Note, state: Namespace, now_s: float) -> Namespace:
+        governing = step.governing
+        await self._tell("ViralSpikePolicy", governing, step.told, now_s)
+        value = {
+            "metadata": {"resourceVersion": governing.version},
+            "status": statuses.notes_status(governing, step.notes),
+        }
+        name = governing.policy.name
+        answer = await self._requests.merge(f"{self._paths.policies}/{name}/status", value, MANAGER)
+        return dataclasses.replace(state, policies={**state.policies, name: reading.governing(answer)})
+
+    async def _write(self, step: Write, state: Namespace) -> Namespace:
+        scaled, change = state.targets[step.scaled.target], step.change
+        if isinstance(change, SetScale):
+            found = await self._scale(scaled, change.replicas)
+        else:
+            assert scaled.autoscaler is not None
+            spec = _bounds(scaled.autoscaler, change) if isinstance(change, SetFloor) else _kept(scaled.autoscaler)
+            found = dataclasses.replace(scaled, autoscaler=await self._apply(scaled.autoscaler, spec))
+        return dataclasses.replace(state, targets={**state.targets, scaled.target: found})
+
+    async def _apply(self, scaler: Autoscaler, spec: Object) -> Autoscaler:
+        value = {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": scaler.name, "resourceVersion": scaler.version},
+            **({"spec": spec} if spec else {}),
+        }
+        return reading.autoscaler(
+            await self._requests.apply(f"{self._paths.autoscalers}/{scaler.name}", value, MANAGER)
+        )
+
+    async def _scale(self, scaled: Scaled, replicas: int) -> Scaled:
+        path = f"{self._paths.deployments}/{scaled.target.name}"
+        value = {"metadata": {"resourceVersion": scaled.version}, "spec": {"replicas": replicas}}
+        await self._requests.merge(f"{path}/scale", value, MANAGER)
+        found = reading.scaled(await self._requests.get(path), [])
+        return dataclasses.replace(found, autoscaler=scaled.autoscaler)
+
+    async def _tell(self, kind: str, about: Spike | Governing, told: Sequence[Told], now_s: float) -> None:
+        """One Event each; that it is there already, or that its namespace is going, is no reason to stop."""
+        name = about.name if isinstance(about, Spike) else about.policy.name
+        for each in told:
+            with suppress(Conflict, Refused):
+                await self._requests.create(self._paths.events, self._event(kind, name, about.uid, each, now_s))
+
+    def _event(self, kind: str, name: str, uid: str, told: Told, now_s: float) -> Object:
+        condition, time = told.condition, statuses.moment(now_s).partition(".")[0] + "Z"
+        bad = (condition.type == "Degraded" and condition.status) or (
+            condition.type == "Restored" and not condition.status
+        )
+        return {
+            "metadata": {"name": f"{name}.{told.key}", "namespace": self._namespace},
+            "involvedObject": {
+                "apiVersion": GROUP,
+                "kind": kind,
+                "name": name,
+                "namespace": self._namespace,
+                "uid": uid,
+            },
+            "type": "Warning" if bad else "Normal",
+            "reason": condition.reason,
+            "message": f"{condition.type}={condition.status}: {condition.message}"[:1000],
+            "source": {"component": REPORTER},
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "count": 1,
+        }
+
+
+def _bounds(scaler: Autoscaler, change: SetFloor) -> Object:
+    """The ceiling is applied only where it must change or is ours already: leaving it out would take it away then."""
+    if change.ceiling == scaler.ceiling and not scaler.ceiling_ours:
+        return {"minReplicas": change.floor}
+    return {"minReplicas": change.floor, "maxReplicas": change.ceiling}
+
+
+def _kept(scaler: Autoscaler) -> Object:
+    """What stays ours when the floor is left to others: a ceiling that nobody else has set, which may not be missing."""
+    return {"maxReplicas": scaler.ceiling} if scaler.ceiling_ours and not scaler.ceiling_shared else {}
+
+
+def _without(state: Namespace, spike: Spike) -> Namespace:
+    return dataclasses.replace(state, spikes={name: each for name, each in state.spikes.items() if name != spike.name})

@@ -1,0 +1,126 @@
+"""Looks, decides and acts until nothing is left to do: one pass after another, one at a time.
+
+A pass begins with what the API server holds and never trusts what an earlier one knew. Whoever calls `wake` only hastens the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from groundswell_operator.applying.errors import Away, Conflict, Refused
+from groundswell_operator.metrics import Metrics
+from groundswell_operator.saga.deciding import decide
+from groundswell_operator.saga.state import LIVE, Namespace
+from groundswell_operator.saga.steps import Note, Step, Write
+
+log = logging.getLogger(__name__)
+
+PASS_S_MAX = 1.0
+"""After which a pass leaves the rest to the next, which looks again first."""
+LIVE_S = 1.0
+"""Between two passes while a spike lives: steps down and the ends of waits are due by the clock."""
+IDLE_S = 10.0
+REST_S = 0.05
+"""Between two passes at least, however often one is woken."""
+CONFLICT_S_MAX = 1.0
+
+
+class Acting(Protocol):
+    """Where steps are carried out."""
+
+    async def read(self) -> Namespace: ...
+
+    async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace: ...
+
+
+def wall_clock() -> float:
+    """Seconds since 1970, to the millisecond, as the API server keeps them."""
+    return round(time.time(), 3)
+
+
+class Reconciler:
+    """Brings a namespace to what its policies and spikes call for."""
+
+    def __init__(self, cluster: Acting, metrics: Metrics, clock: Callable[[], float] = wall_clock) -> None:
+        self._cluster, self._metrics, self._clock = cluster, metrics, clock
+        self._woken = asyncio.Event()
+        self._conflicts = 0
+        self.progressed_s = time.monotonic()
+        """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
+
+    def wake(self) -> None:
+        """Something has changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Passes without end; raises `NotLeading` once it may not write any more."""
+        while True:
+            self._woken.clear()
+            pause_s = await self._attempt()
+            self.progressed_s = time.monotonic()
+            await asyncio.sleep(min(REST_S, pause_s))
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def _attempt(self) -> float:
+        """One pass; the seconds until the next."""
+        try:
+            state = await self.reconcile()
+        except Conflict as conflict:
+            self._conflicts += 1
+            self._metrics.outcome("conflict")
+            log.info("somebody else was quicker: %s", conflict)
+            return min(REST_S * self._conflicts, CONFLICT_S_MAX)
+        except Away as away:
+            self._metrics.outcome("away")
+            log.warning("the API server is asked again in %.1f s: %s", away.retry_s, away)
+            await asyncio.sleep(away.retry_s)
+            return 0.0
+        except Refused as refused:
+            self._metrics.outcome("refused")
+            log.error("the namespace cannot be read: %s", refused)
+            return LIVE_S
+        self._conflicts = 0
+        self._metrics.outcome("done")
+        self._metrics.state(state)
+        lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
+        return LIVE_S if lives else IDLE_S
+
+    async def reconcile(self) -> Namespace:
+        """One pass; the state that it ended with. Raises `Conflict`, `Away` and `NotLeading`."""
+        state, refused = await self._cluster.read(), set[Hashable]()
+        ends_s = time.monotonic() + PASS_S_MAX
+        while time.monotonic() < ends_s:
+            steps = [step for step in decide(state, self._clock()) if _key(step) not in refused]
+            if not steps:
+                return state
+            for step in steps:
+                state = await self._performed(step, state, refused)
+        self.wake()
+        return state
+
+    async def _performed(self, step: Step, state: Namespace, refused: set[Hashable]) -> Namespace:
+        """The state after a step; one that is refused is left out for the rest of the pass, and the others go on."""
+        try:
+            found = await self._cluster.perform(step, state, self._clock())
+        except Refused as error:
+            refused.add(_key(step))
+            self._metrics.outcome("refused")
+            log.warning("a step was refused: %s", error)
+            return state
+        self._metrics.step(step)
+        return found
+
+
+def _key(step: Step) -> Hashable:
+    """The same for the same step of another moment."""
+    if isinstance(step, Write):
+        return step.scaled.target, step.change
+    return type(step), step.governing.uid if isinstance(step, Note) else step.spike.uid

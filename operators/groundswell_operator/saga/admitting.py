@@ -1,0 +1,185 @@
+"""The first half of a spike's saga: whether it is acted upon, and what it will ask of which target."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from groundswell_operator.planning import admission
+from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
+from groundswell_operator.policies import Mode, OnExhausted, Scale, Via
+from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga.conditions import with_condition
+from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Scaled, Spike
+
+
+def considered(spike: Spike, governing: Governing, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
+    """The progress of a spike that has no place yet; the same again while it waits for one. `places` are those of its policy."""
+    policy, progress = governing.policy, spike.progress
+    if not spike.leveled:
+        return progress
+    if spike.created_s - spike.evidence.detected_s > policy.record_age_s_max:
+        return _refused(
+            progress, "TooOld", f"was told of more than {policy.record_age_s_max} s after its detection", now_s
+        )
+    if spike.over_s is not None:
+        return _refused(progress, "OverBefore", "was over before it was acted upon", now_s)
+    if not admission.matches(policy.match, spike.evidence):
+        return _waits(progress, Phase.PENDING, "NoMatch", "is not one that the policy is for", now_s)
+    if policy.mode is Mode.APPROVE and spike.name not in governing.approved:
+        message = f"waits for the policy's annotation groundswell.dev/approve={spike.name}"
+        return _waits(progress, Phase.AWAITING_APPROVAL, "AwaitingApproval", message, now_s)
+    if spike.name not in places:
+        return _without_place(progress, policy.budget.on_exhausted, policy.budget.concurrent_spikes_max, now_s)
+    before = places[: places.index(spike.name)]
+    if any(state.spikes[each].progress.phase not in LIVE for each in before):
+        return progress  # one at a time: what the bigger one takes of the budget is known afterwards
+    return _admitted(spike, governing, state, now_s)
+
+
+def places(governing: Governing, state: Namespace) -> Sequence[str]:
+    """The spikes that keep or get a place in a policy's budget, those that have one first."""
+    return admission.admitted(_candidates(governing, state), governing.policy.budget.concurrent_spikes_max)
+
+
+def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Spike]:
+    policy = governing.policy
+    for each in state.spikes.values():
+        phase = each.progress.phase
+        if each.policy != policy.name or phase in OVER or each.deleted_s is not None:
+            continue
+        if phase in LIVE:
+            yield dataclasses.replace(each.evidence, id=each.name, has_place=True)
+        elif (
+            each.leveled
+            and each.over_s is None
+            and each.created_s - each.evidence.detected_s <= policy.record_age_s_max
+            and admission.matches(policy.match, each.evidence)
+            and (policy.mode is not Mode.APPROVE or each.name in governing.approved)
+        ):
+            yield dataclasses.replace(each.evidence, id=each.name)
+
+
+def _refused(progress: Progress, reason: str, message: str, now_s: float) -> Progress:
+    conditions = with_condition(progress.conditions, "Admitted", False, reason, message, now_s)
+    return dataclasses.replace(progress, phase=Phase.REJECTED, conditions=conditions)
+
+
+def _waits(progress: Progress, phase: Phase, reason: str, message: str, now_s: float) -> Progress:
+    conditions = with_condition(progress.conditions, "Admitted", False, reason, message, now_s)
+    return dataclasses.replace(progress, phase=phase, conditions=conditions)
+
+
+def _without_place(progress: Progress, on_exhausted: OnExhausted, places: int, now_s: float) -> Progress:
+    message = f"{places} bigger or earlier spikes have the places of the budget"
+    if on_exhausted is OnExhausted.CLAMP:
+        return _waits(progress, Phase.PENDING, "BudgetExhausted", message, now_s)
+    return _refused(progress, "BudgetExhausted", message, now_s)
+
+
+def _admitted(spike: Spike, governing: Governing, state: Namespace, now_s: float) -> Progress:
+    policy, acts = governing.policy, governing.policy.mode is not Mode.OBSERVE
+    usable = [(scale, state.targets[scale.target]) for scale in policy.scales if not unusable(scale, state)]
+    baselines = {scale.name: _baseline(scaled, state, acts) for scale, scaled in usable}
+    figures = {scale.name: _wanted(scale, scaled, baselines[scale.name], governing, state) for scale, scaled in usable}
+    asked = {name: figure.replicas for name, figure in figures.items()}
+    covered = _covered(governing, state, usable, baselines, asked, now_s)
+    on_exhausted = policy.budget.on_exhausted
+    if covered != asked and on_exhausted is OnExhausted.REJECT:
+        return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
+    reason = "Admitted" if covered == asked else "Clamped" if on_exhausted is OnExhausted.CLAMP else "NotifyOnly"
+    made = [_claim(scale, scaled, baselines[scale.name], covered[scale.name]) for scale, scaled in usable]
+    message = "; ".join([*(_said(claim, figures[claim.action]) for claim in made), *_left_out(governing, state)])
+    conditions = with_condition(spike.progress.conditions, "Admitted", True, reason, message, now_s)
+    return dataclasses.replace(
+        spike.progress,
+        phase=Phase.RAISING,
+        mode=policy.mode,
+        claims=made,
+        conditions=conditions,
+        decided_s=now_s,
+    )
+
+
+def unusable(scale: Scale, state: Namespace) -> str:
+    """Why a target cannot be scaled; empty when it can."""
+    if scale.target.kind != "Deployment" or scale.target.api_version != "apps/v1":
+        return f"{scale.target.kind} {scale.target.name} is of a kind that is not scaled"
+    scaled = state.targets.get(scale.target)
+    if scaled is None:
+        return f"{scale.target.kind} {scale.target.name} does not exist"
+    if scaled.autoscaler is not None and scaled.autoscaler.foreign:
+        return f"{scaled.autoscaler.foreign} governs {scale.target.name} and would take its floor back"
+    if scaled.autoscaler is not None and scale.via is Via.SCALE_SUBRESOURCE:
+        return f"an autoscaler governs {scale.target.name}: it is raised by its floor only"
+    return ""
+
+
+def _left_out(governing: Governing, state: Namespace) -> list[str]:
+    return [reason for scale in governing.policy.scales if (reason := unusable(scale, state))]
+
+
+def _baseline(scaled: Scaled, state: Namespace, acts: bool) -> Baseline:
+    """What was there before the first live spike touched it."""
+    earlier = [claim for spike, claim in claims.on(state, scaled.target)] if acts else []
+    return earlier[0].baseline if earlier else claims.natural(scaled)
+
+
+def _wanted(scale: Scale, scaled: Scaled, baseline: Baseline, governing: Governing, state: Namespace) -> Wanted:
+    others = {spike.policy: claim.max for spike, claim in claims.on(state, scaled.target)}
+    demands = [Demand(governing.policy.name, scale.multiplier, scale.max)]
+    demands += [Demand(name, 1, most) for name, most in sorted(others.items()) if name != governing.policy.name]
+    return wanted(baseline, demands, scaled.partitions)
+
+
+def _covered(
+    governing: Governing,
+    state: Namespace,
+    usable: Iterable[tuple[Scale, Scaled]],
+    baselines: dict[str, Baseline],
+    asked: dict[str, int],
+    now_s: float,
+) -> dict[str, int]:
+    """What the budget covers of the figures; what the policy's other spikes hold of a target already costs nothing more."""
+    policy = governing.policy
+    already = {
+        scale.name: dataclasses.replace(
+            baselines[scale.name],
+            replicas=min(
+                asked[scale.name],
+                max(
+                    [baselines[scale.name].replicas]
+                    + [c.desired for s, c in claims.asking(claims.on(state, scaled.target)) if s.policy == policy.name]
+                ),
+            ),
+        )
+        for scale, scaled in usable
+    }
+    held = claims.extra(state, policy.name)
+    left = accounting.allowance(policy, governing.notes.budget, held, now_s)
+    return affordable(already, asked, left, policy.budget.on_exhausted)
+
+
+def _claim(scale: Scale, scaled: Scaled, baseline: Baseline, desired: int) -> Claim:
+    scaler = scaled.autoscaler
+    return Claim(
+        action=scale.name,
+        order=scale.order,
+        target=scale.target,
+        baseline=baseline,
+        version=scaler.version if scaler else scaled.version,
+        max=scale.max,
+        desired=desired,
+        ready=min(scaled.ready, desired),
+    )
+
+
+def _said(claim: Claim, figure: Wanted) -> str:
+    said = f"{claim.target.name} {claim.baseline.replicas} → {claim.desired}"
+    if claim.desired < figure.replicas:
+        said += f" of {figure.replicas}, which the budget does not cover"
+    elif figure.limited_by:
+        said += f", the most that {' and '.join(figure.limited_by)} let it have"
+    elif figure.limited_by_partitions:
+        said += ", one for each partition that it reads"
+    return said

@@ -1,0 +1,117 @@
+"""What live spikes ask of a target together, and whether a target has been given back."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+from groundswell_operator.planning.raising import Baseline
+from groundswell_operator.policies import Target
+from groundswell_operator.saga.state import LIVE, OVER, Claim, Namespace, Scaled, Spike
+
+Claims = Sequence[tuple[Spike, Claim]]
+
+
+def on(state: Namespace, target: Target) -> Claims:
+    """The claims that writes to a target follow from: those of every acting spike that is not over, deleted ones too."""
+    return [
+        (spike, claim)
+        for spike in state.spikes.values()
+        if spike.acts and spike.progress.phase not in OVER
+        for claim in spike.progress.claims
+        if claim.target == target
+    ]
+
+
+def asking(claims: Claims) -> Claims:
+    """Those that still ask for more than was there."""
+    return [(spike, claim) for spike, claim in claims if claim.asks and spike.deleted_s is None]
+
+
+def figure(claims: Claims) -> int:
+    """The replicas that a target is to have: the largest of all claims, within the strictest maximum."""
+    held = asking(claims)
+    if not held:
+        return 0
+    most = min(max(claim.desired for _, claim in held), min(claim.max for _, claim in held))
+    return max(most, *(claim.baseline.replicas for _, claim in held))
+
+
+def current(scaled: Scaled) -> Baseline:
+    """What a target has now."""
+    scaler = scaled.autoscaler
+    return Baseline(scaled.replicas, scaler.floor if scaler else None, scaler.ceiling if scaler else None)
+
+
+def natural(scaled: Scaled) -> Baseline:
+    """What a target has by itself. An autoscaler is slow to leave what an earlier raise brought: multiplied, it would be too much."""
+    found, scaler = current(scaled), scaled.autoscaler
+    if scaler is None or (scaler.wants is None and not scaled.replicas_ours):
+        return found
+    return dataclasses.replace(found, replicas=min(scaled.replicas, max(scaler.floor, scaler.wants or 0)))
+
+
+def rebased(claim: Claim, scaled: Scaled, wanted: int) -> Claim:
+    """The claim, with what somebody else has set meanwhile as the baseline: it is about to be overwritten."""
+    baseline, scaler = claim.baseline, scaled.autoscaler
+    if scaler is None:
+        if baseline.floor is None and not scaled.replicas_ours and scaled.replicas < wanted:
+            baseline = dataclasses.replace(baseline, replicas=scaled.replicas)
+    else:
+        if not scaler.floor_ours and scaler.floor < wanted:
+            baseline = dataclasses.replace(baseline, floor=scaler.floor)
+        if not scaler.ceiling_ours and scaler.ceiling < wanted:
+            baseline = dataclasses.replace(baseline, ceiling=scaler.ceiling)
+    return claim if baseline == claim.baseline else dataclasses.replace(claim, baseline=baseline)
+
+
+def reached(claim: Claim, scaled: Scaled, wanted: int) -> bool:
+    """Whether the target is set to what the claim asks for, as far as other policies let it."""
+    asked = min(claim.desired, wanted)
+    floor_up = scaled.autoscaler is None or scaled.autoscaler.floor >= asked
+    return floor_up and scaled.replicas >= asked
+
+
+class Return(enum.Enum):
+    """How far a target's return has come, for one claim."""
+
+    WAITS = "something is left to be written"
+    DONE = "as it was before"
+    CHANGED = "somebody else has changed it meanwhile"
+
+
+def returned(claim: Claim, state: Namespace) -> Return:
+    """Whether what a claim raised has been given back, or is another claim's now."""
+    scaled = state.targets.get(claim.target)
+    if scaled is None or asking(on(state, claim.target)):
+        return Return.DONE
+    scaler, baseline = scaled.autoscaler, claim.baseline
+    if scaler is None or baseline.floor is None:
+        same, ours, shared = scaled.replicas == baseline.replicas, scaled.replicas_ours, False
+    else:
+        same = (scaler.floor, scaler.ceiling) == restored_bounds(baseline, scaled)
+        ours, shared = scaler.floor_ours, scaler.floor_shared
+    if ours and (shared or not same):
+        return Return.WAITS
+    return Return.DONE if same else Return.CHANGED
+
+
+def restored_bounds(baseline: Baseline, scaled: Scaled) -> tuple[int, int]:
+    """The floor and ceiling of an autoscaler that gives the baseline back by value, where the value is still ours."""
+    scaler = scaled.autoscaler
+    assert scaler is not None
+    ceiling = baseline.ceiling if scaler.ceiling_ours and baseline.ceiling is not None else scaler.ceiling
+    floor = baseline.floor if baseline.floor is not None else scaler.floor
+    return min(floor, ceiling), ceiling
+
+
+def extra(state: Namespace, policy: str) -> int:
+    """The replicas that a policy holds beyond the baselines, each target's largest claim counted."""
+    largest: dict[Target, int] = {}
+    for spike in state.spikes.values():
+        if spike.policy == policy and spike.acts and spike.deleted_s is None and spike.progress.phase in LIVE:
+            for claim in spike.progress.claims:
+                more = claim.desired - claim.baseline.replicas
+                largest[claim.target] = max(largest.get(claim.target, 0), more)
+    return sum(largest.values())

@@ -1,0 +1,35 @@
+"""Conditions that keep the moment of their last transition, and what people are told of each transition."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from groundswell_operator.saga.state import Condition
+from groundswell_operator.saga.steps import Told
+
+Conditions = Mapping[str, Condition]
+
+
+def with_condition(
+    found: Conditions, kind: str, status: bool, reason: str, message: str, now_s: float, generation: int = 0
+) -> dict[str, Condition]:
+    """The conditions with one of them set; its time changes with its status only."""
+    before = found.get(kind)
+    since_s = before.since_s if before is not None and before.status == status else now_s
+    return {**found, kind: Condition(kind, status, reason, message, since_s, generation)}
+
+
+def told(uid: str, before: Conditions, after: Conditions) -> list[Told]:
+    """One for each condition whose status or reason has changed. Its key is made of what it changed from, so a repeat has the same."""
+    return [
+        Told(_key(uid, before.get(kind), condition), condition)
+        for kind, condition in after.items()
+        if (old := before.get(kind)) is None or (old.status, old.reason) != (condition.status, condition.reason)
+    ]
+
+
+def _key(uid: str, before: Condition | None, after: Condition) -> str:
+    old = f"{before.since_s:.3f} {before.reason}" if before else ""
+    words = "\n".join((uid, after.type, old, str(after.status), after.reason))
+    return hashlib.sha256(words.encode()).hexdigest()[:16]

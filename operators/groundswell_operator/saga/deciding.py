@@ -1,0 +1,102 @@
+"""The one function that everything comes down to: what is to be done next, given what the API server holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from groundswell_operator.policies import Mode
+from groundswell_operator.saga import admitting, claims, policies, spikes, targets
+from groundswell_operator.saga.claims import Return
+from groundswell_operator.saga.conditions import told, with_condition
+from groundswell_operator.saga.state import LIVE, OVER, Namespace, Phase, Progress, Spike
+from groundswell_operator.saga.steps import Hold, LetGo, Note, Record, Remove, Step
+
+GIVE_UP_S = 300.0
+"""A deleted spike is kept no longer than this: a namespace can always be deleted."""
+LESS_URGENT_MAX = 8
+"""Records of spikes that get nothing, between two looks: a thousand at once must not stand before the next raise."""
+
+
+def decide(state: Namespace, now_s: float) -> Sequence[Step]:
+    """The next steps, each possible whether or not the others succeed; nothing when all is as it is to be.
+
+    Done, they may lead to more: what is written depends on what was recorded, and what is recorded on what was written.
+    """
+    urgent, later = _records(state, now_s)
+    return (
+        urgent
+        or targets.writes(state, now_s)
+        or _let_go(state, now_s)
+        or _notes(state, now_s)
+        or later
+        or _old(state, now_s)
+    )
+
+
+def _records(state: Namespace, now_s: float) -> tuple[list[Step], list[Step]]:
+    """Those that a raise or its return waits for, and the others."""
+    urgent: list[Step] = []
+    later: list[Step] = []
+    places = {name: admitting.places(each, state) for name, each in state.policies.items()}
+    for spike in state.spikes.values():
+        progress = spikes.advanced(spike, state, places.get(spike.policy, ()), now_s)
+        if progress == spike.progress:
+            continue
+        lives = progress.phase in LIVE or spike.progress.phase in LIVE
+        if lives and not spike.held and progress.mode is not Mode.OBSERVE:
+            urgent.append(Hold(spike))
+        elif lives:
+            urgent.append(_record(spike, progress))
+        elif len(later) < LESS_URGENT_MAX:
+            later.append(_record(spike, progress))
+    return urgent, later
+
+
+def _record(spike: Spike, progress: Progress) -> Record:
+    return Record(spike, progress, told(spike.uid, spike.progress.conditions, progress.conditions))
+
+
+def _let_go(state: Namespace, now_s: float) -> list[Step]:
+    found: list[Step] = []
+    for spike in state.spikes.values():
+        if spike.deleted_s is None or not spike.held:
+            continue
+        acts = spike.acts and spike.progress.phase not in OVER
+        ends = [claims.returned(each, state) for each in spike.progress.claims] if acts else []
+        if Return.WAITS not in ends:
+            restored, reason = Return.CHANGED not in ends, "BaselineChanged" if Return.CHANGED in ends else "Deleted"
+        elif now_s - spike.deleted_s >= GIVE_UP_S:
+            restored, reason = False, "GivenUp"
+        else:
+            continue
+        after = with_condition(spike.progress.conditions, "Restored", restored, reason, "the spike was deleted", now_s)
+        found.append(LetGo(spike, told(spike.uid, spike.progress.conditions, after)))
+    return found
+
+
+def _notes(state: Namespace, now_s: float) -> list[Step]:
+    found: list[Step] = []
+    for governing in state.policies.values():
+        notes = policies.noted(governing, state, now_s)
+        if notes != governing.notes:
+            found.append(Note(governing, notes, told(governing.uid, governing.notes.conditions, notes.conditions)))
+    return found
+
+
+def _old(state: Namespace, now_s: float) -> Sequence[Step]:
+    """Spikes that have been over for as long as their policy keeps them."""
+    return [
+        Remove(spike)
+        for spike in state.spikes.values()
+        if spike.progress.phase in OVER
+        and spike.deleted_s is None
+        and spike.policy in state.policies
+        and now_s - _over_s(spike) >= state.policies[spike.policy].policy.kept_s
+    ][:LESS_URGENT_MAX]
+
+
+def _over_s(spike: Spike) -> float:
+    """When its saga ended."""
+    if spike.progress.phase is Phase.RESTORED and spike.progress.restored_s is not None:
+        return spike.progress.restored_s
+    return max((each.since_s for each in spike.progress.conditions.values()), default=spike.created_s)

@@ -1,0 +1,48 @@
+"""What a policy's status is to say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from groundswell_operator.policies import Mode
+from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga.admitting import unusable
+from groundswell_operator.saga.conditions import with_condition
+from groundswell_operator.saga.state import LIVE, Condition, Governing, Namespace, Notes
+
+ACCOUNT_S = 30.0
+"""How often the use of a budget is written down while something is held; it is counted to the second all the same."""
+
+
+def noted(governing: Governing, state: Namespace, now_s: float) -> Notes:
+    """The status of a policy; the same again until something changes, or its budget has to be written down."""
+    policy, before = governing.policy, governing.notes
+    active = sum(each.policy == policy.name and each.progress.phase in LIVE for each in state.spikes.values())
+    held, budget = claims.extra(state, policy.name), before.budget
+    overdue = budget.extra_replicas > 0 and now_s - budget.accounted_s >= ACCOUNT_S
+    if held != budget.extra_replicas or overdue:
+        budget = dataclasses.replace(accounting.brought_up(budget, now_s), extra_replicas=held)
+    paused = governing.pauses.scale_in or governing.pauses.scale_out
+    conditions = _conditions(governing, state, now_s)
+    unready = not conditions["Ready"].status
+    phase = "Paused" if paused else "Active" if active else "Invalid" if unready else "Idle"
+    return Notes(phase, active, budget, conditions)
+
+
+def _conditions(governing: Governing, state: Namespace, now_s: float) -> dict[str, Condition]:
+    policy, generation = governing.policy, governing.generation
+    found = governing.notes.conditions
+    wrong = [reason for scale in policy.scales if (reason := unusable(scale, state))]
+    wrong += [f"{name} is of a kind that is not carried out" for name in governing.unsupported]
+    reason = "ActionsUnusable" if wrong else "Usable"
+    found = with_condition(found, "Ready", not wrong, reason, "; ".join(wrong), now_s, generation)
+    observes = policy.mode is Mode.OBSERVE
+    found = with_condition(found, "DryRun", observes, policy.mode.value, "", now_s, generation)
+    directions = [("in", governing.pauses.scale_in), ("out", governing.pauses.scale_out)]
+    kept = ", ".join(f"nothing is scaled {way}" for way, is_paused in directions if is_paused)
+    found = with_condition(found, "Paused", bool(kept), "Annotated" if kept else "NotPaused", kept, now_s, generation)
+    left = accounting.allowance(policy, governing.notes.budget, claims.extra(state, policy.name), now_s)
+    more = left.extra_replicas > 0
+    message = "" if more else "nothing more is raised today, or until something is given back"
+    reason = "Left" if more else "Exhausted"
+    return with_condition(found, "BudgetAvailable", more, reason, message, now_s, generation)

@@ -1,0 +1,222 @@
+"""The progress of one spike: what its status is to say, given all that is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from groundswell_operator.planning.lowering import Times, due, lowered
+from groundswell_operator.planning.raising import WAIT_S_MAX
+from groundswell_operator.policies import Policy
+from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga.admitting import considered
+from groundswell_operator.saga.claims import Return
+from groundswell_operator.saga.conditions import Conditions, with_condition
+from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Spike
+
+QUARTERS = 4
+"""Ready pods are written down when another quarter of a raise is ready: each pod would be a write."""
+
+
+def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
+    """What the spike's status is to say now; asked again with that in it, the same. `places` are those of its policy."""
+    if spike.deleted_s is not None or spike.progress.phase in OVER:
+        return spike.progress
+    governing = state.policies.get(spike.policy)
+    if spike.progress.phase in LIVE:
+        return _live(spike, governing, state, now_s)
+    if governing is None:
+        message = f"no policy {spike.policy or '(it has no owner)'} is there"
+        conditions = with_condition(spike.progress.conditions, "Admitted", False, "NoPolicy", message, now_s)
+        return dataclasses.replace(spike.progress, conditions=conditions)
+    return considered(spike, governing, state, places, now_s)
+
+
+def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: float) -> Progress:
+    progress = dataclasses.replace(
+        spike.progress, claims=[_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims]
+    )
+    progress = _said(spike, progress, state, now_s)
+    if progress.phase is Phase.RAISING and all(each.ready_s or _is_gone(each, state) for each in progress.claims):
+        progress = dataclasses.replace(progress, phase=Phase.HOLDING)
+    reason = _ends(spike, governing, now_s)
+    if not reason:
+        return progress
+    if governing is not None and not governing.policy.restores:
+        return _ended(progress, True, "Kept", "the policy keeps what was raised", now_s)
+    return _cooled(spike, progress, governing, state, reason, now_s)
+
+
+def _looked_at(spike: Spike, claim: Claim, state: Namespace, now_s: float) -> Claim:
+    """The claim with what its target shows now. A spike that only observes sees what happens without it."""
+    scaled = state.targets.get(claim.target)
+    if scaled is None:
+        return claim
+    wanted = claims.figure(claims.on(state, claim.target)) if spike.acts else claim.desired
+    if spike.acts:
+        claim = claims.rebased(claim, scaled, wanted)
+        if claim.applied_s is None and claims.reached(claim, scaled, wanted):
+            claim = dataclasses.replace(claim, applied_s=now_s)
+    up = min(claim.desired, wanted) if wanted else claim.desired
+    if claim.ready_s is None and (claim.applied_s or not spike.acts) and scaled.ready >= up:
+        claim = dataclasses.replace(claim, ready_s=now_s)
+    if _quarter(claim, scaled.ready) != _quarter(claim, claim.ready):
+        claim = dataclasses.replace(claim, ready=min(scaled.ready, claim.desired))
+    return claim
+
+
+def _quarter(claim: Claim, ready: int) -> int:
+    extra = claim.desired - claim.baseline.replicas
+    return QUARTERS * (min(ready, claim.desired) - claim.baseline.replicas) // extra if extra > 0 else 0
+
+
+def _is_gone(claim: Claim, state: Namespace) -> bool:
+    return claim.target not in state.targets
+
+
+def _said(spike: Spike, progress: Progress, state: Namespace, now_s: float) -> Progress:
+    """The progress with its conditions and times."""
+    found = [each for each in progress.claims if not _is_gone(each, state)]
+    conditions = _scaled(spike, progress, found, state, now_s)
+    if spike.acts and _asks(found) and all(each.ready_s for each in found):
+        conditions = with_condition(conditions, "CapacityReady", True, "Ready", "all that was raised was ready", now_s)
+    conditions = _degraded(conditions, progress.claims, state, now_s)
+    writes_begun = spike.acts and any(_touched(each, state) for each in found)
+    return dataclasses.replace(
+        progress,
+        conditions=conditions,
+        first_write_s=progress.first_write_s or (now_s if writes_begun else None),
+        ready_s=progress.ready_s or (now_s if "CapacityReady" in conditions else None),
+    )
+
+
+def _scaled(spike: Spike, progress: Progress, found: Sequence[Claim], state: Namespace, now_s: float) -> Conditions:
+    """Nothing is said while the first writes are only on their way: they wait for what is recorded."""
+    asked = ", ".join(f"{each.target.name} {each.desired}" for each in progress.claims)
+    status, reason = False, "Raising"
+    if not spike.acts:
+        reason = "WouldRaise"
+    elif progress.phase is Phase.COOLING_DOWN:
+        return progress.conditions
+    elif not _asks(found):
+        reason = "NothingRaised"
+    elif all(_is_up(each, state) for each in found):
+        status, reason = True, "FloorRaised"
+    elif "Scaled" not in progress.conditions and now_s - (progress.decided_s or now_s) < WAIT_S_MAX:
+        return progress.conditions
+    return with_condition(progress.conditions, "Scaled", status, reason, asked, now_s)
+
+
+def _asks(found: Sequence[Claim]) -> bool:
+    return any(each.asks for each in found)
+
+
+def _is_up(claim: Claim, state: Namespace) -> bool:
+    figure = claims.figure(claims.on(state, claim.target))
+    return claims.reached(claim, state.targets[claim.target], figure)
+
+
+def _touched(claim: Claim, state: Namespace) -> bool:
+    """Whether something was raised for it, or for another claim on its target."""
+    scaled, baseline = state.targets[claim.target], claim.baseline
+    scaler = scaled.autoscaler
+    if scaler is None or baseline.floor is None:
+        return scaled.replicas_ours and scaled.replicas > baseline.replicas
+    return scaler.floor_ours and scaler.floor > baseline.floor
+
+
+def _degraded(conditions: Conditions, found: Sequence[Claim], state: Namespace, now_s: float) -> Conditions:
+    reason, messages = "", []
+    for claim in found:
+        scaled = state.targets.get(claim.target)
+        if scaled is None:
+            reason, message = "TargetGone", f"{claim.target.name} is gone"
+        elif claim.baseline.floor is not None and scaled.autoscaler is None:
+            reason, message = "AutoscalerGone", f"the autoscaler of {claim.target.name} is gone"
+        elif scaled.denied and scaled.ready < claim.desired:
+            reason, message = "PodsDenied", f"{claim.target.name}: {scaled.denied}"
+        else:
+            continue
+        messages.append(message)
+    if messages:
+        return with_condition(conditions, "Degraded", True, reason, "; ".join(messages), now_s)
+    return (
+        with_condition(conditions, "Degraded", False, "Recovered", "", now_s)
+        if "Degraded" in conditions
+        else conditions
+    )
+
+
+def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
+    """Why the raise is to be taken back now; empty while it is held."""
+    if governing is None:
+        return "PolicyGone"
+    policy, progress = governing.policy, spike.progress
+    if progress.phase is Phase.COOLING_DOWN and not _asks(progress.claims):
+        return progress.conditions["CoolingDown"].reason
+    if governing.pauses.scale_in:
+        return ""
+    stepped_s = max((each.stepped_s for each in progress.claims if each.stepped_s), default=None)
+    times = Times(progress.decided_s or now_s, spike.over_s, stepped_s)
+    if due(policy.cooldown, policy.budget.spike_duration_s_max, times, now_s):
+        return "Quiet" if spike.over_s is not None else "TooLong"
+    if spike.acts and _unpaid(policy, governing, times, now_s):
+        return "BudgetSpent"
+    return ""
+
+
+def _unpaid(policy: Policy, governing: Governing, times: Times, now_s: float) -> bool:
+    """Whether the day's budget is spent, and what was raised has been held for the least time."""
+    over_now = dataclasses.replace(times, over_s=times.raised_s)
+    quiet = dataclasses.replace(policy.cooldown, quiet_period_s=0)
+    spent = accounting.spent(policy, governing.notes.budget, now_s)
+    return spent and due(quiet, policy.budget.spike_duration_s_max, over_now, now_s)
+
+
+def _cooled(
+    spike: Spike, progress: Progress, governing: Governing | None, state: Namespace, reason: str, now_s: float
+) -> Progress:
+    if not spike.acts:
+        return _ended(progress, True, "NothingWritten", "the policy only observes", now_s)
+    before = progress.conditions.get("CoolingDown")
+    reason = before.reason if before and governing else reason
+    stepped = [_stepped(each, governing, state, now_s) for each in progress.claims]
+    conditions = with_condition(progress.conditions, "CoolingDown", True, reason, "is taken back in steps", now_s)
+    if _asks(stepped):
+        if stepped == list(progress.claims):
+            return progress  # what the autoscalers want, or do not say, keeps everything up
+        return dataclasses.replace(progress, phase=Phase.COOLING_DOWN, claims=stepped, conditions=conditions)
+    progress = dataclasses.replace(progress, phase=Phase.COOLING_DOWN, claims=stepped, conditions=conditions)
+    if not _recorded_low(spike):
+        return progress  # recorded first, written afterwards
+    ends = {each.action: claims.returned(each, state) for each in stepped}
+    if Return.WAITS in ends.values():
+        return progress
+    changed = sorted(action for action, end in ends.items() if end is Return.CHANGED)
+    if changed:
+        message = f"somebody else has changed {', '.join(changed)} meanwhile: it stays as it is"
+        return _ended(progress, False, "BaselineChanged", message, now_s)
+    return _ended(progress, True, "BaselineRestored", "what was there before is there again", now_s)
+
+
+def _recorded_low(spike: Spike) -> bool:
+    return spike.progress.phase is Phase.COOLING_DOWN and not _asks(spike.progress.claims)
+
+
+def _stepped(claim: Claim, governing: Governing | None, state: Namespace, now_s: float) -> Claim:
+    scaled = state.targets.get(claim.target)
+    if governing is None or scaled is None:
+        return dataclasses.replace(claim, desired=min(claim.desired, claim.baseline.replicas))
+    if scaled.pauses.scale_in or not claim.asks:
+        return claim
+    wants = scaled.autoscaler.wants if scaled.autoscaler else claim.baseline.replicas
+    factor = governing.policy.cooldown.step_factor
+    low = lowered(claim.desired, claim.baseline.replicas, wants, factor)
+    return claim if low == claim.desired else dataclasses.replace(claim, desired=low, stepped_s=now_s)
+
+
+def _ended(progress: Progress, restored: bool, reason: str, message: str, now_s: float) -> Progress:
+    conditions = with_condition(progress.conditions, "Restored", restored, reason, message, now_s)
+    if "CoolingDown" in conditions:
+        conditions = with_condition(conditions, "CoolingDown", False, reason, "", now_s)
+    return dataclasses.replace(progress, phase=Phase.RESTORED, conditions=conditions, restored_s=now_s)

@@ -1,0 +1,198 @@
+"""What is known of a namespace at one moment: its policies, its spikes and what they scale. Times are seconds since 1970."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from groundswell_operator.planning.admission import Spike as Evidence
+from groundswell_operator.planning.raising import Baseline
+from groundswell_operator.policies import Mode, Policy, Target
+
+
+class Phase(enum.Enum):
+    """How far a spike's saga has come."""
+
+    PENDING = "Pending"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    RAISING = "Raising"
+    HOLDING = "Holding"
+    COOLING_DOWN = "CoolingDown"
+    RESTORED = "Restored"
+    REJECTED = "Rejected"
+
+
+LIVE = {Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN}
+"""A spike in these has a place in its policy's budget."""
+OVER = {Phase.RESTORED, Phase.REJECTED}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """As metav1.Condition."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    since_s: float
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one spike asks of one target. It is in the spike's status before anything is written."""
+
+    action: str
+    order: int
+    target: Target
+    baseline: Baseline
+    version: str
+    """Of the object that the baseline was read from."""
+    max: int
+    desired: int
+    """Falls to the baseline while it cools down."""
+    ready: int = 0
+    applied_s: float | None = None
+    ready_s: float | None = None
+    stepped_s: float | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for more than was there."""
+        return self.desired > self.baseline.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the operator writes into a spike's status."""
+
+    phase: Phase = Phase.PENDING
+    mode: Mode | None = None
+    """The policy's mode when the spike was admitted: what was only observed then is never written later."""
+    claims: Sequence[Claim] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    decided_s: float | None = None
+    first_write_s: float | None = None
+    ready_s: float | None = None
+    restored_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spike:
+    """A ViralSpike."""
+
+    name: str
+    uid: str
+    version: str
+    policy: str
+    """The name of its owner; empty without one."""
+    evidence: Evidence
+    created_s: float
+    over_s: float | None = None
+    """When it was said to be over."""
+    deleted_s: float | None = None
+    held: bool = False
+    """Whether our finalizer keeps the object until what it raised is given back."""
+    other_finalizers: Sequence[str] = ()
+    leveled: bool = True
+    """Whether its level was said; whoever makes a spike says it right afterwards."""
+    progress: Progress = Progress()
+
+    @property
+    def acts(self) -> bool:
+        """Whether writes follow from its claims."""
+        return self.progress.mode not in (None, Mode.OBSERVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What of a policy's budget is used, up to `accounted_s`."""
+
+    day: str = ""
+    """The UTC day that the figures are for."""
+    extra_replicas: int = 0
+    """Held since `accounted_s`."""
+    replica_seconds: float = 0
+    accounted_s: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """What annotations forbid."""
+
+    scale_in: bool = False
+    scale_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What the operator writes into a policy's status."""
+
+    phase: str = ""
+    active: int = 0
+    budget: Budget = Budget()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Governing:
+    """A ViralSpikePolicy."""
+
+    policy: Policy
+    uid: str
+    version: str
+    generation: int
+    approved: frozenset[str] = frozenset()
+    """The names of the spikes that a person has approved."""
+    pauses: Pauses = Pauses()
+    unsupported: Sequence[str] = ()
+    """The names of its actions that are not carried out."""
+    notes: Notes = Notes()
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """The HorizontalPodAutoscaler of a target."""
+
+    name: str
+    version: str
+    floor: int
+    ceiling: int
+    floor_ours: bool = False
+    """Whether we wrote the floor last."""
+    ceiling_ours: bool = False
+    ceiling_shared: bool = False
+    floor_shared: bool = False
+    """Whether somebody else has set our floor's value too."""
+    wants: int | None = None
+    """The replicas that its metrics call for; None when that is not known."""
+    foreign: str = ""
+    """What owns it and would take a floor back, such as a KEDA ScaledObject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A Deployment."""
+
+    target: Target
+    version: str
+    replicas: int
+    ready: int
+    replicas_ours: bool = False
+    partitions: int | None = None
+    """Of the topics that its pods read, where it says so."""
+    denied: str = ""
+    """Why pods of it cannot be made."""
+    pauses: Pauses = Pauses()
+    autoscaler: Autoscaler | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Everything that decides."""
+
+    policies: Mapping[str, Governing]
+    spikes: Mapping[str, Spike]
+    targets: Mapping[Target, Scaled]

@@ -1,0 +1,88 @@
+"""What becomes of a request, against a server on loopback that answers as it is told: no real one throttles or fails on demand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from kubernetes_asyncio.client import ApiClient, Configuration
+
+from groundswell.engines import ports
+from groundswell_operator.applying.errors import Away, Conflict, NotLeading, Refused, RequestFailed
+from groundswell_operator.applying.requests import RETRY_S, WRITES_S_MAX, Pace, Requests
+
+
+class Server:
+    """Answers everything with one status, and keeps when it was asked."""
+
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        self._status, self._headers = status, headers
+        self.asked_s: list[float] = []
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.asked_s.append(time.monotonic())
+        return web.json_response({"message": "as told"}, status=self._status, headers=self._headers)
+
+
+@asynccontextmanager
+async def serving(status: int, headers: dict[str, str] | None = None) -> AsyncIterator[tuple[Server, ApiClient]]:
+    server, port, application = Server(status, headers or {}), ports.draw(1)[0], web.Application()
+    application.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        async with ApiClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
+            yield server, client
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error", "retry_s"),
+    [
+        (409, {}, Conflict, None),
+        (429, {"Retry-After": "7"}, Away, 7.0),
+        (429, {}, Away, RETRY_S),
+        (500, {}, Away, RETRY_S),
+        (503, {"Retry-After": "3600"}, Away, 30.0),
+        (410, {}, Away, RETRY_S),
+        (403, {}, Refused, None),
+        (422, {}, Refused, None),
+    ],
+)
+async def test_an_answer_says_whether_to_look_again_to_wait_or_to_leave_it(
+    status: int, headers: dict[str, str], error: type[RequestFailed], retry_s: float | None
+) -> None:
+    async with serving(status, headers) as (_, client):
+        with pytest.raises(error, match="as told") as raised:
+            await Requests(client, Pace()).merge("/object", {"spec": {}}, "test")
+    assert getattr(raised.value, "retry_s", None) == retry_s
+
+
+async def test_a_server_that_is_not_there_is_away() -> None:
+    async with ApiClient(Configuration(host=f"http://127.0.0.1:{ports.draw(1)[0]}")) as client:
+        with pytest.raises(Away):
+            await Requests(client, Pace()).get("/object")
+
+
+async def test_there_are_twenty_writes_at_most_in_any_second() -> None:
+    async with serving(200) as (server, client):
+        requests, began_s = Requests(client, Pace()), time.monotonic()
+        for _ in range(2 * WRITES_S_MAX + 1):
+            await requests.merge("/object", {"spec": {}}, "test")
+        assert time.monotonic() - began_s >= 2
+    assert len(server.asked_s) == 2 * WRITES_S_MAX + 1
+
+
+@pytest.mark.promise("OPERATOR-9")
+async def test_who_does_not_lead_reads_and_writes_nothing() -> None:
+    async with serving(200) as (server, client):
+        requests = Requests(client, Pace(), lambda: False)
+        await requests.get("/object")
+        with pytest.raises(NotLeading):
+            await requests.merge("/object", {"spec": {}}, "test")
+    assert len(server.asked_s) == 1

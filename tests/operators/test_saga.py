@@ -1,0 +1,395 @@
+"""The saga, walked step by step over a namespace in memory (`world`): first by hand, then through interleavings of everything that can
+go wrong. A failing walk prints its seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+
+import pytest
+
+from groundswell_operator.applying.errors import RequestFailed
+from groundswell_operator.metrics import Metrics
+from groundswell_operator.planning.raising import Baseline, SetFloor, SetScale
+from groundswell_operator.policies import Level, Mode, OnExhausted, Target
+from groundswell_operator.reconciling import Reconciler
+from groundswell_operator.saga.state import Pauses, Phase, Scaled
+from groundswell_operator.saga.steps import LetGo, Record, Write
+from tests.operators.world import BUDGET, READERS, WEB, WORKERS, Crash, World, faults, governing, spike, targets
+
+WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
+"""How many interleavings are walked; 10,000 take a quarter of an hour."""
+METRICS = Metrics()
+RATE = 0.06
+SETTLE_TURNS = 60
+SEED = 20_261_125
+
+
+async def reconciled(world: World) -> None:
+    await Reconciler(world, METRICS, world.clock).reconcile()
+
+
+async def run_for(world: World, seconds: int) -> None:
+    """The namespace and the operator, second by second."""
+    for _ in range(seconds):
+        world.now_s += 1
+        world.turn()
+        await reconciled(world)
+
+
+def raised(world: World, name: str = "a", **words: object) -> World:
+    world.put(spike(name, world.clock(), **words))  # type: ignore[arg-type]  # of its parameters
+    return world
+
+
+def bounds(world: World) -> dict[str, tuple[int, int | None, int | None]]:
+    """Replicas, floor and ceiling of each target."""
+    return {target.name: _bounds(scaled) for target, scaled in world.state.targets.items()}
+
+
+def _bounds(scaled: Scaled) -> tuple[int, int | None, int | None]:
+    scaler = scaled.autoscaler
+    return scaled.replicas, scaler.floor if scaler else None, scaler.ceiling if scaler else None
+
+
+BEFORE = {target.name: _bounds(scaled) for target, scaled in targets().items()}
+
+
+def phase(world: World, name: str = "a") -> Phase:
+    return world.state.spikes[name].progress.phase
+
+
+def writes(world: World, target: Target) -> list[SetFloor | SetScale]:
+    found = [each for each in world.done if isinstance(each, Write) and each.scaled.target == target]
+    return [each.change for each in found if isinstance(each.change, SetFloor | SetScale)]
+
+
+async def test_the_baseline_is_recorded_before_the_first_write_and_the_floor_is_written_before_the_scale() -> None:
+    world = raised(World(governing()))
+    await reconciled(world)
+    first_write = next(number for number, each in enumerate(world.done) if isinstance(each, Write))
+    recorded = [each for each in world.done[:first_write] if isinstance(each, Record)]
+    assert [claim.baseline.floor for claim in recorded[-1].progress.claims] == [4, 3, None]
+    assert writes(world, READERS) == [SetFloor(20, 20), SetScale(20)]
+
+
+@pytest.mark.promise("OPERATOR-10")
+async def test_half_of_what_comes_later_waits_until_what_comes_first_is_ready() -> None:
+    world = raised(World(governing()))
+    await reconciled(world)
+    assert writes(world, WEB) == [SetFloor(17, 20), SetScale(17)]
+    world.turn()
+    await reconciled(world)
+    assert writes(world, WEB)[2:] == [SetFloor(30, 30), SetScale(30)]
+
+
+async def test_half_of_what_comes_later_waits_ten_seconds_at_most() -> None:
+    world = raised(World(governing()))
+    for seconds, web in ((0, 17), (9, 17), (2, 30)):
+        world.now_s += seconds
+        await reconciled(world)
+        assert bounds(world)["web"][0] == web
+
+
+@pytest.mark.promise("OPERATOR-1")
+async def test_a_raise_takes_two_writes_a_target_and_two_more_for_the_half_that_waits() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 5)
+    assert {target.name: len(writes(world, target)) for target in (READERS, WEB, WORKERS)} == {
+        "readers": 2,
+        "web": 4,
+        "workers": 2,
+    }
+    assert bounds(world) == {"web": (30, 30, 30), "readers": (20, 20, 20), "workers": (20, None, None)}
+    assert phase(world) is Phase.HOLDING
+
+
+async def test_a_raise_ends_where_it_began_in_halves() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    seen = []
+    for _ in range(200):
+        await run_for(world, 1)
+        seen.append(bounds(world)["web"][1])
+    steps = [floor for number, floor in enumerate(seen) if number == 0 or floor != seen[number - 1]]
+    assert steps == [30, 17, 10, 7, 5, 4, 3]
+    assert bounds(world) == BEFORE
+    assert phase(world) is Phase.RESTORED
+    assert world.state.spikes["a"].progress.conditions["Restored"].status
+
+
+async def test_what_the_autoscaler_wants_now_is_never_taken_away() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    world.scale(world.state.targets[WEB], wants=12)
+    world.scale(world.state.targets[READERS], wants=None)
+    await run_for(world, 200)
+    assert bounds(world)["web"][1] == 12
+    assert bounds(world)["readers"][1] == 20
+    assert phase(world) is Phase.COOLING_DOWN
+
+
+async def test_who_resets_the_floor_finds_it_raised_again_and_gets_that_value_in_the_end() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 10)
+    world.scale(world.state.targets[WEB], floor=5, floor_ours=False)
+    await reconciled(world)
+    assert bounds(world)["web"][1] == 30
+    world.delete("a")
+    await reconciled(world)
+    assert bounds(world)["web"][1:] == (5, 20)
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_what_somebody_else_has_set_higher_meanwhile_stays() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.scale(world.state.targets[WEB], floor=40, ceiling=60, floor_ours=False, ceiling_ours=False)
+    world.over("a")
+    await run_for(world, 200)
+    assert bounds(world)["web"][1:] == (40, 60)
+    restored = world.state.spikes["a"].progress.conditions["Restored"]
+    assert (restored.status, restored.reason) == (False, "BaselineChanged")
+    assert "web" in restored.message
+
+
+async def test_the_floor_is_the_largest_of_all_live_spikes_and_is_given_back_after_the_last() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 5)
+    raised(world, "b")
+    await run_for(world, 5)
+    assert [claim.baseline for claim in world.state.spikes["b"].progress.claims] == [
+        claim.baseline for claim in world.state.spikes["a"].progress.claims
+    ]
+    world.delete("a")
+    await run_for(world, 5)
+    assert bounds(world)["web"][1] == 30
+    world.delete("b")
+    await run_for(world, 5)
+    assert bounds(world) == BEFORE
+    assert not world.state.spikes
+
+
+async def test_two_policies_over_one_target_get_the_stricter_maximum_and_the_spike_says_whose() -> None:
+    strict = governing("strict")
+    scales = [dataclasses.replace(each, max=12) for each in strict.policy.scales]
+    world = World(governing(), dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=scales)))
+    await run_for(raised(world), 5)
+    await run_for(raised(world, "b", policy="strict"), 5)
+    assert "the most that strict let it have" in world.state.spikes["b"].progress.conditions["Admitted"].message
+
+
+@pytest.mark.promise("OPERATOR-6")
+async def test_observing_writes_nothing_foreign_and_records_what_it_would_do() -> None:
+    world = raised(World(governing(mode=Mode.OBSERVE)))
+    await run_for(world, 5)
+    scaled = world.state.spikes["a"].progress.conditions["Scaled"]
+    assert (scaled.status, scaled.reason, scaled.message) == (
+        False,
+        "WouldRaise",
+        "readers 20, web 30, workers 20",
+    )
+    world.over("a")
+    await run_for(world, 100)
+    assert phase(world) is Phase.RESTORED
+    assert not [each for each in world.done if isinstance(each, Write)]
+
+
+async def test_a_spike_that_was_only_observed_is_not_acted_upon_later_and_what_was_raised_is_given_back_though_observed() -> (
+    None
+):
+    world = raised(World(governing(mode=Mode.OBSERVE)))
+    await run_for(world, 2)
+    world.govern(governing(mode=Mode.ENFORCE))
+    await run_for(world, 5)
+    assert bounds(world) == BEFORE
+    await run_for(raised(world, "b"), 5)
+    world.govern(governing(mode=Mode.OBSERVE))
+    world.scale(world.state.targets[WEB], floor=3, floor_ours=False)
+    world.delete("b")
+    await run_for(world, 5)
+    assert bounds(world)["web"][1] == 3
+    assert bounds(world)["readers"] == BEFORE["readers"]
+
+
+async def test_a_spike_waits_for_its_approval_where_the_policy_says_so() -> None:
+    world = raised(World(governing(mode=Mode.APPROVE)))
+    await run_for(world, 5)
+    assert phase(world) is Phase.AWAITING_APPROVAL
+    assert "groundswell.dev/approve=a" in world.state.spikes["a"].progress.conditions["Admitted"].message
+    world.govern(dataclasses.replace(governing(mode=Mode.APPROVE), approved=frozenset({"a"})))
+    await run_for(world, 5)
+    assert phase(world) is Phase.HOLDING
+
+
+@pytest.mark.promise("OPERATOR-7")
+@pytest.mark.parametrize(
+    ("on_exhausted", "expected", "reason"),
+    [
+        (OnExhausted.CLAMP, Phase.HOLDING, "Clamped"),
+        (OnExhausted.REJECT, Phase.REJECTED, "BudgetExhausted"),
+        (OnExhausted.NOTIFY_ONLY, Phase.HOLDING, "NotifyOnly"),
+    ],
+)
+async def test_what_the_budget_does_not_cover_is_said_aloud(
+    on_exhausted: OnExhausted, expected: Phase, reason: str
+) -> None:
+    budget = dataclasses.replace(BUDGET, extra_replicas_max=30, on_exhausted=on_exhausted)
+    world = raised(World(governing(budget=budget)))
+    await run_for(world, 5)
+    assert phase(world) is expected
+    assert world.state.spikes["a"].progress.conditions["Admitted"].reason == reason
+    extra = sum(each.replicas for each in world.state.targets.values()) - 9
+    assert extra == {OnExhausted.CLAMP: 28}.get(on_exhausted, 0)  # 30 in parts of 16, 27 and 18, rounded down
+
+
+@pytest.mark.promise("OPERATOR-7")
+async def test_the_use_of_a_budget_is_counted_over_restarts_and_what_exceeds_it_is_taken_back() -> None:
+    budget = dataclasses.replace(BUDGET, replica_minutes_day_max=80)
+    world = raised(World(governing(budget=budget)))
+    await run_for(world, 10)
+    world.now_s += 30  # nobody is there to count
+    await run_for(world, 60)
+    notes = world.state.policies["default"].notes
+    assert notes.budget.replica_seconds > 61 * 35
+    assert not notes.conditions["BudgetAvailable"].status
+    assert world.state.spikes["a"].progress.conditions["CoolingDown"].reason == "BudgetSpent"
+    await run_for(world, 100)
+    assert bounds(world) == BEFORE
+
+
+async def test_of_a_thousand_spikes_the_biggest_get_the_places_and_the_rest_are_refused() -> None:
+    budget = dataclasses.replace(BUDGET, on_exhausted=OnExhausted.REJECT)
+    world = World(governing(budget=budget))
+    for number in range(1_000):
+        raised(world, f"s{number:04}", views=number)
+    for _ in range(200):
+        await reconciled(world)
+    held = [name for name, each in world.state.spikes.items() if each.progress.phase is not Phase.REJECTED]
+    assert sorted(held) == ["s0997", "s0998", "s0999"]
+
+
+async def test_a_missing_target_leaves_the_others_to_go_on() -> None:
+    world = World(governing())
+    gone = {target: scaled for target, scaled in world.state.targets.items() if target != WEB}
+    world.state = dataclasses.replace(world.state, targets=gone)
+    await run_for(raised(world), 5)
+    assert bounds(world)["readers"][0] == 20
+    ready = world.state.policies["default"].notes.conditions["Ready"]
+    assert (ready.status, ready.message) == (False, "Deployment web does not exist")
+
+
+async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> None:
+    strict = governing()
+    match = dataclasses.replace(strict.policy.match, min_level=Level.HOT)
+    world = raised(World(dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, match=match))))
+    await run_for(world, 2)
+    assert phase(world) is Phase.PENDING
+    held = world.state.spikes["a"]
+    world.put(dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, level=Level.HOT)))
+    await run_for(world, 5)
+    assert phase(world) is Phase.HOLDING
+
+
+async def test_a_spike_right_after_another_multiplies_what_the_load_calls_for_and_not_what_is_still_there() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 5)
+    world.delete("a")
+    await reconciled(world)  # the autoscalers have not looked since
+    assert bounds(world)["web"] == (30, 3, 20)
+    await reconciled(raised(world, "b"))
+    assert [claim.baseline.replicas for claim in world.state.spikes["b"].progress.claims] == [4, 3, 2]
+
+
+@pytest.mark.promise("OPERATOR-12")
+async def test_the_finalizer_is_given_up_after_five_minutes_when_a_raise_cannot_be_taken_back() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 5)
+    world.show(dataclasses.replace(world.state.targets[WEB], pauses=Pauses(scale_in=True)))
+    world.delete("a")
+    await run_for(world, 295)
+    assert world.state.spikes
+    assert bounds(world)["readers"] == BEFORE["readers"]
+    await run_for(world, 10)
+    assert not world.state.spikes
+    assert bounds(world)["web"][1] == 30
+    assert [each.condition.reason for step in world.done if isinstance(step, LetGo) for each in step.told] == [
+        "GivenUp"
+    ]
+
+
+async def test_nothing_is_left_to_do_once_it_is_done() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 10)
+    done = len(world.done)
+    await reconciled(world)
+    assert len(world.done) == done
+
+
+@pytest.mark.promise("OPERATOR-5")
+async def test_whatever_happens_between_any_two_steps_there_is_one_baseline_and_all_of_it_comes_back() -> None:
+    """Spikes come, end and are deleted, while every read and write may crash, conflict, be throttled, fail, or find the Lease lost."""
+    for number in range(WALKS):
+        seed = SEED + number
+        try:
+            await _walk(random.Random(seed))
+        except BaseException:
+            print(f"the walk with seed {seed} failed")
+            raise
+
+
+async def _walk(chance: random.Random) -> None:
+    world = World(governing())
+    baselines: dict[tuple[str, str], object] = {}
+    for turn in range(40):
+        world.fault = faults(chance, RATE)
+        _happens(world, chance, turn)
+        await _attempted(world)
+        _check(world, baselines)
+    world.fault = lambda: None
+    for name in list(world.state.spikes):
+        world.over(name)
+    for _ in range(SETTLE_TURNS):
+        world.now_s += 10
+        world.turn()
+        await reconciled(world)
+    assert bounds(world) == BEFORE
+    assert {each.progress.phase for each in world.state.spikes.values()} <= {Phase.RESTORED, Phase.REJECTED}
+
+
+async def _attempted(world: World) -> None:
+    """One pass of a process that begins anew whatever became of the last."""
+    try:
+        await reconciled(world)
+    except (Crash, RequestFailed):
+        return
+
+
+def _happens(world: World, chance: random.Random, turn: int) -> None:
+    world.now_s += chance.choice((0.1, 1, 5, 20))
+    if chance.random() < 0.5:
+        world.turn()
+    if chance.random() < 0.25 or turn == 0:
+        raised(world, f"s{turn}", views=chance.randrange(10))
+    if world.state.spikes and chance.random() < 0.1:
+        world.over(chance.choice(sorted(world.state.spikes)))
+    if world.state.spikes and chance.random() < 0.1:
+        world.delete(chance.choice(sorted(world.state.spikes)))
+
+
+def _check(world: World, baselines: dict[tuple[str, str], object]) -> None:
+    """One baseline for each claim, nothing above its maximum, nothing below what was there before."""
+    for each in world.state.spikes.values():
+        for claim in each.progress.claims:
+            known = baselines.setdefault((each.name, claim.action), claim.baseline)
+            assert claim.baseline == known == _before(claim.target)
+    for target, scaled in world.state.targets.items():
+        assert scaled.replicas >= BEFORE[target.name][0]
+        assert scaled.replicas <= 10 * BEFORE[target.name][0]
+
+
+def _before(target: Target) -> object:
+    return Baseline(*BEFORE[target.name])
