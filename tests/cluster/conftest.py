@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import dockerfile
 from tests.cluster.control_plane.api import Api, until
 from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
+from tests.cluster.operating import Operated, operated
 from tests.cluster.tools.families import Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
@@ -67,6 +69,15 @@ def kinds(control_plane: ControlPlane) -> None:
     control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
     names = [f"crd/{file.stem}.groundswell.dev" for file in CRDS.iterdir()]
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+
+
+@pytest.fixture
+async def place(
+    control_plane: ControlPlane, admin: Api, namespace: str, kinds: None, tmp_path: Path
+) -> AsyncIterator[Operated]:
+    """A namespace in which operators run under their own account."""
+    async with operated(control_plane, admin, namespace, tmp_path) as made:
+        yield made
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

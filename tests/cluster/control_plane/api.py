@@ -87,10 +87,18 @@ class Api:
         answer = await self._client.request(
             method, path, params=parameters, json=value, headers={"Content-Type": kind, "Accept": "application/json"}
         )
-        said: Object = answer.json()
         if not answer.is_success:
-            raise Refused(answer.status_code, said.get("reason", ""), said.get("message", ""))
+            raise _refusal(answer)
+        said: Object = answer.json()
         return said
+
+
+def _refusal(answer: httpx.Response) -> Refused:
+    """What the API server says, or a server that extends it, in its own words."""
+    if "json" not in answer.headers.get("content-type", ""):
+        return Refused(answer.status_code, answer.reason_phrase, answer.text)
+    said: Object = answer.json()
+    return Refused(answer.status_code, said.get("reason", ""), said.get("message", ""))
 
 
 async def until(condition: Callable[[], Awaitable[T]], timeout_s: float = 30.0) -> T:

@@ -56,10 +56,10 @@ class Authority:
         subject = x509.Name([*names, x509.NameAttribute(NameOID.COMMON_NAME, user)])
         return self._issue(user.rpartition(":")[2], subject, ExtendedKeyUsageOID.CLIENT_AUTH)
 
-    def server(self, name: str) -> Pair:
-        """A certificate for servers on loopback."""
+    def server(self, name: str, *more_names: str) -> Pair:
+        """A certificate for servers on loopback, and what else they are called."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = [x509.DNSName(each) for each in SERVER_NAMES]
+        names = [x509.DNSName(each) for each in (*SERVER_NAMES, *more_names)]
         addresses = [x509.IPAddress(ipaddress.ip_address(each)) for each in SERVER_ADDRESSES]
         return self._issue(
             name, subject, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName([*names, *addresses])

@@ -20,6 +20,8 @@ HEALTH_S_MAX = 2.0
 GRACE_S = 5.0
 CONTROLLER_REQUESTS_S, CONTROLLER_BURST = 200, 400
 """Ten times the controller manager's own rate: tests wait for objects, not for a rate."""
+AUTOSCALER_LOOKS = "5s"
+"""A third of the time that autoscalers leave between two looks by themselves, for the same reason."""
 USERS = {"controller-manager": "system:kube-controller-manager", "scheduler": "system:kube-scheduler", "kwok": "kwok"}
 
 
@@ -149,6 +151,7 @@ class Plan:
             "cluster-signing-key-file": self._authority.pair.key,
             "kube-api-qps": CONTROLLER_REQUESTS_S,
             "kube-api-burst": CONTROLLER_BURST,
+            "horizontal-pod-autoscaler-sync-period": AUTOSCALER_LOOKS,
         }
         return self._component(
             "controller-manager", "kube-controller-manager", options, self._ports.controllers, "/healthz"

@@ -1,0 +1,139 @@
+"""One leader at a time, by a Lease of the API server.
+
+Who leads renews every two seconds and stops to write ten seconds after the last renewal began, by its own clock, which runs on while the
+process is stopped. Who waits counts from the moment at which it last saw the Lease change, by its own clock too, so no two clocks are
+compared. It waits those ten seconds and two more, and then leads within fifteen seconds of the other's death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from groundswell_operator.applying.errors import Away, Conflict, Refused
+from groundswell_operator.applying.requests import Requests
+from groundswell_operator.policies import Object
+
+log = logging.getLogger(__name__)
+
+LEASE = "groundswell-operator"
+LEASE_S = 15
+"""Written into the Lease: after so long without a renewal somebody else leads."""
+WRITES_S_MAX = 10.0
+"""After the last renewal began, nothing more is written."""
+RENEW_S = 2.0
+TAKEOVER_S = 12.0
+LOOK_S = 1.0
+
+
+class Lost(Exception):
+    """Somebody else leads, or nobody could be asked for too long."""
+
+
+class Lease:
+    """The Lease of a namespace's operator."""
+
+    def __init__(self, requests: Requests, namespace: str, identity: str) -> None:
+        """`requests` may write without leading."""
+        self._requests, self._identity = requests, identity
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._namespace = namespace
+        self._renewed_s = float("-inf")
+        self._seen: tuple[Any, ...] = ()
+        self._seen_s = 0.0
+        self.looked_s = time.monotonic()
+        """When the API server last answered (monotonic)."""
+
+    def leads(self) -> bool:
+        """Whether this process may write at this moment."""
+        return time.monotonic() - self._renewed_s < WRITES_S_MAX
+
+    async def acquire(self) -> None:
+        """Returns once this process leads."""
+        while not self.leads():
+            try:
+                await self._take()
+            except (Conflict, Away, Refused) as error:
+                log.info("the Lease is asked for again: %s", error)
+            if not self.leads():
+                await asyncio.sleep(LOOK_S)
+        log.info("%s leads", self._identity)
+
+    async def keep(self) -> None:
+        """Renews without end; raises `Lost`."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                async with asyncio.timeout(WRITES_S_MAX):
+                    await self._renew()
+            except (Away, TimeoutError) as error:
+                log.warning("the Lease was not renewed: %s", error)
+            except (Conflict, Refused) as error:
+                self._renewed_s = float("-inf")
+                raise Lost(str(error)) from error
+            if not self.leads():
+                raise Lost("it was not renewed in time")
+
+    async def release(self) -> None:
+        """Lets the next one lead at once."""
+        if self.leads():
+            self._renewed_s, began_s = float("-inf"), time.monotonic()
+            found = await self._requests.get(f"{self._path}/{LEASE}")
+            await self._requests.replace(f"{self._path}/{LEASE}", _with(found, holderIdentity=""))
+            log.info("the Lease was given back after %.3f s", time.monotonic() - began_s)
+
+    async def _take(self) -> None:
+        """Takes the Lease if it is nobody's, or its holder has not renewed it."""
+        began_s = time.monotonic()
+        try:
+            found = await self._requests.get(f"{self._path}/{LEASE}")
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            await self._requests.create(self._path, self._new())
+            self._renewed_s = began_s
+            return
+        self.looked_s = time.monotonic()
+        spec = found["spec"]
+        seen = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
+        if seen != self._seen:
+            self._seen, self._seen_s = seen, self.looked_s
+        if not spec.get("holderIdentity") or self.looked_s - self._seen_s >= TAKEOVER_S:
+            transitions = spec.get("leaseTransitions", 0) + 1
+            mine = _with(found, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
+            began_s = time.monotonic()
+            await self._requests.replace(f"{self._path}/{LEASE}", mine)
+            self._renewed_s = began_s
+
+    async def _renew(self) -> None:
+        began_s = time.monotonic()
+        found = await self._requests.get(f"{self._path}/{LEASE}")
+        if found["spec"].get("holderIdentity") != self._identity:
+            raise Conflict(f"{found['spec'].get('holderIdentity')} leads")
+        await self._requests.replace(f"{self._path}/{LEASE}", _with(found))
+        self._renewed_s = self.looked_s = began_s
+
+    def _new(self) -> Object:
+        return {
+            "metadata": {"name": LEASE, "namespace": self._namespace},
+            "spec": {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": LEASE_S,
+                "acquireTime": _now(),
+                "renewTime": _now(),
+                "leaseTransitions": 0,
+            },
+        }
+
+
+def _with(lease: Object, **changes: object) -> Object:
+    """The Lease as it is renewed now."""
+    return {**lease, "spec": {**lease["spec"], "leaseDurationSeconds": LEASE_S, "renewTime": _now(), **changes}}
+
+
+def _now() -> str:
+    """For people: nothing is decided by it."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1_000_000):06d}Z"

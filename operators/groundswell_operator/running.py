@@ -1,0 +1,67 @@
+"""Puts the process together: it waits for the Lease, then watches and reconciles for as long as it holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from groundswell_operator import health, watching
+from groundswell_operator.applying import requests
+from groundswell_operator.applying.errors import NotLeading, RequestFailed
+from groundswell_operator.applying.requests import Pace, Requests
+from groundswell_operator.applying.writing import Cluster
+from groundswell_operator.leading import Lease, Lost
+from groundswell_operator.metrics import Metrics
+from groundswell_operator.reconciling import Acting, Reconciler
+from groundswell_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RELEASE_S_MAX = 5.0
+
+
+def as_it_is(cluster: Cluster) -> Acting:
+    """Steps are carried out by nobody else."""
+    return cluster
+
+
+async def run(settings: Settings, acting: Callable[[Cluster], Acting] = as_it_is) -> int:
+    """The operator, until it is told to end (0) or has lost the Lease (1: whoever runs it starts it again)."""
+    metrics = Metrics()
+    async with await requests.client(settings.kubeconfig, settings.identity) as client:
+        lease = Lease(Requests(client, Pace()), settings.namespace, settings.identity)
+        cluster = Cluster(Requests(client, Pace(), lease.leads), settings.namespace)
+        reconciler = Reconciler(acting(cluster), metrics)
+
+        def progressed_s() -> float:
+            return reconciler.progressed_s if lease.leads() else lease.looked_s
+
+        async with health.served(settings.bind, settings.port, progressed_s, metrics.text):
+            await lease.acquire()
+            metrics.leads(True)
+            return await _led(lease, reconciler, settings)
+
+
+async def _led(lease: Lease, reconciler: Reconciler, settings: Settings) -> int:
+    """Watches and reconciles until one of them ends, or the Lease is lost."""
+    # kopf ends every task that began after its own, so ours begin first.
+    ours = [asyncio.create_task(lease.keep(), name="lease"), asyncio.create_task(reconciler.run(), name="passes")]
+    await asyncio.sleep(0)
+    watch = asyncio.create_task(watching.watch(settings.namespace, reconciler.wake), name="watches")
+    try:
+        done, _ = await asyncio.wait([*ours, watch], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    except (Lost, NotLeading) as error:
+        log.warning("this process does not lead any more: %s", error)
+        return 1
+    finally:
+        for task in (*ours, watch):
+            task.cancel()
+        await asyncio.gather(*ours, watch, return_exceptions=True)
+        with suppress(RequestFailed, TimeoutError):
+            async with asyncio.timeout(RELEASE_S_MAX):
+                await lease.release()
+    return 0

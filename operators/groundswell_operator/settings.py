@@ -1,0 +1,48 @@
+"""What can be set, from the environment of the pod."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SettingMissing(Exception):
+    """A variable of the environment is missing or is not what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of both processes."""
+
+    namespace: str
+    """GROUNDSWELL_NAMESPACE: whose policies and spikes are acted upon; the pod's own."""
+    identity: str
+    """GROUNDSWELL_IDENTITY: who this process is in the Lease and in the API server's log; the pod's name."""
+    kubeconfig: str | None
+    """KUBECONFIG: the path of a file that says where the API server is; unset in a pod."""
+    port: int
+    """GROUNDSWELL_HEALTH_PORT: where /healthz, /readyz and /metrics are; 8080."""
+    bind: str
+    """GROUNDSWELL_HEALTH_BIND: the address for them; all of the pod's."""
+    kafka: str
+    """KAFKA_BOOTSTRAP_SERVERS: for the bridge only."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """The settings in an environment; raises `SettingMissing`."""
+        env = os.environ if environment is None else environment
+        if not env.get("GROUNDSWELL_NAMESPACE"):
+            raise SettingMissing("GROUNDSWELL_NAMESPACE must name the namespace whose spikes are acted upon")
+        port = env.get("GROUNDSWELL_HEALTH_PORT", "8080")
+        if not port.isdigit():
+            raise SettingMissing("GROUNDSWELL_HEALTH_PORT must be a port, such as 8080")
+        return cls(
+            namespace=env["GROUNDSWELL_NAMESPACE"],
+            identity=env.get("GROUNDSWELL_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
+            kubeconfig=env.get("KUBECONFIG") or None,
+            port=int(port),
+            bind=env.get("GROUNDSWELL_HEALTH_BIND", ""),
+            kafka=env.get("KAFKA_BOOTSTRAP_SERVERS", ""),
+        )

@@ -1,0 +1,346 @@
+"""An operator in a namespace of the tests' cluster, as the chart runs it: a process under its own service account and a small Role."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from groundswell.engines import ports
+from tests.cluster.control_plane.api import Api, Object, Refused, until
+from tests.cluster.control_plane.handle import ROOT, ControlPlane
+from tests.cluster.objects import deployment, pod
+
+ACCOUNT = "groundswell-operator"
+GROUP = "groundswell.dev/v1alpha1"
+OWN = {"viralspikes", "viralspikepolicies", "events", "leases"}
+"""What the operator may write without touching what is others'."""
+WRITING = {"create", "update", "patch", "delete", "deletecollection"}
+RULES: list[Object] = [
+    {"apiGroups": ["groundswell.dev"], "resources": ["viralspikepolicies"], "verbs": ["get", "list", "watch"]},
+    {
+        "apiGroups": ["groundswell.dev"],
+        "resources": ["viralspikes"],
+        "verbs": ["get", "list", "watch", "patch", "delete"],
+    },
+    {
+        "apiGroups": ["groundswell.dev"],
+        "resources": ["viralspikepolicies/status", "viralspikes/status"],
+        "verbs": ["patch"],
+    },
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]},
+    {
+        "apiGroups": ["autoscaling"],
+        "resources": ["horizontalpodautoscalers"],
+        "verbs": ["list", "watch", "patch"],
+    },
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+]
+"""What the operator's Role has to hold."""
+BRIDGE = "groundswell-bridge"
+BRIDGE_RULES: list[Object] = [
+    {"apiGroups": ["groundswell.dev"], "resources": ["viralspikepolicies"], "verbs": ["list"]},
+    {"apiGroups": ["groundswell.dev"], "resources": ["viralspikes"], "verbs": ["get", "create"]},
+    {
+        "apiGroups": ["groundswell.dev"],
+        "resources": ["viralspikepolicies/status", "viralspikes/status"],
+        "verbs": ["patch"],
+    },
+]
+"""What the bridge's Role has to hold."""
+QUICK = {"quietPeriod": "1s", "stepInterval": "1s", "minHold": "1s"}
+
+
+@dataclass
+class Process:
+    """A running operator."""
+
+    identity: str
+    popen: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def kill(self) -> None:
+        """As the kernel would, for want of memory."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def freeze(self) -> None:
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.popen.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class Operated:
+    """A namespace with targets, in which operators run."""
+
+    plane: ControlPlane
+    admin: Api
+    namespace: str
+    folder: Path
+    kubeconfigs: Mapping[str, Path]
+    """By account."""
+    processes: list[Process] = field(default_factory=list)
+
+    def path(self, group: str, plural: str, *rest: str) -> str:
+        root = f"/api/{group}" if group == "v1" else f"/apis/{group}"
+        return "/".join([f"{root}/namespaces/{self.namespace}/{plural}", *rest])
+
+    @property
+    def spikes(self) -> str:
+        return self.path(GROUP, "viralspikes")
+
+    @property
+    def policies(self) -> str:
+        return self.path(GROUP, "viralspikepolicies")
+
+    def autoscaler(self, name: str) -> str:
+        return self.path("autoscaling/v2", "horizontalpodautoscalers", name)
+
+    def deployment(self, name: str) -> str:
+        return self.path("apps/v1", "deployments", name)
+
+    def start(
+        self, identity: str, *words: str, account: str = ACCOUNT, environment: Mapping[str, str] | None = None
+    ) -> Process:
+        """A process of the operator; `words` are for the interpreter."""
+        port, log = ports.draw(1)[0], self.folder / f"{identity}.log"
+        own = {
+            "KUBECONFIG": str(self.kubeconfigs[account]),
+            "GROUNDSWELL_NAMESPACE": self.namespace,
+            "GROUNDSWELL_IDENTITY": identity,
+            "GROUNDSWELL_HEALTH_BIND": "127.0.0.1",
+            "GROUNDSWELL_HEALTH_PORT": str(port),
+            **(environment or {}),
+        }
+        with log.open("ab") as out:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", *(words or ("groundswell_operator", "run"))],
+                cwd=ROOT,
+                env={**os.environ, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        made = Process(identity, popen, port, log)
+        self.processes.append(made)
+        return made
+
+    async def leader(self) -> str:
+        """Who holds the Lease; empty when nobody does."""
+        try:
+            lease = await self.admin.get(self.path("coordination.k8s.io/v1", "leases", "groundswell-operator"))
+        except Refused:
+            return ""
+        return str(lease["spec"].get("holderIdentity", ""))
+
+    async def leads(self, process: Process) -> None:
+        """Returns once a process leads."""
+
+        async def holds() -> bool:
+            assert process.popen.poll() is None, process.log.read_text()
+            return await self.leader() == process.identity
+
+        await until(holds)
+
+    async def waits(self, process: Process) -> None:
+        """Returns once a process has seen that another one leads."""
+
+        async def looked() -> bool:
+            return any(
+                each.get("objectRef", {}).get("resource") == "leases"
+                and each.get("userAgent") == f"groundswell-operator/{process.identity}"
+                for each in self.plane.audit()
+            )
+
+        await until(looked)
+
+    async def forget_leader(self) -> None:
+        """The Lease of a process that was killed, gone: what is asked is not how long it is waited for."""
+        await self.admin.delete(self.path("coordination.k8s.io/v1", "leases", "groundswell-operator"))
+
+    async def target(self, name: str, replicas: int, *, scaler: Object | None = None, delay: str = "1s") -> None:
+        """A Deployment whose pods are ready after `delay`, all of them ready; `scaler` is the spec of its autoscaler."""
+        made = deployment(name, replicas, pod())
+        made["spec"]["template"]["metadata"]["annotations"] = {"pod-ready.stage.kwok.x-k8s.io/delay": delay}
+        await self.admin.create(self.path("apps/v1", "deployments"), made)
+        if scaler is not None:
+            spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, **scaler}
+            await self.helm_sets(name, spec)
+        await until(lambda: self.ready(name, replicas))
+
+    async def helm_sets(self, name: str, spec: Object) -> None:
+        """What `helm upgrade` does to an autoscaler."""
+        value = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}}
+        await self.admin.patch(
+            self.autoscaler(name), {**value, "spec": spec}, "apply", fieldManager="helm", force="true"
+        )
+
+    async def ready(self, name: str, replicas: int) -> bool:
+        """Whether so many pods are ready, and no more are there."""
+        status = (await self.admin.get(self.deployment(name)))["status"]
+        return bool(status.get("readyReplicas") == status.get("replicas") == replicas)
+
+    async def bounds(self, name: str) -> tuple[int, int]:
+        spec = (await self.admin.get(self.autoscaler(name)))["spec"]
+        return spec["minReplicas"], spec["maxReplicas"]
+
+    async def policy(self, name: str = "default", **spec: object) -> Object:
+        """A policy that enforces what `spec` says."""
+        value = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "metadata": {"name": name}}
+        return await self.admin.create(self.policies, {**value, "spec": {"mode": "Enforce", **spec}})
+
+    async def spike(self, name: str, policy: Object, level: str = "VIRAL", views: int = 1_000_000) -> str:
+        """A spike that was just detected; its path."""
+        await self.admin.create(self.spikes, spike(name, policy, views))
+        path = f"{self.spikes}/{name}"
+        await self.admin.patch(f"{path}/status", {"status": {"level": level}})
+        return path
+
+    async def phase(self, path: str) -> str:
+        return str((await self.admin.get(path)).get("status", {}).get("phase", ""))
+
+    async def comes_to(self, path: str, phase: str, timeout_s: float = 30.0) -> Object:
+        """The status of a spike once it is in a phase."""
+
+        async def there() -> Object:
+            status: Object = (await self.admin.get(path)).get("status", {})
+            return status if status.get("phase") == phase else {}
+
+        try:
+            return await until(there, timeout_s)
+        except TimeoutError as error:
+            said = [each.log.read_text()[-3_000:] for each in self.processes]
+            raise AssertionError(f"{await self.admin.get(path)} and {said}") from error
+
+    async def gone(self, path: str) -> bool:
+        try:
+            await self.admin.get(path)
+        except Refused as refused:
+            return refused.status == 404
+        return False
+
+    def writes(self, identity: str = "") -> list[Object]:
+        """What operators wrote in the namespace and the API server took, as audit events; `identity` is one operator's."""
+        return [
+            each
+            for each in self.plane.audit()
+            if each["user"]["username"].endswith(f":{ACCOUNT}")
+            and each["verb"] in WRITING
+            and each.get("objectRef", {}).get("namespace") == self.namespace
+            and each["responseStatus"]["code"] < 300
+            and f"groundswell-operator/{identity}" in each.get("userAgent", "")
+        ]
+
+    def foreign(self, identity: str = "") -> list[str]:
+        """What of that touched what is not the operator's own, as `resource/name`."""
+        found = [each["objectRef"] for each in self.writes(identity) if each["objectRef"]["resource"] not in OWN]
+        return [f"{each['resource']}/{each['name']}" for each in found]
+
+    def refusals(self) -> list[str]:
+        """What the Roles of operator and bridge did not let them do."""
+        return [
+            f"{each['verb']} {each['requestURI']}"
+            for each in self.plane.audit()
+            if each["user"]["username"].startswith(f"system:serviceaccount:{self.namespace}:groundswell-")
+            and each["responseStatus"]["code"] == 403
+        ]
+
+
+def spike(name: str, policy: Object, views: int = 1_000_000) -> Object:
+    """A spike that was just detected, as the bridge makes it."""
+    metadata = policy["metadata"]
+    owner = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "name": metadata["name"], "uid": metadata["uid"]}
+    return {
+        "apiVersion": GROUP,
+        "kind": "ViralSpike",
+        "metadata": {"name": name, "ownerReferences": [owner]},
+        "spec": {
+            "spikeId": "00000000000000aa",
+            "tenant": "acme",
+            "kind": "link",
+            "item": "links/7",
+            "detectedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "evidence": {"projectedViewsHour": views},
+            "kafka": {"partition": 0, "offset": 0},
+        },
+    }
+
+
+def scales(name: str, multiplier: float, order: int = 0, most: int = 300) -> Object:
+    """An action."""
+    target = {"kind": "Deployment", "name": name}
+    return {"name": name, "order": order, "scale": {"targetRef": target, "multiplier": multiplier, "max": most}}
+
+
+@asynccontextmanager
+async def operated(plane: ControlPlane, admin: Api, namespace: str, folder: Path) -> AsyncIterator[Operated]:
+    """The accounts with their Roles and kubeconfigs; operators that were started end with it."""
+    accounts = {ACCOUNT: RULES, BRIDGE: BRIDGE_RULES}
+    kubeconfigs = {
+        name: _kubeconfig(plane, namespace, folder / f"{name}.kubeconfig", await _token(admin, namespace, name, rules))
+        for name, rules in accounts.items()
+    }
+    made = Operated(plane, admin, namespace, folder, kubeconfigs)
+    try:
+        yield made
+    finally:
+        await asyncio.to_thread(_end, made)
+
+
+def _end(made: Operated) -> None:
+    for process in made.processes:
+        if process.popen.poll() is None:
+            process.kill()
+
+
+async def _token(admin: Api, namespace: str, name: str, rules: list[Object]) -> str:
+    """Of a new account that may do what the rules say, in the namespace."""
+    core, roles = f"/api/v1/namespaces/{namespace}", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    await admin.create(f"{core}/serviceaccounts", {"metadata": {"name": name}})
+    await admin.create(f"{roles}/roles", {"metadata": {"name": name}, "rules": rules})
+    await admin.create(
+        f"{roles}/rolebindings",
+        {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        },
+    )
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    answer = await admin.create(f"{core}/serviceaccounts/{name}/token", asked)
+    return str(answer["status"]["token"])
+
+
+def _kubeconfig(plane: ControlPlane, namespace: str, file: Path, token: str) -> Path:
+    authority = str(plane.folder / "keys" / "authority.crt")
+    file.touch(mode=0o600)
+    file.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "operator",
+                "clusters": [
+                    {"name": "test", "cluster": {"server": plane.address, "certificate-authority": authority}}
+                ],
+                "users": [{"name": "operator", "user": {"token": token}}],
+                "contexts": [
+                    {"name": "operator", "context": {"cluster": "test", "user": "operator", "namespace": namespace}}
+                ],
+            }
+        )
+    )
+    return file

@@ -1,0 +1,268 @@
+"""The operator on a real control plane: what it writes, in which order, and what is left of it in the end."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from groundswell.engines import ports
+from groundswell_operator.applying import reading
+from tests.cluster import load
+from tests.cluster.control_plane.api import until
+from tests.cluster.operating import QUICK, Operated, Process, scales
+
+WEB = {"minReplicas": 3, "maxReplicas": 20}
+READERS = {"minReplicas": 4, "maxReplicas": 20}
+LIVES_MAX = 40
+
+
+async def with_targets(place: Operated, reader_delay: str = "1s") -> None:
+    await place.target("readers", 4, scaler=READERS, delay=reader_delay)
+    await place.target("web", 3, scaler=WEB)
+
+
+@pytest.mark.promise("OPERATOR-1", "OPERATOR-3", "OPERATOR-12")
+async def test_a_spike_raises_readers_and_web_tells_each_transition_once_and_gives_all_back_when_deleted(
+    place: Operated,
+) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("readers", 5), scales("web", 10)])
+    path = await place.spike("vs-a", policy)
+    status = await place.comes_to(path, "Holding")
+    assert await place.ready("web", 30)
+    assert await place.ready("readers", 20)
+    _raised_once(place, "readers", "web")
+    assert {each["name"]: each["baseline"]["hpaMin"] for each in status["targets"]} == {"readers": 4, "web": 3}
+    assert {each["type"] for each in status["conditions"] if each["status"] == "True"} >= {
+        "Admitted",
+        "Scaled",
+        "CapacityReady",
+    }
+    events = await place.admin.items(place.path("v1", "events"), fieldSelector="involvedObject.name=vs-a")
+    assert sorted(each["reason"] for each in events) == ["Admitted", "FloorRaised", "Ready"]
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+    assert [await place.bounds(name) for name in ("readers", "web")] == [(4, 20), (3, 20)]
+    assert not place.refusals()
+
+
+def _raised_once(place: Operated, *targets: str) -> None:
+    """The floor of each was written once, and its scale once afterwards, unless its autoscaler was quicker."""
+    written = place.foreign()
+    for name in targets:
+        ours = [each.partition("/")[0] for each in written if each.endswith(f"/{name}")]
+        assert ours in (["horizontalpodautoscalers", "deployments"], ["horizontalpodautoscalers"])
+
+
+@pytest.mark.promise("OPERATOR-3")
+async def test_who_resets_the_floor_finds_it_raised_again_within_five_seconds(place: Operated) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("web", 10)])
+    path = await place.spike("vs-a", policy)
+    await place.comes_to(path, "Holding")
+    target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
+    await place.helm_sets("web", {**target, "minReplicas": 5, "maxReplicas": 25})
+    began = time.monotonic()
+
+    async def raised() -> bool:
+        return await place.bounds("web") == (30, 30)
+
+    await until(raised)
+    assert time.monotonic() - began < 5
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+    assert await place.bounds("web") == (5, 25)
+
+
+@pytest.mark.promise("OPERATOR-10")
+async def test_the_second_half_of_web_waits_until_the_readers_are_ready(place: Operated) -> None:
+    await with_targets(place, reader_delay="4s")
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("readers", 5, order=0), scales("web", 10, order=1)])
+    path = await place.spike("vs-a", policy)
+    await until(lambda: place.ready("web", 17))
+    assert not await place.ready("readers", 20)
+    await place.comes_to(path, "Holding")
+    assert await place.ready("web", 30)
+
+
+@pytest.mark.promise("OPERATOR-6")
+@pytest.mark.parametrize(("mode", "writes"), [("Observe", {0}), ("Enforce", {1, 2})])
+async def test_observing_writes_nothing_foreign_and_says_what_it_would_do(
+    place: Operated, mode: str, writes: set[int]
+) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    budget = {"maxConcurrentSpikes": 10}
+    policy = await place.policy(mode=mode, actions=[scales("web", 10)], cooldown=QUICK, budget=budget)
+    paths = [await place.spike(f"vs-{number}", policy) for number in range(10)]
+    for path in paths:
+        status = await place.comes_to(path, "Holding" if mode == "Enforce" else "Raising")
+        assert status["targets"][0]["desired"] == 30
+    for path in paths:
+        await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
+    if mode == "Observe":
+        for path in paths:
+            await place.comes_to(path, "Restored")
+    assert len(place.foreign()) in writes
+
+
+@pytest.mark.promise("OPERATOR-6")
+async def test_a_spike_is_acted_upon_once_a_person_has_approved_it(place: Operated) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    policy = await place.policy(mode="Approve", actions=[scales("web", 10)])
+    path = await place.spike("vs-a", policy)
+    await place.comes_to(path, "AwaitingApproval")
+    assert not place.foreign()
+    annotation = {"metadata": {"annotations": {"groundswell.dev/approve": "vs-a"}}}
+    await place.admin.patch(f"{place.policies}/default", annotation)
+    await place.comes_to(path, "Holding")
+
+
+@pytest.mark.promise("OPERATOR-5")
+async def test_an_operator_that_is_killed_after_every_single_step_makes_one_raise_and_one_return(
+    place: Operated,
+) -> None:
+    await with_targets(place)
+    policy = await place.policy(actions=[scales("readers", 5), scales("web", 10)])
+    path = await place.spike("vs-a", policy)
+    lives = await _lives_until(place, path, "Holding")
+    _raised_once(place, "readers", "web")
+    status = (await place.admin.get(path))["status"]
+    assert {each["name"]: each["baseline"]["replicas"] for each in status["targets"]} == {"readers": 4, "web": 3}
+    await place.admin.delete(path)
+    lives += await _lives_until(place, path, "")
+    assert [await place.bounds(name) for name in ("readers", "web")] == [(4, 20), (3, 20)]
+    assert sorted(place.foreign("life--")) == ["horizontalpodautoscalers/readers", "horizontalpodautoscalers/web"]
+    assert lives > 10
+
+
+async def _lives_until(place: Operated, path: str, phase: str) -> int:
+    """Starts operators that die after one step each until the spike is in a phase, or gone; how many it took."""
+    for life in range(1, LIVES_MAX):
+        process = place.start(f"life-{phase}-{life}", "tests.cluster.dying", environment={"DIES_AFTER": "1"})
+        await until(lambda: _ended(place, process, path, phase))  # noqa: B023  # it is awaited within the turn
+        process.kill()
+        if await place.leader():
+            await place.forget_leader()
+        if await _reached(place, path, phase):
+            return life
+    raise AssertionError(process.log.read_text())
+
+
+async def _ended(place: Operated, process: Process, path: str, phase: str) -> bool:
+    return process.popen.poll() is not None or await _reached(place, path, phase)
+
+
+async def _reached(place: Operated, path: str, phase: str) -> bool:
+    return await place.phase(path) == phase if phase else await place.gone(path)
+
+
+@pytest.mark.promise("OPERATOR-7")
+async def test_what_the_budget_does_not_cover_is_clamped_and_its_use_survives_a_restart(place: Operated) -> None:
+    await with_targets(place)
+    first = place.start("one")
+    await place.leads(first)
+    policy = await place.policy(actions=[scales("web", 10)], budget={"maxExtraReplicas": 10}, cooldown=QUICK)
+    path = await place.spike("vs-a", policy)
+    status = await place.comes_to(path, "Holding")
+    admitted = next(each for each in status["conditions"] if each["type"] == "Admitted")
+    assert admitted["reason"] == "Clamped"
+    assert admitted["message"] == "web 3 → 13 of 30, which the budget does not cover"
+    assert await place.ready("web", 13)
+
+    async def budget() -> dict[str, float]:
+        found: dict[str, float] = (await place.admin.get(f"{place.policies}/default"))["status"]["budget"]
+        return found
+
+    async def held() -> bool:
+        return (await budget())["extraReplicas"] == 10
+
+    await until(held)
+    began = time.monotonic()
+    first.kill()
+    await place.forget_leader()
+    await place.leads(place.start("two"))
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+
+    async def counted() -> bool:
+        return (await budget())["extraReplicas"] == 0
+
+    await until(counted)
+    assert (await budget())["replicaSecondsUsed"] >= 10 * (time.monotonic() - began - 1.5)
+
+
+@pytest.mark.promise("OPERATOR-12")
+async def test_deleting_a_policy_gives_back_what_its_spikes_raised(place: Operated) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("web", 10)])
+    path = await place.spike("vs-a", policy)
+    await place.comes_to(path, "Holding")
+    await place.admin.delete(f"{place.policies}/default")
+    await until(lambda: place.gone(path))
+    assert await place.bounds("web") == (3, 20)
+
+
+async def test_a_paused_target_is_left_as_it_is(place: Operated) -> None:
+    await with_targets(place)
+    annotation = {"metadata": {"annotations": {"groundswell.dev/paused-scale-out": "true"}}}
+    await place.admin.patch(place.deployment("web"), annotation)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("readers", 5), scales("web", 10)])
+    await place.spike("vs-a", policy)
+    await until(lambda: place.ready("readers", 20))
+    assert {each.partition("/")[2] for each in place.foreign()} == {"readers"}
+
+
+async def test_probes_and_figures_are_served(place: Operated) -> None:
+    process = place.start("one")
+    await place.leads(process)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert "groundswell_operator_leader 1.0" in (await client.get("/metrics")).text
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_floor_is_taken_back_in_halves_and_never_below_what_the_load_calls_for(place: Operated) -> None:
+    average = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}
+    scaler = {**WEB, "metrics": [{"type": "External", "external": average}]}
+    async with load.served(place.admin, place.namespace, place.folder, ports.draw(1)[0], 3) as called_for:
+        await place.target("web", 3, scaler=scaler)
+        await place.leads(place.start("one"))
+        policy = await place.policy(actions=[scales("web", 10)], cooldown=QUICK)
+        path = await place.spike("vs-a", policy)
+        await place.comes_to(path, "Holding")
+        called_for.total = 12
+        await until(lambda: _wants(place, 12))
+        await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
+        floors = await _floors_until(place, 12)
+        assert floors == [30, 17, 12]
+        called_for.total = 3
+        assert await _floors_until(place, 3) == [12, 8, 6, 5, 4, 3]
+        await place.comes_to(path, "Restored")
+        assert await place.bounds("web") == (3, 20)
+
+
+async def _wants(place: Operated, replicas: int) -> bool:
+    return reading.wants(await place.admin.get(place.autoscaler("web"))) == replicas
+
+
+async def _floors_until(place: Operated, last: int) -> list[int]:
+    """The floors of web one after the other, up to a last one."""
+    seen: list[int] = []
+
+    async def is_last() -> bool:
+        floor = (await place.bounds("web"))[0]
+        if not seen or seen[-1] != floor:
+            seen.append(floor)
+        return floor == last
+
+    await until(is_last, 60)
+    return seen
