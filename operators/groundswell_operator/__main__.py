@@ -1,4 +1,4 @@
-"""`python -m groundswell_operator run`: the operator."""
+"""`python -m groundswell_operator run`: the operator; `… bridge`: what turns records into the objects that it acts upon."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import logging
 import sys
 
 from groundswell_operator import running
+from groundswell_operator.bridge import consuming
 from groundswell_operator.settings import SettingMissing, Settings
 
-PROCESSES = {"run": running.run}
+PROCESSES = {"run": running.run, "bridge": consuming.run}
 
 
 def main() -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m groundswell_operator", description=__doc__)
-    parser.add_argument("process", choices=list(PROCESSES), help="acts upon policies and spikes")
+    parser.add_argument("process", choices=list(PROCESSES), help="which of the two")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:

@@ -1,0 +1,176 @@
+"""Reads the topic and hands on what it says, one record of a partition after the other; commits what the API server has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from groundswell_operator import health
+from groundswell_operator.applying import requests
+from groundswell_operator.applying.errors import Away, Conflict, Refused
+from groundswell_operator.applying.requests import Pace, Requests
+from groundswell_operator.bridge.intake import Governed, Intake
+from groundswell_operator.bridge.records import TOPIC, Malformed, sighting
+from groundswell_operator.bridge.sources import Source, Sources
+from groundswell_operator.settings import SettingMissing, Settings
+
+log = logging.getLogger(__name__)
+
+GROUP_ID = "operator-bridge"
+RECORDS_MAX = 500
+WAIT_MS = 500
+BROKER_RETRY_S = 1.0
+REPORT_S = 5.0
+ASKED_S_MAX = 3.0
+
+
+async def run(settings: Settings) -> int:
+    """The bridge, until it is told to end; it then leaves its partitions to others at once."""
+    if not settings.kafka:
+        raise SettingMissing("KAFKA_BOOTSTRAP_SERVERS must say where spikes.events.v1 is")
+    async with await requests.client(settings.kubeconfig, settings.identity) as client:
+        bridge = Bridge(settings, Requests(client, Pace()))
+        async with health.served(settings.bind, settings.port, bridge.progressed, bridge.figures):
+            reading = asyncio.create_task(bridge.run())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, reading.cancel)
+            with suppress(asyncio.CancelledError):
+                await reading
+    return 0
+
+
+class Bridge:
+    """One reader of the topic."""
+
+    def __init__(self, settings: Settings, asking: Requests) -> None:
+        self._registry = CollectorRegistry()
+        records = Counter(
+            "groundswell_bridge_records_total", "Records by outcome.", ["outcome"], registry=self._registry
+        )
+        self._lag = Gauge("groundswell_bridge_lag_records", "Records that were not read yet.", registry=self._registry)
+        self._records = records
+        self._intake = Intake(asking, settings.namespace, records)
+        self._sources = Sources(asking, settings.namespace)
+        self._consumer = AIOKafkaConsumer(
+            TOPIC,
+            bootstrap_servers=settings.kafka,
+            group_id=GROUP_ID,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=2_000,
+            max_poll_interval_ms=600_000,
+        )
+        self._progressed_s = time.monotonic()
+        self._reported_s = float("-inf")
+        self._late: dict[str, int] = {}
+        self._last_record_s: float | None = None
+
+    def progressed(self) -> float:
+        """When something was last read, or was found to be away (monotonic)."""
+        return self._progressed_s
+
+    def figures(self) -> bytes:
+        """For Prometheus."""
+        return bytes(generate_latest(self._registry))
+
+    async def run(self) -> None:
+        """Reads until it is cancelled."""
+        await self._started()
+        try:
+            while True:
+                await self._once()
+        finally:
+            await self._consumer.stop()
+
+    async def _started(self) -> None:
+        while True:
+            try:
+                await self._consumer.start()
+                return
+            except KafkaError as error:
+                log.warning("waiting for Kafka: %s", type(error).__name__)
+                self._progressed_s = time.monotonic()
+                await asyncio.sleep(BROKER_RETRY_S)
+
+    async def _once(self) -> None:
+        batches = await self._consumer.getmany(timeout_ms=WAIT_MS, max_records=RECORDS_MAX)
+        for partition, records in batches.items():
+            await self._taken(records)
+            await self._commit(partition, records[-1].offset + 1)
+        if time.monotonic() - self._reported_s >= REPORT_S:
+            await self._report()
+        self._progressed_s = time.monotonic()
+
+    async def _taken(self, records: Sequence[ConsumerRecord]) -> None:
+        policies: Sequence[Governed] | None = None
+        for record in records:
+            while True:
+                try:
+                    policies = policies or await self._intake.policies()
+                    await self._take(record, policies)
+                    break
+                except Away as away:
+                    log.warning("the API server is asked again in %.1f s: %s", away.retry_s, away)
+                    self._progressed_s = time.monotonic()
+                    policies = None
+                    await asyncio.sleep(away.retry_s)
+            self._progressed_s = time.monotonic()
+
+    async def _take(self, record: ConsumerRecord, policies: Sequence[Governed]) -> None:
+        """Raises `Away` only: what cannot succeed is counted, and the next record is taken."""
+        recorded_s = record.timestamp / 1000
+        self._last_record_s = recorded_s
+        try:
+            seen = sighting(dict(record.headers), record.value or b"", record.partition, record.offset, recorded_s)
+            late = await self._intake.take(seen, policies, time.time()) if seen else []
+        except Malformed as malformed:
+            self._records.labels("malformed").inc()
+            log.warning("%s/%d is passed over: %s", record.partition, record.offset, malformed)
+            return
+        except (Refused, Conflict) as refused:
+            self._records.labels("refused").inc()
+            log.warning("%s/%d was refused: %s", record.partition, record.offset, refused)
+            return
+        for name in late:
+            self._late[name] = self._late.get(name, 0) + 1
+
+    async def _commit(self, partition: TopicPartition, offset: int) -> None:
+        try:
+            await self._consumer.commit({partition: offset})
+        except (CommitFailedError, IllegalStateError):
+            log.info("the partition %s moved before its commit: who has it reads these records again", partition)
+        except KafkaError as error:
+            log.warning("a commit waits for the next one: %s", type(error).__name__)
+
+    async def _report(self) -> None:
+        """Says in every policy's status whether the source is heard of; that this fails is no reason to stop."""
+        self._reported_s = time.monotonic()
+        lag = await self._behind()
+        self._lag.set(lag if lag is not None else float("nan"))
+        try:
+            for each in await self._intake.policies():
+                source = Source(lag, self._last_record_s, self._late.get(each.policy.name, 0))
+                await self._sources.tell(each.value, source, time.time())
+        except (Away, Refused, Conflict) as error:
+            log.warning("the source's state was not written: %s", error)
+
+    async def _behind(self) -> int | None:
+        """The records that were not read yet; None while Kafka does not say."""
+        partitions = self._consumer.assignment()
+        try:
+            async with asyncio.timeout(ASKED_S_MAX):
+                ends = await self._consumer.end_offsets(list(partitions))
+                read = [await self._consumer.position(each) for each in ends]
+        except (KafkaError, TimeoutError):
+            return None
+        return int(sum(ends.values()) - sum(read))

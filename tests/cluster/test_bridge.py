@@ -1,0 +1,195 @@
+"""The bridge, between a real log and a real API server: a record is worth one object, whatever way it comes."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+from google.protobuf.message import Message
+from prometheus_client import Counter
+
+from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeEscalated, SpikeStarted, SpikeUpdated
+from groundswell.api.spikes.v1.spikes_pb2 import Spike
+from groundswell.engines import topics
+from groundswell_operator.applying.requests import Pace, Requests, client
+from groundswell_operator.bridge.consuming import GROUP_ID
+from groundswell_operator.bridge.intake import Intake
+from groundswell_operator.bridge.records import TOPIC, object_name, sighting
+from tests.cluster.control_plane.api import Object, until
+from tests.cluster.control_plane.handle import ROOT
+from tests.cluster.operating import BRIDGE, QUICK, Operated, Process, scales
+
+RECORDS = 10_000
+SEED = 7
+VIRAL, HOT = Spike.VIRAL, Spike.HOT
+
+
+def event(kind: type[Message], identifier: str, level: Spike.Level.ValueType = VIRAL, sequence: int = 1) -> Message:
+    """What spikes says of one spike that was detected just now."""
+    spike = Spike(
+        name=f"spikes/{identifier}",
+        tenant="acme",
+        kind="link",
+        item="links/7",
+        level=level,
+        projected_views_hour=1_000_000,
+    )
+    spike.detected_time.GetCurrentTime()
+    return kind(spike=spike, sequence=sequence)
+
+
+async def publish(address: str, messages: Iterable[Message], timestamp_ms: int | None = None) -> None:
+    """Onto partitions in turn, so that their order is nobody's."""
+    producer = AIOKafkaProducer(bootstrap_servers=address)
+    await producer.start()
+    try:
+        for number, each in enumerate(messages):
+            headers = [("ce_type", each.DESCRIPTOR.full_name.encode())]
+            await producer.send(
+                TOPIC, each.SerializeToString(), partition=number % 4, headers=headers, timestamp_ms=timestamp_ms
+            )
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+@pytest.fixture
+async def log(kafka_address: str) -> str:
+    """The address of a broker that has the topic."""
+    await topics.create(kafka_address, ROOT / "protos" / "topics")
+    return kafka_address
+
+
+def bridge(place: Operated, log: str, identity: str = "bridge") -> Process:
+    return place.start(
+        identity, "groundswell_operator", "bridge", account=BRIDGE, environment={"KAFKA_BOOTSTRAP_SERVERS": log}
+    )
+
+
+def new_id() -> str:
+    return secrets.token_hex(8)
+
+
+async def committed(log: str) -> int:
+    """The records whose offsets the group has left behind."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=log)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(GROUP_ID)
+    except GroupCoordinatorNotAvailableError:  # there was no group yet
+        return 0
+    else:
+        return sum(each.offset for each in offsets.values() if each.offset > 0)
+    finally:
+        await admin.close()
+
+
+@pytest.mark.promise("OPERATOR-4")
+async def test_ten_thousand_records_doubled_and_shuffled_make_one_object_though_the_bridge_is_killed(
+    place: Operated, log: str
+) -> None:
+    policy = await place.policy(mode="Observe", actions=[scales("web", 10)])
+    identifier, before = new_id(), await committed(log)
+    first = bridge(place, log, "first")
+    messages = _shuffled(identifier)
+    await publish(log, messages)
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made)
+    first.kill()
+    bridge(place, log, "second")
+
+    async def read() -> bool:
+        return await committed(log) >= before + len(messages)
+
+    await until(read, 60)
+    ours = [each for each in await place.admin.items(place.spikes) if each["spec"]["spikeId"] == identifier]
+    assert [each["status"]["level"] for each in ours] == ["HOT"]
+    assert not place.refusals()
+
+
+def _shuffled(identifier: str) -> Sequence[Message]:
+    chance = random.Random(SEED)
+    kinds = [(SpikeStarted, VIRAL), (SpikeUpdated, VIRAL), (SpikeEscalated, HOT), (SpikeUpdated, HOT)]
+    messages = [event(kinds[number % 4][0], identifier, kinds[number % 4][1], number) for number in range(RECORDS // 2)]
+    doubled = [*messages, *messages]
+    chance.shuffle(doubled)
+    return doubled
+
+
+@pytest.mark.parametrize(("named", "objects"), [(object_name, 1), (lambda *_: f"vs-{secrets.token_hex(8)}", 20)])
+async def test_a_name_that_does_not_follow_from_the_spike_makes_an_object_of_each_record(
+    place: Operated, named: object, objects: int
+) -> None:
+    await place.policy(mode="Observe", actions=[scales("web", 10)])
+    counter = Counter("records", "Records.", ["outcome"], registry=None)
+    body = event(SpikeStarted, new_id())
+    async with await client(str(place.kubeconfigs[BRIDGE]), "in-test") as asking:
+        for offset in range(20):
+            intake = Intake(Requests(asking, Pace()), place.namespace, counter, named)  # type: ignore[arg-type]
+            headers = {"ce_type": body.DESCRIPTOR.full_name.encode()}
+            seen = sighting(headers, body.SerializeToString(), 0, offset, time.time())
+            assert seen
+            await intake.take(seen, await intake.policies(), time.time())
+    assert len(await place.admin.items(place.spikes)) == objects
+
+
+async def test_a_record_becomes_a_raise_and_the_end_of_its_spike_the_return(place: Operated, log: str) -> None:
+    await place.target("workers", 2)
+    process = bridge(place, log)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
+    identifier = new_id()
+    await publish(log, [event(SpikeStarted, identifier)])
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+    await until(lambda: place.ready("workers", 6))
+    await publish(log, [event(SpikeEnded, identifier, Spike.OVER)])
+    await place.comes_to(path, "Restored", 60)
+    assert (await place.admin.get(place.deployment("workers")))["spec"]["replicas"] == 2
+    assert not place.refusals()
+    process.popen.terminate()
+    assert process.popen.wait(10) == 0
+
+
+async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place: Operated, log: str) -> None:
+    await place.policy(mode="Observe", actions=[scales("web", 10)])
+    process, identifier = bridge(place, log), new_id()
+    await publish(log, [event(SpikeStarted, identifier)], timestamp_ms=int((time.time() - 600) * 1000))
+
+    async def said() -> Object:
+        conditions = (await place.admin.get(f"{place.policies}/default")).get("status", {}).get("conditions", [])
+        found: list[Object] = [each for each in conditions if each["reason"] == "OldRecordsSkipped"]
+        return found[0] if found else {}
+
+    condition = await until(said, 60)
+    assert (condition["type"], condition["status"]) == ("SourceConnected", "True")
+    assert not [each for each in await place.admin.items(place.spikes) if each["spec"]["spikeId"] == identifier]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
+        figures = (await asking.get("/metrics")).text
+    assert 'groundswell_bridge_records_total{outcome="too_old"} 1.0' in figures
+    process.popen.terminate()
+    assert process.popen.wait(10) == 0
+
+
+async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Operated, log: str) -> None:
+    policy = await place.policy(mode="Observe", actions=[scales("web", 10)])
+    process, identifier = bridge(place, log), new_id()
+    await publish(log, [event(SpikeStarted, "no id"), event(SpikeStarted, identifier)])
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made, 60)
+    process.popen.terminate()
+    assert process.popen.wait(10) == 0
