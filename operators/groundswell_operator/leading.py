@@ -44,7 +44,7 @@ class Lease:
         self._seen: tuple[Any, ...] = ()
         self._seen_s = 0.0
         self.looked_s = time.monotonic()
-        """When the API server last answered (monotonic)."""
+        """When the API server was last asked, and answered or was found to be away (monotonic)."""
 
     def leads(self) -> bool:
         """Whether this process may write at this moment."""
@@ -57,6 +57,7 @@ class Lease:
                 await self._take()
             except (Conflict, Away, Refused) as error:
                 log.info("the Lease is asked for again: %s", error)
+            self.looked_s = time.monotonic()
             if not self.leads():
                 await asyncio.sleep(LOOK_S)
         log.info("%s leads", self._identity)
@@ -85,7 +86,7 @@ class Lease:
             log.info("the Lease was given back after %.3f s", time.monotonic() - began_s)
 
     async def _take(self) -> None:
-        """Takes the Lease if it is nobody's, or its holder has not renewed it."""
+        """Takes the Lease if it is nobody's, or that of this pod's last life, or its holder has not renewed it."""
         began_s = time.monotonic()
         try:
             found = await self._requests.get(f"{self._path}/{LEASE}")
@@ -100,7 +101,7 @@ class Lease:
         seen = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
         if seen != self._seen:
             self._seen, self._seen_s = seen, self.looked_s
-        if not spec.get("holderIdentity") or self.looked_s - self._seen_s >= TAKEOVER_S:
+        if spec.get("holderIdentity", "") in ("", self._identity) or self.looked_s - self._seen_s >= TAKEOVER_S:
             transitions = spec.get("leaseTransitions", 0) + 1
             mine = _with(found, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
             began_s = time.monotonic()

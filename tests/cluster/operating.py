@@ -197,6 +197,11 @@ class Operated:
         spec = (await self.admin.get(self.autoscaler(name)))["spec"]
         return spec["minReplicas"], spec["maxReplicas"]
 
+    async def floor_managers(self, name: str) -> set[str]:
+        """Who has set the floor of an autoscaler to what it is."""
+        fields = (await self.admin.get(self.autoscaler(name)))["metadata"]["managedFields"]
+        return {each["manager"] for each in fields if "f:minReplicas" in each["fieldsV1"].get("f:spec", {})}
+
     async def policy(self, name: str = "default", **spec: object) -> Object:
         """A policy that enforces what `spec` says."""
         value = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "metadata": {"name": name}}

@@ -78,6 +78,22 @@ async def test_who_resets_the_floor_finds_it_raised_again_within_five_seconds(pl
     assert await place.bounds("web") == (5, 25)
 
 
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_them(place: Operated) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("web", 10)])
+    path = await place.spike("vs-a", policy)
+    await place.comes_to(path, "Holding")
+    target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
+    await place.helm_sets("web", {**target, "minReplicas": 30, "maxReplicas": 30})
+    assert len(await place.floor_managers("web")) == 2
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+    assert await place.bounds("web") == (30, 30)
+    assert await place.floor_managers("web") == {"helm"}
+
+
 @pytest.mark.promise("OPERATOR-10")
 async def test_the_second_half_of_web_waits_until_the_readers_are_ready(place: Operated) -> None:
     await with_targets(place, reader_delay="4s")

@@ -19,7 +19,7 @@ from groundswell_operator.saga.steps import LetGo, Record, Write
 from tests.operators.world import BUDGET, READERS, WEB, WORKERS, Crash, World, faults, governing, spike, targets
 
 WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
-"""How many interleavings are walked; 10,000 take a quarter of an hour."""
+"""How many interleavings are walked; 10,000 take ten minutes."""
 METRICS = Metrics()
 RATE = 0.06
 SETTLE_TURNS = 60
@@ -65,6 +65,7 @@ def writes(world: World, target: Target) -> list[SetFloor | SetScale]:
     return [each.change for each in found if isinstance(each.change, SetFloor | SetScale)]
 
 
+@pytest.mark.promise("OPERATOR-5")
 async def test_the_baseline_is_recorded_before_the_first_write_and_the_floor_is_written_before_the_scale() -> None:
     world = raised(World(governing()))
     await reconciled(world)
@@ -154,6 +155,16 @@ async def test_what_somebody_else_has_set_higher_meanwhile_stays() -> None:
     restored = world.state.spikes["a"].progress.conditions["Restored"]
     assert (restored.status, restored.reason) == (False, "BaselineChanged")
     assert "web" in restored.message
+
+
+async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_them() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 10)
+    world.scale(world.state.targets[WEB], floor_shared=True)
+    world.delete("a")
+    await run_for(world, 5)
+    assert bounds(world)["web"][1] == 30
+    assert not world.state.spikes
 
 
 async def test_the_floor_is_the_largest_of_all_live_spikes_and_is_given_back_after_the_last() -> None:
