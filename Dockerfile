@@ -22,6 +22,7 @@ RUN python -m venv /venv \
 COPY pyproject.toml README.md LICENSE ./
 COPY protos/topics/ protos/topics/
 COPY services/ services/
+COPY operators/ operators/
 RUN /tools/bin/hatchling build --target wheel --directory /wheels \
     && /venv/bin/pip install --no-deps --no-index /wheels/*.whl \
     && /venv/bin/pip uninstall --yes pip setuptools
