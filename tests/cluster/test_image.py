@@ -107,7 +107,9 @@ def test_the_wheel_holds_what_prepare_and_run_read_besides_code(wheel: zipfile.Z
     described = wheel.read("groundswell/engines/topology.yaml").decode()
     (told,) = re.findall(r"^topics: (\S+)", described, re.MULTILINE)
     assert told == "../topics", "as seen from groundswell/engines"
-    assert {name.partition("/")[0] for name in names} == {"groundswell", "groundswell-0.1.0.dist-info"}
+    assert "groundswell_operator/crds/viralspikes.yaml" in names
+    packages = {"groundswell", "groundswell_operator", "groundswell-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == packages
 
 
 def test_the_image_holds_the_projects_own_packages_and_no_extra(locked: dict[str, dict[str, set[str]]]) -> None:
