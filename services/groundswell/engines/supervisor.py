@@ -151,7 +151,7 @@ class Supervisor:
             raise self._trouble
         if self._stopping.is_set():
             raise SupervisorError("It was stopped while it started.")
-        return self._platform.url_with(self._door_settings())
+        return self._url
 
     async def _down(self, say: Say) -> str:
         self._listeners.add(say)
@@ -177,13 +177,14 @@ class Supervisor:
         keeper.want(True)
         await keeper.until("starting", "ready", "backing-off", "failed")
         await self._until_ready(keeper)
-        self._home.write_credentials(self._platform.url_with(self._door_settings()))
+        self._home.write_credentials(self._url)
         return f"{keeper.name} is ready"
 
-    def _door_settings(self) -> Mapping[str, str]:
-        """What the user has set for the process with the public door."""
+    @property
+    def _url(self) -> str:
+        """Where visitors come in, with what the user has set for the process with the public door."""
         door = self._platform.topology.process_of(self._platform.topology.door)
-        return self._keepers[door].settings if door else {}
+        return self._platform.url_with(self._keepers[door].settings if door else {})
 
     def _named(self, name: str, say: Say) -> Keeper:
         """The engine or process of that name, or the process that runs the module, which is told: others run there as well."""
@@ -213,7 +214,7 @@ class Supervisor:
         kept = [keeper.snapshot() for keeper in self._keepers.values()]
         return state.State(
             self._platform.topology.name,
-            self._platform.url_with(self._door_settings()),
+            self._url,
             self._started,
             me,
             kept,

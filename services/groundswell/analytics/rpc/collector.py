@@ -104,9 +104,9 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         order = request.order_by or "events"
         if order not in ("events", "users"):
             raise errors.Invalid("order_by must be `events` or `users`.", field="order_by")
-        asked = rpc.moment_ms(request, "end_time"), rpc.moment_ms(request, "start_time")
-        end_ms = self._clock.now_ms() + 1 if asked[0] is None else asked[0]
-        start_ms = end_ms - TOP_RANGE_MS if asked[1] is None else asked[1]
+        end_ms, start_ms = rpc.moment_ms(request, "end_time"), rpc.moment_ms(request, "start_time")
+        end_ms = self._clock.now_ms() + 1 if end_ms is None else end_ms
+        start_ms = end_ms - TOP_RANGE_MS if start_ms is None else start_ms
         query = pb.RunQueryRequest(
             measures=["events", "users"],
             dimensions=["item"] if request.kind else ["kind", "item"],
