@@ -2,8 +2,9 @@
 one embedded store only.
 
 Prints how many rows every table held after the first time, after the inserts were repeated under their tokens and under tokens that the
-store has never seen, and, as the control, after a repeat that does not ask the markers. Then rows are taken away whose tokens stay, as a
-crash between a token and its rows leaves them. Last, two partitions share a statement and are repeated one by one.
+store has never seen, and, as the control, after a repeat that does not ask the markers. Then some rollups are ahead of the
+others, as a crash amid a statement for several leaves them. Then rows are taken away whose tokens stay, as a crash between a token and its
+rows leaves them. Last, two partitions share a statement and are repeated one by one.
 """
 
 import asyncio
@@ -29,9 +30,20 @@ async def _blind(store: clickhouse.ClickHouse, of: Range) -> None:
     """The same insert, under a token that the store has not seen, without the condition that asks the marker."""
     for table in schema.ROLLUPS:
         sql, bound = rollups.statement(table, [of])
-        blind = re.sub(r"greatest\((\{a0:UInt64\}), \(SELECT .*?\)\)", r"\1", sql)
+        blind = re.sub(r"greatest\((\{a0:UInt64\}), \(SELECT .*? WHERE _p = \{p0:UInt8\}\)\)", r"\1", sql)
         assert blind != sql
         await store.execute(blind, bound, clickhouse.insert_options(token(table, "blind", [of])))
+
+
+async def _added(store: clickhouse.ClickHouse, table: str) -> None:
+    """The insert into one rollup under the token of the first attempt."""
+    sql, bound = rollups.statement(table, [WHOLE])
+    await store.execute(sql, bound, clickhouse.insert_options(token(table, TOPIC, [WHOLE])))
+
+
+async def _emptied(store: clickhouse.ClickHouse, *tables: str) -> None:
+    for table in tables:
+        await store.execute(f"ALTER TABLE {table} DELETE WHERE 1 SETTINGS mutations_sync = 2")
 
 
 async def _pair_stored(ranges: RangeStore, hour_ms: int) -> list[Range]:
@@ -64,12 +76,16 @@ async def main(folder: str) -> None:
         told["by markers"] = await counts(store)
         await _blind(store, WHOLE)
         told["control"] = await counts(store)
-        for table in ("ev_1s", "ev"):
-            await store.execute(f"ALTER TABLE {schema.DATABASE}.{table} DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        await _emptied(store, *schema.ROLLUPS)
+        await _added(store, schema.ITEM_1M)
+        await _added(store, schema.EV_1S)
+        await rolled.write([WHOLE])
+        told["one table ahead"] = await counts(store)
+        await _emptied(store, schema.EV, schema.EV_1S)
         await ranges.write(WHOLE, drawn.content())
         told["token without rows"] = await counts(store)
         await ranges.write_again(WHOLE, drawn.content())
-        await rolled.write([WHOLE])
+        await _added(store, schema.EV_1S)
         told["token without rollup"] = await counts(store)
         await rolled.write_again([WHOLE])
         told["counted first"] = await counts(store)

@@ -25,7 +25,7 @@ async def test_a_range_that_is_stored_and_rolled_up_again_adds_nothing_however_i
     told, _ = await child.communicate()
     found = json.loads(told)
     tables = ("ev", *schema.ROLLUPS)
-    for moment in ("once", "by tokens", "by markers"):
+    for moment in ("once", "by tokens", "by markers", "one table ahead"):
         assert {table: found[moment][table] for table in tables} == dict.fromkeys(tables, ROWS), moment
     assert all(found["control"][table] > ROWS for table in schema.ROLLUPS)
     assert (found["token without rows"]["ev"], found["token without rollup"][schema.EV_1S]) == (0, 0), (

@@ -180,12 +180,13 @@ def insert_options(token: str) -> dict[str, str | int]:
     """The settings of an insert that is one block and is known again.
 
     What the store remembers is derived from the token and from the number of blocks in which the rows arrive: an INSERT … SELECT
-    must see to it that its SELECT gives as many each time.
+    must see to it that its SELECT gives as many each time. Rows of one key come once in an insert, so none are looked for to be merged.
     """
     return {
         "insert_deduplication_token": token,
         "deduplicate_insert_select": "force_enable",
         "async_insert": 0,
+        "optimize_on_insert": 0,
         "max_insert_threads": 1,
         "min_insert_block_size_rows": 100_000_000,
         "min_insert_block_size_bytes": 4_000_000_000,

@@ -1,8 +1,8 @@
 """Rollups: what is stored, grouped by second, minute, hour and item, under the same protocol as the rows themselves.
 
 The group's offset says how far the rollups are; its intent, what range is being added. After a range is in every rollup, the
-absolute totals of the items that it touched are published, and the note `T:x` moves on; after a crash everything since x is
-published again, which changes nothing where it had arrived.
+absolute totals of the items that it touched are published, at once or with those of the next ranges, and the note `T:x` moves on;
+after a crash everything since x is published again, which changes nothing where it had arrived.
 """
 
 import asyncio
@@ -29,6 +29,10 @@ OFFSETS_MAX = 2_000
 REST = 4.0
 """The pause after a rollup, as a multiple of the time that it took: the busier the machine, the more rows share a rollup."""
 REST_S_MAX = 4.0
+TOTALS_REST = 10.0
+"""The pause after totals were published, as a multiple of the time that it took. A total stands for all that came before it, so what is
+published less often is less: with one hot item nobody notices, with a million items the log is spared."""
+TOTALS_REST_S_MAX = 10.0
 
 BEHIND = Gauge("groundswell_rollups_offsets_behind", "Stored offsets that no rollup holds yet.", ["partition"])
 
@@ -56,6 +60,7 @@ class Rollups:
         self._membership, self._ranges, self._rollups = membership, ranges, rollups
         self._config, self._publish = config, publish
         self._places: dict[int, _Place] = {}
+        self._totals_rest_until_s = 0.0
 
     async def run(self) -> None:
         """Rolls up until cancelled."""
@@ -79,7 +84,8 @@ class Rollups:
         due = [of for partition in sorted(self._membership.partitions) if (of := await self._pending(partition))]
         if due:
             await self._roll_up(due)
-        await self._publish_totals(sorted(self._membership.partitions))
+        if time.monotonic() >= self._totals_rest_until_s:
+            await self._publish_totals(sorted(self._membership.partitions))
 
     async def _pending(self, partition: int) -> Range | None:
         place = self._places[partition]
@@ -108,8 +114,11 @@ class Rollups:
         if not due:
             return
         failpoints.reach("writer.before_totals")
+        began_s = time.monotonic()
         await self._publish(await self._rollups.totals(due))
         failpoints.reach("writer.after_totals")
+        ended_s = time.monotonic()
+        self._totals_rest_until_s = ended_s + min(TOTALS_REST * (ended_s - began_s), TOTALS_REST_S_MAX)
         for of in due:
             self._places[of.partition].totals = of.last + 1
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})

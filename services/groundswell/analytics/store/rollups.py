@@ -1,12 +1,14 @@
-"""Rollups: one grouped insert per table, read back from the raw rows of a range of each partition; and the totals that come of them.
+"""Rollups: what is stored, grouped, read back from the raw rows of a range of each partition; and the totals that come of them.
 
-The ranges of all partitions share a statement, since a statement costs more than the rows of a second. Each partition's groups become a
-part of their own, with a marker in it, so that a crash leaves each partition's range in a table whole or not at all.
+The ranges of all partitions share a statement, since a statement costs more than the rows of a second, and so do the rollups of one
+kind: what is grouped by second is grouped further by minute and hour. Each partition's groups become a part of their own in each table,
+with a marker in it, so that a crash leaves each partition's range in a table whole or not at all; but it may leave it in some tables only.
 
-A statement takes of each range only what lies beyond the table's own marker, so that it adds nothing when it is repeated, nor when a
-writer wakes up after a successor did its work. A token alone does not make an INSERT … SELECT repeatable: what the store remembers is
-derived from the token and from the blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory of the moment
-decides.
+A statement for several tables adds nothing once any of them holds something of its ranges. A statement for one table, which adds what
+the others have left out, takes of each range only what lies beyond the table's own marker. So neither adds anything when it is repeated,
+nor when a writer wakes up after a successor did its work. A token alone does not make an INSERT … SELECT repeatable: what the store
+remembers is derived from the token and from the blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory
+of the moment decides.
 """
 
 import asyncio
@@ -21,7 +23,7 @@ from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable, insert_o
 _SUMS = "count() AS events, sum(value) AS value, uniqCombined64State(14)(user) AS users"
 _NO_SUMS = "toUInt64(0), toFloat64(0), uniqCombined64State(14)(toUInt64(0))"
 _FAR = "toDateTime('2100-01-01 00:00:00', 'UTC')"
-_MARKS = "(SELECT arrayJoin(arrayZip({p:Array(UInt8)}, {w:Array(UInt64)})) AS mark)"
+_MARKS = "(SELECT arrayJoin(arrayZip({p:Array(UInt8)}, {w:Array(UInt64)})) AS mark) WHERE {untouched}"
 """The partitions of the ranges, each with the first offset beyond its range."""
 
 
@@ -45,13 +47,15 @@ INSERT INTO {table} (_p, tenant, kind, at, country, device, bot, events, value, 
     SELECT mark.1, toUInt64(0), '', {_FAR}, toUInt16(0), toUInt8(0), toUInt8(0), {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
 
 
-_ITEM_1M = f"""
-INSERT INTO {schema.ITEM_1M} (_p, tenant, kind, hour, item, at, bot, name, events, value, users, w) SELECT * FROM (
+def _by_item(table: str) -> str:
+    return f"""
+INSERT INTO {table} (_p, tenant, kind, hour, item, at, bot, name, events, value, users, w) SELECT * FROM (
     SELECT raw._p AS _p, tenant, kind, toStartOfHour(at) AS hour, item, toDateTime(toStartOfMinute(ts), 'UTC') AS at,
         bitAnd(flags, 1) AS bot, max(name) AS name, {_SUMS}, toUInt64(0) AS w
     FROM {schema.EV} AS raw WHERE {{ranges}} GROUP BY _p, tenant, kind, item, at, bot
     UNION ALL
     SELECT mark.1, toUInt64(0), '', {_FAR}, toUInt64(0), {_FAR}, toUInt8(0), '', {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
+
 
 _ITEM_TOTALS = f"""
 INSERT INTO {schema.ITEM_TOTALS} (_p, tenant, kind, item, events, nonbots, w) SELECT * FROM (
@@ -61,23 +65,26 @@ INSERT INTO {schema.ITEM_TOTALS} (_p, tenant, kind, item, events, nonbots, w) SE
     SELECT mark.1, toUInt64(0), '', toUInt64(0), toUInt64(0), toUInt64(0), mark.2 FROM {_MARKS} GROUP BY mark)"""
 
 _INSERTS = {
+    schema.BY_TIME: _by_time(schema.BY_TIME, "toStartOfSecond"),
     schema.EV_1S: _by_time(schema.EV_1S, "toStartOfSecond"),
     schema.EV_1M: _by_time(schema.EV_1M, "toStartOfMinute"),
     schema.EV_1H: _by_time(schema.EV_1H, "toStartOfHour"),
-    schema.ITEM_1M: _ITEM_1M,
+    schema.BY_ITEM: _by_item(schema.BY_ITEM),
+    schema.ITEM_1M: _by_item(schema.ITEM_1M),
     schema.ITEM_TOTALS: _ITEM_TOTALS,
 }
 
-
-_END = "SELECT max(w) FROM {table} WHERE tenant = 0 AND kind = '' AND _p = {{{p}:UInt8}}"
-"""The first offset that a rollup does not hold."""
+_MARKERS = "SELECT _p, w FROM {table} WHERE tenant = 0 AND kind = ''"
 
 
 def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
-    """The insert that adds these ranges, of different partitions, to the rollup `table`, and its parameters."""
-    chosen, bound = _chosen(of, beyond=table)
+    """The insert that adds these ranges, of different partitions, to the rollup `table`, or to all that `table` passes groups on to;
+    and its parameters."""
+    chosen, bound = _chosen(of, "" if table in schema.PASSED_ON else table)
+    untouched = _untouched(of, schema.PASSED_ON[table]) if table in schema.PASSED_ON else "1"
     marks = {"p": [each.partition for each in of], "w": [each.last + 1 for each in of]}
-    return _INSERTS[table].replace("{ranges}", chosen), bound | marks
+    sql = _INSERTS[table].replace("{ranges}", f"({chosen}) AND {untouched}").replace("{untouched}", untouched)
+    return sql, bound | marks
 
 
 def _chosen(of: Sequence[Range], beyond: str = "") -> tuple[str, dict[str, object]]:
@@ -90,10 +97,19 @@ def _chosen(of: Sequence[Range], beyond: str = "") -> tuple[str, dict[str, objec
     for n, each in enumerate(of):
         first = f"{{a{n}:UInt64}}"
         if beyond:
-            first = f"greatest({first}, ({_END.format(table=beyond, p=f'p{n}')}))"
+            first = (
+                f"greatest({first}, (SELECT max(w) FROM ({_MARKERS.format(table=beyond)}) WHERE _p = {{p{n}:UInt8}}))"
+            )
         clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {first} AND {{b{n}:UInt64}})")
         bound |= {f"p{n}": each.partition, f"a{n}": each.first, f"b{n}": each.last}
     return " OR ".join(clauses), bound
+
+
+def _untouched(of: Sequence[Range], tables: Sequence[str]) -> str:
+    """The condition that none of the tables holds anything of these ranges; it takes the parameters of `_chosen`."""
+    markers = " UNION ALL ".join(_MARKERS.format(table=table) for table in tables)
+    held = " OR ".join(f"(_p = {{p{n}:UInt8}} AND w > {{a{n}:UInt64}})" for n in range(len(of)))
+    return f"(SELECT count() = 0 FROM ({markers}) WHERE {held})"
 
 
 class RollupStore:
@@ -106,26 +122,31 @@ class RollupStore:
 
     async def write(self, of: Sequence[Range]) -> None:
         """Adds ranges of different partitions to every rollup; doing so again changes nothing."""
-        for table in schema.ROLLUPS:
+        for table in schema.PASSED_ON:
             await self._add(table, of)
+        await self.write_again(of)
 
     async def write_again(self, of: Sequence[Range]) -> None:
-        """Adds ranges to every rollup that does not hold them: for ranges that somebody may have begun."""
-        for table in schema.ROLLUPS:
-            attempt = 0
-            while left := await self._left(table, of):
-                if attempt == ATTEMPTS_MAX:
-                    raise StoreUnavailable(f"{table} does not take {left}.")
+        """Adds ranges to each rollup that does not hold them: for ranges that somebody may have begun."""
+        attempt = 0
+        while lacking := await self._lacking(of):
+            if attempt == ATTEMPTS_MAX:
+                raise StoreUnavailable(f"The store does not take {lacking}.")
+            for table, left in lacking.items():
                 await self._add(table, left, attempt)
-                attempt += 1
-
-    async def _left(self, table: str, of: Sequence[Range]) -> list[Range]:
-        ends = await self._ends(table)
-        return [each for each in of if ends.get(each.partition, 0) <= each.last]
+            attempt += 1
 
     async def newest(self) -> dict[int, int]:
-        """The first offset of each partition that the last table of a rollup does not hold; none for one of which it holds nothing."""
-        return await self._ends(schema.ITEM_TOTALS)
+        """The first offset of each partition that some rollup does not hold; none for one of which a rollup holds nothing."""
+        ends = await self._ends()
+        partitions = set.intersection(*(set(of_table) for of_table in ends.values()))
+        return {partition: min(of_table[partition] for of_table in ends.values()) for partition in partitions}
+
+    async def _lacking(self, of: Sequence[Range]) -> dict[str, list[Range]]:
+        """Which tables lack which of the ranges, the last of its rows at least."""
+        ends = await self._ends()
+        left = {table: [each for each in of if ends[table].get(each.partition, 0) <= each.last] for table in ends}
+        return {table: lacking for table, lacking in left.items() if lacking}
 
     async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
         sql, bound = statement(table, of)
@@ -133,9 +154,16 @@ class RollupStore:
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
-    async def _ends(self, table: str) -> dict[int, int]:
-        answer = await self._store.query(f"SELECT _p, max(w) FROM {table} WHERE tenant = 0 AND kind = '' GROUP BY _p")
-        return {int(partition): int(end) for partition, end in answer.rows}
+    async def _ends(self) -> dict[str, dict[int, int]]:
+        """The first offset that each rollup does not hold, by partition."""
+        markers = " UNION ALL ".join(
+            f"SELECT '{table}' AS name, * FROM ({_MARKERS.format(table=table)})" for table in schema.ROLLUPS
+        )
+        answer = await self._store.query(f"SELECT name, _p, max(w) FROM ({markers}) GROUP BY name, _p")
+        ends: dict[str, dict[int, int]] = {table: {} for table in schema.ROLLUPS}
+        for table, partition, end in answer.rows:
+            ends[table][int(partition)] = int(end)
+        return ends
 
     async def totals(self, of: Sequence[Range]) -> list[Total]:
         """The totals, over all partitions, of every item that has events in these ranges."""

@@ -8,6 +8,9 @@ Two things make every number exact without a lock or a transaction:
 
 `frames` holds one row for each frame and tenant, and for each stored range a row of tenant 0, written after the range's rows: the
 store itself knows how far it is.
+
+Rollups of one kind come from one grouping of the raw rows: its groups go through a table that keeps nothing, and views pass them on to
+the rollups, the coarser ones grouped once more.
 """
 
 from groundswell.kernel.clickhouse import ClickHouse
@@ -18,6 +21,9 @@ EV_1S, EV_1M, EV_1H, ITEM_1M, ITEM_TOTALS = (
     f"{DATABASE}.{name}" for name in ("ev_1s", "ev_1m", "ev_1h", "item_1m", "item_totals")
 )
 ROLLUPS = (EV_1S, EV_1M, EV_1H, ITEM_1M, ITEM_TOTALS)
+BY_TIME, BY_ITEM = (f"{DATABASE}.{name}" for name in ("by_time", "by_item"))
+"""Through these groups go into their rollups. They keep nothing."""
+PASSED_ON = {BY_TIME: (EV_1S, EV_1M, EV_1H), BY_ITEM: (ITEM_1M, ITEM_TOTALS)}
 TABLES = (EV, FRAMES, BATCHES, PARKED, *ROLLUPS)
 
 RAW_DAYS = 31
@@ -90,6 +96,27 @@ _STATEMENTS = (
 )
 
 
+_GROUPS = "sum(part.events) AS events, sum(part.value) AS value, uniqCombined64MergeState(14)(part.users) AS users, max(part.w) AS w"
+
+
+def _coarser(start: str) -> str:
+    return f"""
+SELECT _p, tenant, kind, {start}(part.at) AS at, country, device, bot, {_GROUPS}
+FROM {BY_TIME} AS part GROUP BY _p, tenant, kind, at, country, device, bot"""
+
+
+_TOTALS = f"""
+SELECT _p, tenant, kind, item, sum(part.events) AS events, sumIf(part.events, bot = 0) AS nonbots, max(part.w) AS w
+FROM {BY_ITEM} AS part GROUP BY _p, tenant, kind, item"""
+
+_VIEWS = {
+    EV_1S: f"SELECT * FROM {BY_TIME}",
+    EV_1M: _coarser("toStartOfMinute"),
+    EV_1H: _coarser("toStartOfHour"),
+    ITEM_1M: f"SELECT * FROM {BY_ITEM}",
+    ITEM_TOTALS: _TOTALS,
+}
+
 PARTS_PER_MERGE_MIN = 10
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
 
@@ -102,3 +129,8 @@ async def create(store: ClickHouse, deduplication_window: int) -> None:
         settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
         await store.execute(f"{statement} SETTINGS {settings}")
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
+    for passing, rollups in PASSED_ON.items():
+        await store.execute(f"CREATE TABLE IF NOT EXISTS {passing} AS {rollups[0]} ENGINE = Null")
+        for rollup in rollups:
+            view = f"{rollup}_added"
+            await store.execute(f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view} TO {rollup} AS {_VIEWS[rollup]}")
