@@ -10,6 +10,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.frames import codec
 from loadtests import scenario
 from loadtests.platform.api import Door
-from loadtests.platform.installation import Installation
+from loadtests.platform.installation import Installation, PlatformFailed
 
 RATE, SECONDS = 500_000, 60
 BLOCK = 31_500
@@ -129,10 +130,20 @@ async def _produce(broker: str, journal: Path, blocks: list[pa.RecordBatch]) -> 
 
 
 async def _stored(door: Door, events: int, *, before_s: float) -> float:
-    """Seconds until the store and every rollup hold all events."""
+    """Seconds until the store and every rollup hold all events. A question that is not answered in time is asked again."""
+    books = None
     while True:
-        books = await door.balance()
-        if {books.stored, books.rollup_second, books.rollup_minute, books.rollup_hour, books.totals} == {events}:
+        with suppress(PlatformFailed):
+            books = await door.balance()
+        if (
+            books
+            and books.stored
+            == books.rollup_second
+            == books.rollup_minute
+            == books.rollup_hour
+            == books.totals
+            == events
+        ):
             return time.monotonic() - before_s
         if time.monotonic() - before_s > STORED_S_MAX:
             raise RuntimeError(f"{events:,} events were sent, but the books say {books}")

@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 GROUP = "analytics.rollups"
 OFFSETS_MAX = 2_000
 """Offsets that one rollup takes at most: up to 16 million rows."""
-REST = 4.0
+REST = 8.0
 """The pause after a rollup, as a multiple of the time that it took: the busier the machine, the more rows share a rollup."""
-REST_S_MAX = 4.0
+REST_S_MAX = 8.0
 TOTALS_REST = 10.0
 """The pause after totals were published, as a multiple of the time that it took. A total stands for all that came before it, so what is
 published less often is less: with one hot item nobody notices, with a million items the log is spared."""

@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 GROUP = "analytics.writer"
 POLL_S = 0.05
 RETRY_S = 0.5
-REST = 4.0
+REST = 8.0
 """How long the next rows wait at least, as a multiple of the time that the last ones took: the busier the machine, the bigger the blocks,
 and big blocks are what makes the store cheap."""
-REST_S_MAX = 2.0
+REST_S_MAX = 3.0
 
 PASSING = (*LOST, errors.Unavailable, errors.Exhausted, errors.DeadlineExceeded)
 """After these the outcome is unknown: the marks are read again, and an intent is repeated."""

@@ -117,7 +117,7 @@ _VIEWS = {
     ITEM_TOTALS: _TOTALS,
 }
 
-PARTS_PER_MERGE_MIN = 10
+PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
 
 
