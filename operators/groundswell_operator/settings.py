@@ -7,6 +7,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 
 class SettingMissing(Exception):
     """A variable of the environment is missing or is not what it must be."""
@@ -14,7 +16,7 @@ class SettingMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of both processes."""
+    """Of all commands."""
 
     namespace: str
     """GROUNDSWELL_NAMESPACE: whose policies and spikes are acted upon; the pod's own."""
@@ -28,6 +30,10 @@ class Settings:
     """GROUNDSWELL_HEALTH_BIND: the address for them; all of the pod's."""
     kafka: str
     """KAFKA_BOOTSTRAP_SERVERS: for the bridge only."""
+    bridge: str
+    """GROUNDSWELL_BRIDGE: the name of the bridge's Deployment, which a release stops first; empty where there is none."""
+    log_level: str
+    """GROUNDSWELL_LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -38,6 +44,9 @@ class Settings:
         port = env.get("GROUNDSWELL_HEALTH_PORT", "8080")
         if not port.isdigit():
             raise SettingMissing("GROUNDSWELL_HEALTH_PORT must be a port, such as 8080")
+        level = env.get("GROUNDSWELL_LOG_LEVEL", "INFO")
+        if level not in LEVELS:
+            raise SettingMissing(f"GROUNDSWELL_LOG_LEVEL must be one of {', '.join(LEVELS)}")
         return cls(
             namespace=env["GROUNDSWELL_NAMESPACE"],
             identity=env.get("GROUNDSWELL_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
@@ -45,4 +54,6 @@ class Settings:
             port=int(port),
             bind=env.get("GROUNDSWELL_HEALTH_BIND", ""),
             kafka=env.get("KAFKA_BOOTSTRAP_SERVERS", ""),
+            bridge=env.get("GROUNDSWELL_BRIDGE", ""),
+            log_level=level,
         )

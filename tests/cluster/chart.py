@@ -97,6 +97,18 @@ class Rendered:
                 found[str(container["name"])] = each
         return found
 
+    def preparation(self) -> Object:
+        """The job that prepares databases and topics; its name changes with what it does."""
+        (found,) = [
+            each for each in self.of("Job") if each["spec"]["template"]["spec"]["containers"][0]["name"] == "prepare"
+        ]
+        return found
+
+    def rights(self, part: str) -> list[Object]:
+        """The rules of the Role of a part."""
+        found: list[Object] = self.one("Role", f"{RELEASE}-{part}")["rules"]
+        return found
+
     def environment(self, workload: Object) -> dict[str, str]:
         """The variables of the one container of a workload; those out of a Secret as `secret/key`, out of a field as its path."""
         (container,) = workload["spec"]["template"]["spec"]["containers"]

@@ -1,4 +1,4 @@
-"""An operator in a namespace of the tests' cluster, as the chart runs it: a process under its own service account and a small Role."""
+"""An operator in a namespace of the tests' cluster, as the chart runs it: a process with a service account and a Role of the chart."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from groundswell.engines import ports
+from tests.cluster.chart import render
 from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ROOT, ControlPlane
 from tests.cluster.objects import deployment, pod
@@ -24,40 +25,7 @@ GROUP = "groundswell.dev/v1alpha1"
 OWN = {"viralspikes", "viralspikepolicies", "events", "leases"}
 """What the operator may write without touching what is others'."""
 WRITING = {"create", "update", "patch", "delete", "deletecollection"}
-RULES: list[Object] = [
-    {"apiGroups": ["groundswell.dev"], "resources": ["viralspikepolicies"], "verbs": ["get", "list", "watch"]},
-    {
-        "apiGroups": ["groundswell.dev"],
-        "resources": ["viralspikes"],
-        "verbs": ["get", "list", "watch", "patch", "delete"],
-    },
-    {
-        "apiGroups": ["groundswell.dev"],
-        "resources": ["viralspikepolicies/status", "viralspikes/status"],
-        "verbs": ["patch"],
-    },
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]},
-    {
-        "apiGroups": ["autoscaling"],
-        "resources": ["horizontalpodautoscalers"],
-        "verbs": ["list", "watch", "patch"],
-    },
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
-]
-"""What the operator's Role has to hold."""
 BRIDGE = "groundswell-bridge"
-BRIDGE_RULES: list[Object] = [
-    {"apiGroups": ["groundswell.dev"], "resources": ["viralspikepolicies"], "verbs": ["list"]},
-    {"apiGroups": ["groundswell.dev"], "resources": ["viralspikes"], "verbs": ["get", "create"]},
-    {
-        "apiGroups": ["groundswell.dev"],
-        "resources": ["viralspikepolicies/status", "viralspikes/status"],
-        "verbs": ["patch"],
-    },
-]
-"""What the bridge's Role has to hold."""
 QUICK = {"quietPeriod": "1s", "stepInterval": "1s", "minHold": "1s"}
 
 
@@ -90,13 +58,20 @@ class Operated:
     admin: Api
     namespace: str
     folder: Path
-    kubeconfigs: Mapping[str, Path]
+    kubeconfigs: dict[str, Path] = field(default_factory=dict)
     """By account."""
     processes: list[Process] = field(default_factory=list)
 
     def path(self, group: str, plural: str, *rest: str) -> str:
         root = f"/api/{group}" if group == "v1" else f"/apis/{group}"
         return "/".join([f"{root}/namespaces/{self.namespace}/{plural}", *rest])
+
+    async def admit(self, account: str) -> None:
+        """Lets processes be started under an account, by a token like that of its pods."""
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        answer = await self.admin.create(self.path("v1", "serviceaccounts", account, "token"), asked)
+        file = self.folder / f"{account}.kubeconfig"
+        self.kubeconfigs[account] = _kubeconfig(self.plane, self.namespace, file, str(answer["status"]["token"]))
 
     @property
     def spikes(self) -> str:
@@ -292,13 +267,19 @@ def scales(name: str, multiplier: float, order: int = 0, most: int = 300) -> Obj
 
 @asynccontextmanager
 async def operated(plane: ControlPlane, admin: Api, namespace: str, folder: Path) -> AsyncIterator[Operated]:
-    """The accounts with their Roles and kubeconfigs; operators that were started end with it."""
-    accounts = {ACCOUNT: RULES, BRIDGE: BRIDGE_RULES}
-    kubeconfigs = {
-        name: _kubeconfig(plane, namespace, folder / f"{name}.kubeconfig", await _token(admin, namespace, name, rules))
-        for name, rules in accounts.items()
-    }
-    made = Operated(plane, admin, namespace, folder, kubeconfigs)
+    """A namespace with nothing of the chart in it but the accounts and rights of operator and bridge."""
+    for part in ("operator", "bridge"):
+        await grant(admin, namespace, f"groundswell-{part}", render({}).rights(part))
+    async with operating(plane, admin, namespace, folder) as made:
+        yield made
+
+
+@asynccontextmanager
+async def operating(plane: ControlPlane, admin: Api, namespace: str, folder: Path) -> AsyncIterator[Operated]:
+    """A namespace that has the accounts, such as one with a release in it; operators that were started end with the context."""
+    made = Operated(plane, admin, namespace, folder)
+    for account in (ACCOUNT, BRIDGE):
+        await made.admit(account)
     try:
         yield made
     finally:
@@ -311,8 +292,8 @@ def _end(made: Operated) -> None:
             process.kill()
 
 
-async def _token(admin: Api, namespace: str, name: str, rules: list[Object]) -> str:
-    """Of a new account that may do what the rules say, in the namespace."""
+async def grant(admin: Api, namespace: str, name: str, rules: list[Object]) -> None:
+    """A new account that may do what the rules say, in the namespace."""
     core, roles = f"/api/v1/namespaces/{namespace}", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     await admin.create(f"{core}/serviceaccounts", {"metadata": {"name": name}})
     await admin.create(f"{roles}/roles", {"metadata": {"name": name}, "rules": rules})
@@ -324,9 +305,6 @@ async def _token(admin: Api, namespace: str, name: str, rules: list[Object]) -> 
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         },
     )
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    answer = await admin.create(f"{core}/serviceaccounts/{name}/token", asked)
-    return str(answer["status"]["token"])
 
 
 def _kubeconfig(plane: ControlPlane, namespace: str, file: Path, token: str) -> Path:

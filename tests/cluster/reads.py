@@ -12,7 +12,14 @@ from typing import Any
 
 from tests.cluster.chart import Object
 
-KINDS = {"v1": {"Secret": "secrets"}, "apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets"}}
+KINDS = {
+    "v1": {"Secret": "secrets"},
+    "apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets"},
+    "autoscaling/v2": {"HorizontalPodAutoscaler": "horizontalpodautoscalers"},
+    "apiextensions.k8s.io/v1": {"CustomResourceDefinition": "customresourcedefinitions"},
+}
+CLUSTERS = {"CustomResourceDefinition"}
+"""Kinds that are in no namespace."""
 
 
 @contextmanager
@@ -50,18 +57,29 @@ def _paths(objects: Sequence[Object]) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {
         "/version": {"major": "1", "minor": "36", "gitVersion": "v1.36.0"},
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
-        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group("apps", "v1")]},
+        "/apis": {
+            "kind": "APIGroupList",
+            "apiVersion": "v1",
+            "groups": [_group(*version.split("/")) for version in KINDS if "/" in version],
+        },
     }
     for version, kinds in KINDS.items():
         resources = [
-            {"name": plural, "singularName": "", "namespaced": True, "kind": kind, "verbs": ["get", "list"]}
+            {
+                "name": plural,
+                "singularName": "",
+                "namespaced": kind not in CLUSTERS,
+                "kind": kind,
+                "verbs": ["get", "list"],
+            }
             for kind, plural in kinds.items()
         ]
         base = _base(version)
         found[base] = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
     for each in objects:
         meta, plural = each["metadata"], KINDS[each["apiVersion"]][each["kind"]]
-        found[f"{_base(each['apiVersion'])}/namespaces/{meta['namespace']}/{plural}/{meta['name']}"] = each
+        place = "" if each["kind"] in CLUSTERS else f"/namespaces/{meta['namespace']}"
+        found[f"{_base(each['apiVersion'])}{place}/{plural}/{meta['name']}"] = each
     return found
 
 

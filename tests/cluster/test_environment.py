@@ -143,7 +143,7 @@ async def installed(image: Image, rendered: Rendered, folder: Path) -> AsyncIter
     """Everything of an install in the order that is hardest: processes, then engines, and topics only when all who read them wait."""
     engines = Engines(folder / "engines")
     namespace = Namespace(image, rendered, engines.addresses(), folder / "data")
-    (job,) = rendered.of("Job")
+    job = rendered.preparation()
     try:
         for name, workload in rendered.processes().items():
             await namespace.start(name, workload)

@@ -60,6 +60,7 @@ def test_policies_allow_the_call_graph_and_nothing_else(topology: str) -> None:
         for engine in MODULES[module]["uses"]
     }
     wanted |= {("prepare", engine, PORTS[engine]) for engine in PREPARED} | {("test", home["gateway"], HTTP)}
+    wanted |= {("bridge", "kafka", PORTS["kafka"])}
     assert _allowed(rendered) == wanted
 
 
@@ -94,6 +95,36 @@ def test_the_public_port_is_open_to_everybody_or_to_those_named_and_metrics_to_t
     assert len(rule["from"]) == 2, "visitors, and the chart's own test"
     (rule,) = [rule for rule in ingress if rule["ports"] == [{"port": OPS}]]
     assert rule["from"] == given["telemetry"]["scrapers"]
+
+
+@pytest.mark.parametrize("component", ["operator", "bridge", "release"])
+def test_who_has_a_token_reaches_the_api_server_wherever_it_is_or_where_it_is_said_to_be(component: str) -> None:
+    ports = [{"port": 443}, {"port": 6443}]
+    (rule,) = [rule for rule in _policy(render({}), component)["egress"] if rule["ports"] == ports]
+    assert "to" not in rule
+    peers = [{"ipBlock": {"cidr": "10.0.0.1/32"}}]
+    given = render({"operator": {"apiServer": {"ports": [16443], "peers": peers}}})
+    (rule,) = [rule for rule in _policy(given, component)["egress"] if rule["ports"] == [{"port": 16443}]]
+    assert rule["to"] == peers
+
+
+def test_nobody_but_who_has_a_token_reaches_the_api_server() -> None:
+    reaching = {
+        each["metadata"]["name"]
+        for each in render({}).of("NetworkPolicy")
+        for rule in each["spec"].get("egress", [])
+        if {"port": 443} in rule["ports"]
+    }
+    assert reaching == {"groundswell-operator", "groundswell-bridge", "groundswell-release"}
+
+
+def test_figures_of_operator_and_bridge_are_for_those_named() -> None:
+    scrapers = PROFILES["everything given"]["telemetry"]["scrapers"]
+    for component in ("operator", "bridge"):
+        assert "ingress" not in _policy(render({}), component)
+        (rule,) = _policy(render(PROFILES["everything given"]), component)["ingress"]
+        assert rule == {"from": scrapers, "ports": [{"port": 8080}]}
+    assert "ingress" not in _policy(render(PROFILES["everything given"]), "release"), "nobody asks it anything"
 
 
 def _policy(rendered: Rendered, component: str) -> Object:

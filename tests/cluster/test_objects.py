@@ -72,12 +72,14 @@ def test_a_packaged_chart_carries_the_topology_and_renders_the_same(tmp_path: Pa
 def test_every_name_is_taken_once_and_every_object_is_in_the_releases_namespace(rendered: Rendered) -> None:
     names = _names(rendered)
     assert len(names) == len(set(names))
-    assert {each["metadata"]["namespace"] for each in rendered.objects} == {NAMESPACE}
+    kinds = rendered.of("CustomResourceDefinition")
+    assert {each["metadata"]["namespace"] for each in rendered.objects if each not in kinds} == {NAMESPACE}
+    assert not [each for each in kinds if "namespace" in each["metadata"]]
 
 
 def test_every_pod_is_restricted_and_writes_to_volumes_only(rendered: Rendered) -> None:
     for component, _, pod in rendered.pods():
-        assert pod["automountServiceAccountToken"] is False, component
+        assert pod["automountServiceAccountToken"] is (component in ASKING), component
         assert pod["enableServiceLinks"] is False, component
         security = pod["securityContext"]
         assert (security["runAsNonRoot"], security["seccompProfile"]) == (True, {"type": "RuntimeDefault"}), component
@@ -102,13 +104,73 @@ def test_every_container_has_requests_and_limits_and_the_requests_fit(rendered: 
                 assert 0 < _amount(requests[name]) <= _amount(limits[name]), (component, name)
 
 
-def test_every_pod_has_a_service_account_of_its_own_without_a_token_and_nobody_has_rights(rendered: Rendered) -> None:
+def test_every_pod_has_a_service_account_of_its_own_and_only_those_that_ask_the_api_server_have_rights(
+    rendered: Rendered,
+) -> None:
     accounts = {each["metadata"]["name"] for each in rendered.of("ServiceAccount")}
     used = [pod["serviceAccountName"] for _, _, pod in rendered.pods()]
     assert accounts == set(used)
     assert len(used) == len(set(used))
     assert all(each["automountServiceAccountToken"] is False for each in rendered.of("ServiceAccount"))
-    assert not rendered.of("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+    assert not rendered.of("ClusterRole", "ClusterRoleBinding")
+    bound = {each["metadata"]["name"]: each for each in rendered.of("RoleBinding")}
+    assert (
+        {*bound}
+        == {each["metadata"]["name"] for each in rendered.of("Role")}
+        == {f"groundswell-{each}" for each in ASKING}
+    )
+    for name, each in bound.items():
+        assert each["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]
+        assert each["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+
+
+def test_rights_are_these_and_no_others() -> None:
+    """Each is used: the tests of the operator on a real API server run with them, and see nothing refused."""
+    for part, wanted in RIGHTS.items():
+        rules = render({}).rights(part)
+        found = {
+            (f"{group}/{resource}".strip("/"), verb, name)
+            for rule in rules
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+            for name in rule.get("resourceNames", [""])
+        }
+        assert found == {
+            (resource, verb, name) for (resource, name), verbs in wanted.items() for verb in verbs.split()
+        }, part
+
+
+OWN_NAME, BRIDGE_NAME = "groundswell-operator", "groundswell-bridge"
+RIGHTS: Mapping[str, Mapping[tuple[str, str], str]] = {
+    "operator": {
+        ("groundswell.dev/viralspikepolicies", ""): "get list watch",
+        ("groundswell.dev/viralspikepolicies/status", ""): "patch",
+        ("groundswell.dev/viralspikes", ""): "get list watch patch delete",
+        ("groundswell.dev/viralspikes/status", ""): "patch",
+        ("apps/deployments", ""): "get list watch",
+        ("apps/deployments/scale", ""): "patch",
+        ("autoscaling/horizontalpodautoscalers", ""): "list watch patch",
+        ("events", ""): "create",
+        ("coordination.k8s.io/leases", ""): "create",
+        ("coordination.k8s.io/leases", OWN_NAME): "get update",
+    },
+    "bridge": {
+        ("groundswell.dev/viralspikepolicies", ""): "list",
+        ("groundswell.dev/viralspikepolicies/status", ""): "patch",
+        ("groundswell.dev/viralspikes", ""): "get create",
+        ("groundswell.dev/viralspikes/status", ""): "patch",
+    },
+    "release": {
+        ("groundswell.dev/viralspikes", ""): "list patch delete",
+        ("coordination.k8s.io/leases", OWN_NAME): "get",
+        ("apps/deployments", BRIDGE_NAME): "get",
+        ("apps/deployments/scale", BRIDGE_NAME): "patch",
+        ("pods", ""): "list",
+    },
+}
+"""Verbs by part, then by resource and, where a rule is tied to one, the name of an object."""
+ASKING = set(RIGHTS)
 
 
 @pytest.mark.parametrize("topology", PLACEMENTS)

@@ -92,9 +92,51 @@ def test_an_upgrade_keeps_the_number_of_pods_that_was_scaled_to_within_its_bound
     assert upgraded(present).processes()["links"]["spec"]["replicas"] == wanted
 
 
+@pytest.mark.parametrize(("floor", "wanted"), [(2, 30), (45, 45)], ids=["the values' own", "raised"])
+def test_an_upgrade_takes_back_nothing_that_a_raised_floor_holds(floor: int, wanted: int) -> None:
+    """The operator raises the most of an autoscaler with its floor, so more pods may run than the values allow."""
+    workload, scaler = render({}).processes()["links"], render({}).one("HorizontalPodAutoscaler", "groundswell-links")
+    present = [
+        workload | {"spec": workload["spec"] | {"replicas": 45}},
+        scaler | {"spec": scaler["spec"] | {"minReplicas": floor, "maxReplicas": max(30, floor)}},
+    ]
+    again = upgraded(present)
+    assert again.processes()["links"]["spec"]["replicas"] == wanted
+    assert again.one("HorizontalPodAutoscaler", "groundswell-links") == scaler, (
+        "the floor of the values is the baseline"
+    )
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        ({"name": "other", "namespace": "there"}, "belongs to the release other in namespace there"),
+        ({"name": RELEASE, "namespace": "there"}, "belongs to the release groundswell in namespace there"),
+        ({}, "belongs to no release"),
+    ],
+    ids=["another release", "one of the same name", "a person"],
+)
+def test_kinds_of_another_are_not_taken_over_but_may_be_used_as_they_are(owner: Mapping[str, str], words: str) -> None:
+    notes = {f"meta.helm.sh/release-{name}": value for name, value in owner.items()}
+    present = [each | {"metadata": each["metadata"] | {"annotations": notes}} for each in kinds(render({}))]
+    with pytest.raises(helm_python.HelmError, match=f"{words}: set operator.crds.install to false"):
+        upgraded(present)
+    assert not kinds(upgraded(present, {"operator": {"crds": {"install": False}}}))
+
+
+def test_kinds_that_the_release_left_are_taken_up_again() -> None:
+    notes = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": NAMESPACE}
+    left = [each | {"metadata": each["metadata"] | {"annotations": notes}} for each in kinds(render({}))]
+    assert kinds(upgraded(left)) == kinds(render({}))
+
+
+def kinds(rendered: Rendered) -> list[Object]:
+    return rendered.of("CustomResourceDefinition")
+
+
 def test_preparation_runs_beside_an_install_and_before_an_upgrade() -> None:
     """At an install the engines may start beside it, and a hook would wait for them or be waited for."""
-    (first,), (before,) = render({}).of("Job"), render({}, upgrade=True).of("Job")
+    first, before = render({}).preparation(), render({}, upgrade=True).preparation()
     assert "annotations" not in first["metadata"]
     assert before["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
     assert first["spec"] == before["spec"]
@@ -106,8 +148,8 @@ def test_preparation_runs_beside_an_install_and_before_an_upgrade() -> None:
 
 def test_a_job_that_would_do_something_else_has_another_name() -> None:
     """A job cannot be changed; one that stays as it is must not be made anew either."""
-    (one,), (same,) = render({}).of("Job"), render({"public": {"port": 9000}}).of("Job")
-    (other,) = render({"image": {"tag": "0.2.0"}}).of("Job")
+    one, same = render({}).preparation(), render({"public": {"port": 9000}}).preparation()
+    other = render({"image": {"tag": "0.2.0"}}).preparation()
     assert one == same
     assert one["metadata"]["name"] != other["metadata"]["name"]
 

@@ -132,7 +132,7 @@ def test_a_process_of_many_is_known_by_its_pod_and_by_its_kind() -> None:
 def test_preparation_is_told_its_engines_by_itself_and_no_more() -> None:
     """A hook runs before the ConfigMap is brought up to date, so it must not read it."""
     for name in ("as it stands", "engines outside"):
-        (job,) = render(PROFILES[name], upgrade=True).of("Job")
+        job = render(PROFILES[name], upgrade=True).preparation()
         (container,) = job["spec"]["template"]["spec"]["containers"]
         assert "envFrom" not in container
         assert {each["name"] for each in container["env"]} == {

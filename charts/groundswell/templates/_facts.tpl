@@ -48,3 +48,8 @@ What topology.yaml says of the chosen placement, as JSON: process → {modules, 
 {{- end -}}
 {{- $found | toJson -}}
 {{- end -}}
+
+{{/* Where the log is. */}}
+{{- define "groundswell.kafka" -}}
+{{ .Values.engines.kafka.external.address | default (printf "%s:9092" (include "groundswell.host" (list . "kafka"))) }}
+{{- end -}}

@@ -1,11 +1,11 @@
 {{/*
-What every pod of the chart has, of ours and of engines alike: (root, part, user id). Pod Security "restricted", no token of the API
-server, no variables of services, no write to the image.
+What every pod of the chart has, of ours and of engines alike: (root, part, user id). Pod Security "restricted", no variables of services,
+no write to the image, and no token of the API server but for those parts that ask it.
 */}}
 {{- define "groundswell.pod" -}}
 {{- $root := index . 0 }}{{ $part := index . 1 }}{{ $user := index . 2 -}}
 serviceAccountName: {{ include "groundswell.name" (list $root $part) }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ has $part (list "operator" "bridge" "release") }}
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true

@@ -1,0 +1,67 @@
+{{/*
+What each account that has a token may do, in the release's namespace. A target may be anything that a policy names, so rights on Deployments
+and autoscalers are not tied to names.
+*/}}
+{{- define "groundswell.rights.operator" -}}
+- {apiGroups: [groundswell.dev], resources: [viralspikepolicies], verbs: [get, list, watch]}
+- {apiGroups: [groundswell.dev], resources: [viralspikes], verbs: [get, list, watch, patch, delete]}
+- {apiGroups: [groundswell.dev], resources: [viralspikepolicies/status, viralspikes/status], verbs: [patch]}
+- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch]}
+- {apiGroups: [apps], resources: [deployments/scale], verbs: [patch]}
+- {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list, watch, patch]}
+- {apiGroups: [""], resources: [events], verbs: [create]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-operator], verbs: [get, update]}
+# What is made has no name yet that a rule could be tied to.
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
+{{- end -}}
+
+{{- define "groundswell.rights.bridge" -}}
+- {apiGroups: [groundswell.dev], resources: [viralspikepolicies], verbs: [list]}
+- {apiGroups: [groundswell.dev], resources: [viralspikes], verbs: [get, create]}
+- {apiGroups: [groundswell.dev], resources: [viralspikepolicies/status, viralspikes/status], verbs: [patch]}
+{{- end -}}
+
+{{- define "groundswell.rights.release" -}}
+- {apiGroups: [groundswell.dev], resources: [viralspikes], verbs: [list, patch, delete]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-operator], verbs: [get]}
+- {apiGroups: [apps], resources: [deployments], resourceNames: [{{ include "groundswell.name" (list . "bridge") }}], verbs: [get]}
+- {apiGroups: [apps], resources: [deployments/scale], resourceNames: [{{ include "groundswell.name" (list . "bridge") }}], verbs: [patch]}
+- {apiGroups: [""], resources: [pods], verbs: [list]}
+{{- end -}}
+
+{{/* An account with its rights: (root, part, annotations as YAML or empty). */}}
+{{- define "groundswell.account" -}}
+{{- $root := index . 0 }}{{ $part := index . 1 }}{{ $annotations := index . 2 -}}
+{{- $name := include "groundswell.name" (list $root $part) -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "groundswell.metadata" (list $root $part) | nindent 2 }}
+  {{- with $annotations }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  {{- include "groundswell.metadata" (list $root $part) | nindent 2 }}
+  {{- with $annotations }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+rules:
+  {{- include (printf "groundswell.rights.%s" $part) $root | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  {{- include "groundswell.metadata" (list $root $part) | nindent 2 }}
+  {{- with $annotations }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ $name }}}
+subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release.Namespace }}}]
+{{- end -}}
