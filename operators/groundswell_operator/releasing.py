@@ -49,11 +49,17 @@ class Release:
     """The release of one namespace."""
 
     def __init__(
-        self, asking: Requests, namespace: str, bridge: str, patience_s: float = PATIENCE_S, end_s: float = END_S
+        self,
+        asking: Requests,
+        namespace: str,
+        bridge: str,
+        patience_s: float = PATIENCE_S,
+        end_s: float = END_S,
+        unled_s: float = UNLED_S,
     ) -> None:
         """`bridge` is the name of its Deployment; empty where there is none."""
         self._requests, self._bridge = asking, bridge
-        self._patience_s, self._end_s = patience_s, end_s
+        self._patience_s, self._end_s, self._unled_s = patience_s, end_s, unled_s
         self._paths = Paths(namespace)
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self._lease = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}"
@@ -132,7 +138,7 @@ class Release:
         seen = (spec.get("holderIdentity"), spec.get("renewTime"))
         if seen != self._seen:
             self._seen, self._seen_s = seen, time.monotonic()
-        return time.monotonic() - self._seen_s >= UNLED_S
+        return time.monotonic() - self._seen_s >= self._unled_s
 
 
 async def _unless_gone(request: Awaitable[T], gone: T) -> T:

@@ -136,6 +136,7 @@ class Operated:
         async def looked() -> bool:
             return any(
                 each.get("objectRef", {}).get("resource") == "leases"
+                and each["objectRef"].get("namespace") == self.namespace
                 and each.get("userAgent") == f"groundswell-operator/{process.identity}"
                 for each in self.plane.audit()
             )

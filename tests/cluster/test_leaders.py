@@ -11,6 +11,7 @@ from tests.cluster.operating import Operated, scales
 from tests.cluster.test_saga import with_targets
 
 TAKEOVER_S_MAX = 15.0
+END_S_MAX = 5.0
 
 
 @pytest.mark.promise("OPERATOR-9")
@@ -56,3 +57,17 @@ async def test_a_leader_that_was_stopped_before_a_write_makes_none_that_lands_wh
     assert first.popen.returncode == 1
     assert place.writes("one") == before
     assert await place.bounds("web") == (3, 20)
+
+
+@pytest.mark.parametrize("which", ["leads", "waits"])
+async def test_an_operator_that_is_told_to_end_does_so_at_once_and_leaves_the_lease_to_the_next(
+    place: Operated, which: str
+) -> None:
+    first = place.start("one")
+    await place.leads(first)
+    second = place.start("two")
+    await place.waits(second)
+    ends, stays = (first, second) if which == "leads" else (second, first)
+    ends.popen.terminate()
+    assert ends.popen.wait(END_S_MAX) == 0
+    await place.leads(stays)
