@@ -1,38 +1,160 @@
 """The chart on a real API server with Helm itself: whole releases, in a namespace that admits restricted pods only."""
 
-import asyncio
+from __future__ import annotations
 
-from tests.cluster.chart import FOLDER
-from tests.cluster.control_plane.api import Api
-from tests.cluster.control_plane.handle import ControlPlane
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.chart import FOLDER, PROFILES, RELEASE, render
+from tests.cluster.control_plane.api import Api, until
+from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed, running
+from tests.cluster.tools.families import Shelf
 
 LIMIT = ("--wait", "--wait-for-jobs", "--timeout", "120s")
+KINDS_THERE = ("--set", "operator.crds.install=false")
+"""The tests' control plane has the kinds already, and they belong to no release."""
+Helm = Callable[..., Awaitable[None]]
 
 
+def helm_in(plane: ControlPlane, namespace: str) -> Helm:
+    async def helm(*command: str) -> None:
+        await asyncio.to_thread(plane.helm, *command, "--namespace", namespace)
+
+    return helm
+
+
+def objects(plane: ControlPlane, namespace: str) -> set[str]:
+    """Everything in a namespace, as `kind.group/name`; Events go by themselves, and pods with what made them."""
+    kinds = set(plane.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split())
+    passing = {"events", "events.events.k8s.io", "pods"}
+    listed = plane.kubectl("get", ",".join(sorted(kinds - passing)), "-n", namespace, "-o", "name")
+    return set(listed.split())
+
+
+@pytest.mark.usefixtures("kinds")
 async def test_a_release_is_installed_upgraded_tested_and_uninstalled_and_leaves_its_keys_and_volumes(
     control_plane: ControlPlane, namespace: str, admin: Api
 ) -> None:
     """Goal: nothing is refused, by a schema or by Pod Security, and every pod finds a node. What the pods run is another test's matter."""
-
-    async def helm(*command: str) -> None:
-        await asyncio.to_thread(control_plane.helm, *command, "--namespace", namespace)
+    helm, before = helm_in(control_plane, namespace), objects(control_plane, namespace)
 
     async def keys() -> dict[str, str]:
         secret = await admin.get(f"/api/v1/namespaces/{namespace}/secrets/groundswell-keys")
         return dict(secret["data"])
 
-    await helm("install", "groundswell", str(FOLDER), *LIMIT)
+    await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
     first = await keys()
-    await helm("upgrade", "groundswell", str(FOLDER), "--set", "public.port=9000", *LIMIT)
+    for name, replicas in {"operator": 2, "bridge": 1}.items():
+        deployment = await admin.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/groundswell-{name}")
+        assert deployment["status"]["readyReplicas"] == replicas
+    await helm("upgrade", RELEASE, str(FOLDER), "--set", "public.port=9000", *KINDS_THERE, *LIMIT)
     assert await keys() == first
     data = (await admin.get(f"/api/v1/namespaces/{namespace}/configmaps/groundswell-config"))["data"]
     assert data["LINKS_PUBLIC_PORT"] == "9000"
     assert not await admin.items(f"/apis/batch/v1/namespaces/{namespace}/jobs"), "the hook has ended and is gone"
-    await helm("test", "groundswell", "--timeout", "60s")
-    await helm("uninstall", "groundswell", "--wait", "--timeout", "120s")
+    await helm("test", RELEASE, "--timeout", "60s")
+    await helm("uninstall", RELEASE, "--wait", "--timeout", "120s")
     assert await keys() == first
     claims = await admin.items(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims")
     kept = {each["metadata"]["name"].removeprefix("data-groundswell-").rpartition("-")[0] for each in claims}
     assert kept == {"gateway", "analytics", "kafka", "postgres", "clickhouse"}
-    await helm("install", "groundswell", str(FOLDER), *LIMIT)
+    await until(lambda: _is_left(control_plane, namespace, before))
+    await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
     assert await keys() == first, "an install of the same name takes them up again"
+
+
+async def _is_left(plane: ControlPlane, namespace: str, before: set[str]) -> bool:
+    """Whether nothing is left of a release but what it keeps: accounts, rights, hooks and leases are gone."""
+    left = await asyncio.to_thread(objects, plane, namespace)
+    kept = {"secret/groundswell-keys", "secret/groundswell-engines"}
+    return {each for each in left - before if not each.startswith("persistentvolumeclaim/")} == kept
+
+
+async def test_the_kinds_come_with_the_first_release_are_upgraded_with_it_and_outlive_it(
+    programs: Shelf, tmp_path: Path
+) -> None:
+    """On a control plane of its own, since they are the cluster's."""
+    with running() as plane:
+        async with plane.admin() as admin:
+            for name in ("first", "second"):
+                await admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
+            first, second = helm_in(plane, "first"), helm_in(plane, "second")
+            await first("install", RELEASE, str(FOLDER))
+            made = await _kinds(admin)
+            assert {*made} == {"viralspikes.groundswell.dev", "viralspikepolicies.groundswell.dev"}
+
+            with pytest.raises(
+                ProgramFailed, match="belongs to the release groundswell in namespace first: set operator"
+            ):
+                await second("install", RELEASE, str(FOLDER))
+            await second("install", RELEASE, str(FOLDER), *KINDS_THERE)
+
+            await first("upgrade", RELEASE, str(_with_a_column(tmp_path)))
+            columns = (await _kinds(admin))["viralspikes.groundswell.dev"]["spec"]["versions"][0][
+                "additionalPrinterColumns"
+            ]
+            assert columns[-1]["name"] == "Tenant"
+
+            await second("uninstall", RELEASE)
+            await first("uninstall", RELEASE)
+            kept = await _kinds(admin)
+            assert {name: each["metadata"]["uid"] for name, each in kept.items()} == {
+                name: each["metadata"]["uid"] for name, each in made.items()
+            }
+            await first("install", RELEASE, str(FOLDER), "--timeout", "60s")
+            assert (await _kinds(admin))["viralspikes.groundswell.dev"]["spec"] == made["viralspikes.groundswell.dev"][
+                "spec"
+            ]
+
+
+async def _kinds(admin: Api) -> dict[str, Any]:
+    found = await admin.items("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+    return {each["metadata"]["name"]: each for each in found}
+
+
+def _with_a_column(folder: Path) -> Path:
+    """A later chart, whose kind shows one column more."""
+    later = folder / "groundswell"
+    shutil.copytree(FOLDER, later)
+    file = later / "kinds" / "viralspikes.yaml"
+    kind = yaml.safe_load(file.read_text())
+    kind["spec"]["versions"][0]["additionalPrinterColumns"].append(
+        {"name": "Tenant", "type": "string", "jsonPath": ".spec.tenant"}
+    )
+    file.write_text(yaml.safe_dump(kind))
+    return later
+
+
+@pytest.mark.parametrize("values", PROFILES.values(), ids=PROFILES.keys())
+@pytest.mark.usefixtures("kinds")
+async def test_every_object_and_every_pod_is_taken_by_an_api_server_that_admits_restricted_pods_only(
+    control_plane: ControlPlane, namespace: str, values: Mapping[str, Any]
+) -> None:
+    """Method: a server-side dry run. Pods are asked for one by one, since what makes them is let in whatever they are."""
+    rendered = render(values)
+    own = [each for each in rendered.objects if each["kind"] not in ("CustomResourceDefinition", "Pod")]
+    pods = [_pod(component, spec) for component, _, spec in rendered.pods()]
+    given = yaml.safe_dump_all([_in(namespace, each) for each in [*own, *pods]])
+    taken = control_plane.kubectl("create", "--dry-run=server", "-o", "name", "-f", "-", given=given)
+    assert len(taken.split()) == len(own) + len(pods)
+
+
+def _pod(component: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A pod that a workload would make, with its claim; its account is one that is there, for admission asks for that too."""
+    volumes = list(spec.get("volumes", []))
+    if {"data"} & {each["name"] for each in spec["containers"][0].get("volumeMounts", [])} - {
+        each["name"] for each in volumes
+    }:
+        volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": f"data-{component}-0"}})
+    own = {**spec, "serviceAccountName": "default", "volumes": volumes}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"dry-{component}"}, "spec": own}
+
+
+def _in(namespace: str, value: dict[str, Any]) -> dict[str, Any]:
+    return value | {"metadata": value["metadata"] | {"namespace": namespace}}

@@ -1,0 +1,106 @@
+"""A release with an operator in it, under the account and the Role that Helm has installed: nodes are simulated, so the pods of the chart's
+own operator run nothing, and a process of this machine stands in for one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.chart import FOLDER, RELEASE, ROOT, render
+from tests.cluster.control_plane.api import Api, Object, until
+from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.operating import Operated, operating, scales
+
+KINDS_THERE = ("--set", "operator.crds.install=false")
+RAISED_S_MAX = 5.0
+POLICY: Object = yaml.safe_load((ROOT / "docs" / "policy.yaml").read_text())
+LINKS, GATEWAY, ANALYTICS = (f"{RELEASE}-{name}" for name in ("links", "gateway", "analytics"))
+
+
+async def helm(place: Operated, *words: str) -> None:
+    await asyncio.to_thread(place.plane.helm, *words, "--namespace", place.namespace)
+
+
+@pytest.fixture
+async def release(
+    control_plane: ControlPlane, admin: Api, namespace: str, kinds: None, tmp_path: Path
+) -> AsyncIterator[Operated]:
+    """A namespace with a release that Helm has installed."""
+    words = ("install", RELEASE, str(FOLDER), *KINDS_THERE, "--wait", "--timeout", "120s", "--namespace", namespace)
+    await asyncio.to_thread(control_plane.helm, *words)
+    async with operating(control_plane, admin, namespace, tmp_path) as place:
+        yield place
+
+
+@pytest.mark.promise("OPERATOR-3")
+async def test_an_upgrade_in_the_middle_of_a_spike_finds_its_floor_raised_again_within_five_seconds(
+    release: Operated,
+) -> None:
+    """Goal: what the chart installs is enough for that. Method: who wrote the autoscaler when, as the API server's audit log has it."""
+    await release.leads(release.start("one"))
+    path = await release.spike("vs-a", await release.policy(actions=[scales(LINKS, 20)]))
+    await release.comes_to(path, "Holding", 60)
+    assert await release.bounds(LINKS) == (40, 40), "beyond the most of the values, too"
+    await helm(release, "upgrade", RELEASE, str(FOLDER), *KINDS_THERE, "--set", "processes.links.replicas.min=3")
+    await until(lambda: _is_raised(release))
+    by_helm, again = _writes_of_the_floor(release)[-2:]
+    assert by_helm["userAgent"].startswith("Helm/")
+    assert again["user"]["username"].endswith(":groundswell-operator")
+    assert 0 <= (_moment(again) - _moment(by_helm)).total_seconds() < RAISED_S_MAX
+    await until(lambda: release.ready(LINKS, 40), 60)
+    await release.admin.delete(path)
+    await until(lambda: release.gone(path))
+    assert await release.bounds(LINKS) == (3, 30), "what the upgrade says is the baseline from then on"
+    assert not release.refusals()
+
+
+async def _is_raised(place: Operated) -> bool:
+    return await place.bounds(LINKS) == (40, 40)
+
+
+def _writes_of_the_floor(place: Operated) -> list[Object]:
+    """Who wrote the autoscaler of links, one after the other; its status is the autoscaler's own affair."""
+    return [
+        each
+        for each in place.plane.audit()
+        if each["verb"] in ("create", "patch", "update")
+        and each.get("objectRef", {}).get("namespace") == place.namespace
+        and each["objectRef"]["resource"] == "horizontalpodautoscalers"
+        and each["objectRef"].get("name") == LINKS
+        and "subresource" not in each["objectRef"]
+        and each["responseStatus"]["code"] < 300
+    ]
+
+
+def _moment(event: Object) -> datetime:
+    return datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00"))
+
+
+async def test_the_policy_of_the_docs_is_taken_observes_and_says_what_it_would_raise(release: Operated) -> None:
+    await release.leads(release.start("one"))
+    policy = await release.admin.create(release.policies, POLICY)
+    assert policy["spec"]["mode"] == "Observe"
+    path = await release.spike("vs-a", policy)
+    status = await release.comes_to(path, "Raising")
+    assert {each["name"]: each["desired"] for each in status["targets"]}["links"] == 10
+    assert not release.foreign()
+    assert not release.refusals()
+
+
+def test_the_policy_of_the_docs_raises_what_the_chart_runs_web_last() -> None:
+    rendered = render({})
+    asked = {each["scale"]["targetRef"]["name"]: each for each in POLICY["spec"]["actions"]}
+    assert {name: (each["order"], each["scale"]["multiplier"]) for name, each in asked.items()} == {
+        LINKS: (1, 5),
+        ANALYTICS: (1, 5),
+        GATEWAY: (2, 10),
+    }
+    for name, each in asked.items():
+        target = rendered.one("HorizontalPodAutoscaler", name)["spec"]["scaleTargetRef"]
+        assert {"apiVersion": "apps/v1", **each["scale"]["targetRef"]} == target
