@@ -162,6 +162,7 @@ assert main.__file__.startswith({str(image.root)!r}), main.__file__
 for factory in main.MODULES:
     main._factory(factory)
 import groundswell.engines.preparing, groundswell.engines.commands, groundswell.kernel.bus.dead_letters
+import groundswell_operator.__main__
 print(*sorted(missing))
 """
     python = str(image.root / "venv" / "bin" / "python")

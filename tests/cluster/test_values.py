@@ -68,6 +68,9 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
         "engines.valkey.external has an address and a secret: give one of them",
     ),
     "an engine that there is not": ({"engines": {"mongodb": {}}}, "'/engines': additional properties 'mongodb'"),
+    "no operator, but not switched off": ({"operator": {"replicas": 0}}, "'/operator/replicas': minimum"),
+    "an API server at no port": ({"operator": {"apiServer": {"ports": []}}}, "'/operator/apiServer/ports': minItems"),
+    "a level that is none": ({"operator": {"logLevel": "loud"}}, "'/operator/logLevel': value must be one of"),
     "a percentage above all": ({"autoscaling": {"cpuPercent": 150}}, "'/autoscaling/cpuPercent': maximum"),
     "names that nobody answers": ({"networkPolicy": {"dns": []}}, "'/networkPolicy/dns': minItems"),
 }
