@@ -59,6 +59,11 @@ async def test_a_release_is_installed_upgraded_tested_and_uninstalled_and_leaves
     assert data["LINKS_PUBLIC_PORT"] == "9000"
     assert not await admin.items(f"/apis/batch/v1/namespaces/{namespace}/jobs"), "the hook has ended and is gone"
     await helm("test", RELEASE, "--timeout", "60s")
+    off = ("--set", "operator.enabled=false")
+    await helm("upgrade", RELEASE, str(FOLDER), *off)
+    assert not _of_the_operator(objects(control_plane, namespace)), "nor is a hook of it left"
+    await helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE)
+    assert len(_of_the_operator(objects(control_plane, namespace))) > len(PARTS)
     await helm("uninstall", RELEASE, "--wait", "--timeout", "120s")
     assert await keys() == first
     claims = await admin.items(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims")
@@ -67,6 +72,13 @@ async def test_a_release_is_installed_upgraded_tested_and_uninstalled_and_leaves
     await until(lambda: _is_left(control_plane, namespace, before))
     await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
     assert await keys() == first, "an install of the same name takes them up again"
+
+
+PARTS = ("operator", "bridge", "release")
+
+
+def _of_the_operator(names: set[str]) -> set[str]:
+    return {each for each in names if each.partition("/")[2].removeprefix("groundswell-").startswith(PARTS)}
 
 
 async def _is_left(plane: ControlPlane, namespace: str, before: set[str]) -> bool:

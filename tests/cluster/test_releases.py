@@ -130,6 +130,24 @@ def test_kinds_that_the_release_left_are_taken_up_again() -> None:
     assert kinds(upgraded(left)) == kinds(render({}))
 
 
+def test_an_upgrade_that_switches_the_operator_off_gives_back_what_is_raised_before_the_operator_goes() -> None:
+    off = {"operator": {"enabled": False}}
+    present = [render({}).one("Deployment", "groundswell-operator")]
+
+    def hooks(rendered: Rendered) -> set[tuple[str, str]]:
+        notes = [(each, each["metadata"].get("annotations", {})) for each in rendered.objects]
+        return {
+            (each["kind"], found["helm.sh/hook"])
+            for each, found in notes
+            if each["metadata"]["name"] == "groundswell-release" and "helm.sh/hook" in found
+        }
+
+    parts = ("ServiceAccount", "Role", "RoleBinding", "Job")
+    assert hooks(upgraded(present, off)) == {(kind, "pre-upgrade") for kind in parts}
+    assert hooks(upgraded(present)) == {(kind, "pre-delete") for kind in parts}
+    assert not hooks(upgraded([], off)), "it went before"
+
+
 def kinds(rendered: Rendered) -> list[Object]:
     return rendered.of("CustomResourceDefinition")
 
