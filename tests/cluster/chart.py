@@ -6,6 +6,7 @@ Nothing is installed anywhere: what holds here holds for the objects that Helm w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -147,6 +148,13 @@ def parsed(files: Mapping[str, str]) -> Rendered:
         each for name, text in files.items() if name.endswith(".yaml") for each in yaml.safe_load_all(text) if each
     ]
     return Rendered(objects, next(text for name, text in files.items() if name.endswith("NOTES.txt")))
+
+
+def shown(section: str) -> list[list[str]]:
+    """The commands that a section of docs/deploy.md shows, block by block."""
+    text = (ROOT / "docs" / "deploy.md").read_text().partition(f"{section}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    return [re.sub(r"\\\n\s*", "", block).strip().splitlines() for block in blocks]
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

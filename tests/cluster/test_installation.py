@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.chart import FOLDER, PROFILES, RELEASE, render
+from tests.cluster.chart import FOLDER, PROFILES, RELEASE, render, shown
 from tests.cluster.control_plane.api import Api, until
 from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed, running
 from tests.cluster.tools.families import Shelf
@@ -19,6 +20,8 @@ from tests.cluster.tools.families import Shelf
 LIMIT = ("--wait", "--wait-for-jobs", "--timeout", "120s")
 KINDS_THERE = ("--set", "operator.crds.install=false")
 """The tests' control plane has the kinds already, and they belong to no release."""
+SMALL = ("--set", "topology=all")
+"""Where it does not matter what else is installed."""
 Helm = Callable[..., Awaitable[None]]
 
 
@@ -91,23 +94,23 @@ async def _is_left(plane: ControlPlane, namespace: str, before: set[str]) -> boo
 async def test_the_kinds_come_with_the_first_release_are_upgraded_with_it_and_outlive_it(
     programs: Shelf, tmp_path: Path
 ) -> None:
-    """On a control plane of its own, since they are the cluster's."""
+    """On a control plane of its own, since they are the cluster's. Taken over by another release, they are as docs/deploy.md says."""
     with running() as plane:
         async with plane.admin() as admin:
             for name in ("first", "second"):
                 await admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
             first, second = helm_in(plane, "first"), helm_in(plane, "second")
-            await first("install", RELEASE, str(FOLDER))
+            await first("install", RELEASE, str(FOLDER), *SMALL)
             made = await _kinds(admin)
             assert {*made} == {"viralspikes.groundswell.dev", "viralspikepolicies.groundswell.dev"}
 
             with pytest.raises(
                 ProgramFailed, match="belongs to the release groundswell in namespace first: set operator"
             ):
-                await second("install", RELEASE, str(FOLDER))
-            await second("install", RELEASE, str(FOLDER), *KINDS_THERE)
+                await second("install", RELEASE, str(FOLDER), *SMALL)
+            await second("install", RELEASE, str(FOLDER), *SMALL, *KINDS_THERE)
 
-            await first("upgrade", RELEASE, str(_with_a_column(tmp_path)))
+            await first("upgrade", RELEASE, str(_with_a_column(tmp_path)), *SMALL)
             columns = (await _kinds(admin))["viralspikes.groundswell.dev"]["spec"]["versions"][0][
                 "additionalPrinterColumns"
             ]
@@ -119,10 +122,16 @@ async def test_the_kinds_come_with_the_first_release_are_upgraded_with_it_and_ou
             assert {name: each["metadata"]["uid"] for name, each in kept.items()} == {
                 name: each["metadata"]["uid"] for name, each in made.items()
             }
-            await first("install", RELEASE, str(FOLDER), "--timeout", "60s")
+            await first("install", RELEASE, str(FOLDER), *SMALL)
             assert (await _kinds(admin))["viralspikes.groundswell.dev"]["spec"] == made["viralspikes.groundswell.dev"][
                 "spec"
             ]
+
+            await first("uninstall", RELEASE)
+            for command in shown("## Viral spikes")[-1]:
+                text = command.replace("release-namespace=groundswell", "release-namespace=second")
+                await asyncio.to_thread(plane.kubectl, *shlex.split(text)[1:])
+            await second("install", RELEASE, str(FOLDER), *SMALL)
 
 
 async def _kinds(admin: Api) -> dict[str, Any]:

@@ -5,6 +5,7 @@ own operator run nothing, and a process of this machine stands in for one of the
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.chart import FOLDER, RELEASE, ROOT, render
+from tests.cluster.chart import FOLDER, RELEASE, ROOT, render, shown
 from tests.cluster.control_plane.api import Api, Object, until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.operating import Operated, operating, scales
@@ -87,15 +88,43 @@ def _moment(event: Object) -> datetime:
     return datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00"))
 
 
-async def test_the_policy_of_the_docs_is_taken_observes_and_says_what_it_would_raise(release: Operated) -> None:
+async def test_what_the_page_says_of_spikes_is_so(release: Operated) -> None:
+    """Method: its commands one after the other, for a spike that is only observed, then for one that a person approves."""
+    observe, act = shown("## Viral spikes")[:2]
+
+    async def kubectl(command: str, spike: str) -> None:
+        words = shlex.split(command.replace("-n groundswell", f"-n {release.namespace}").replace("NAME", spike))
+        await asyncio.to_thread(release.plane.kubectl, *words[1:])
+
     await release.leads(release.start("one"))
-    policy = await release.admin.create(release.policies, POLICY)
-    assert policy["spec"]["mode"] == "Observe"
-    path = await release.spike("vs-a", policy)
-    status = await release.comes_to(path, "Raising")
+    await kubectl(observe[0], "")
+    policy = await release.admin.get(f"{release.policies}/default")
+    observed = await release.spike("vs-a", policy)
+    status = await release.comes_to(observed, "Raising")
     assert {each["name"]: each["desired"] for each in status["targets"]}["links"] == 10
+    for command in observe[1:]:
+        await kubectl(command, "vs-a")
     assert not release.foreign()
+
+    approve, approved, enforce, pause, go_on, give_back = act
+    await kubectl(approve, "")
+    path = await release.spike("vs-b", policy)
+    await release.comes_to(path, "AwaitingApproval")
+    await kubectl(approved, "vs-b")
+    await release.comes_to(path, "Holding", 60)
+    assert (await release.bounds(LINKS))[0] == 10
+    await kubectl(enforce, "")
+    await kubectl(pause, "")
+    await until(lambda: _is(release, "Paused"))
+    await kubectl(go_on, "")
+    await until(lambda: _is(release, "Active"))
+    await kubectl(give_back, "vs-b")
+    assert (await release.bounds(LINKS))[0] == 2
     assert not release.refusals()
+
+
+async def _is(place: Operated, phase: str) -> bool:
+    return bool((await place.admin.get(f"{place.policies}/default"))["status"]["phase"] == phase)
 
 
 def test_the_policy_of_the_docs_raises_what_the_chart_runs_web_last() -> None:
