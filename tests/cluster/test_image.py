@@ -184,6 +184,11 @@ def test_a_container_says_what_it_can_do_and_fails_with_a_sentence(image: Image)
     assert wrong.returncode == 1
     assert "GROUNDSWELL_INTERNAL_KEY" in wrong.stderr
     assert len(wrong.stderr.strip().splitlines()) == 1
+    python = str(image.root / "venv" / "bin" / "python")
+    operator = [python, "-m", "groundswell_operator", "run"]
+    lost = subprocess.run(operator, env=environment, capture_output=True, text=True, check=False)
+    assert (lost.returncode, len(lost.stderr.strip().splitlines())) == (2, 1)
+    assert "GROUNDSWELL_NAMESPACE" in lost.stderr
 
 
 def test_the_console_is_in_the_image_as_the_door_serves_it(image: Image) -> None:

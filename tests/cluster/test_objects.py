@@ -144,9 +144,9 @@ def test_rights_are_these_and_no_others() -> None:
 OWN_NAME, BRIDGE_NAME = "groundswell-operator", "groundswell-bridge"
 RIGHTS: Mapping[str, Mapping[tuple[str, str], str]] = {
     "operator": {
-        ("groundswell.dev/viralspikepolicies", ""): "get list watch",
+        ("groundswell.dev/viralspikepolicies", ""): "list watch",
         ("groundswell.dev/viralspikepolicies/status", ""): "patch",
-        ("groundswell.dev/viralspikes", ""): "get list watch patch delete",
+        ("groundswell.dev/viralspikes", ""): "list watch patch delete",
         ("groundswell.dev/viralspikes/status", ""): "patch",
         ("apps/deployments", ""): "get list watch",
         ("apps/deployments/scale", ""): "patch",

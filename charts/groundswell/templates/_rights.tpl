@@ -3,8 +3,8 @@ What each account that has a token may do, in the release's namespace. A target 
 and autoscalers are not tied to names.
 */}}
 {{- define "groundswell.rights.operator" -}}
-- {apiGroups: [groundswell.dev], resources: [viralspikepolicies], verbs: [get, list, watch]}
-- {apiGroups: [groundswell.dev], resources: [viralspikes], verbs: [get, list, watch, patch, delete]}
+- {apiGroups: [groundswell.dev], resources: [viralspikepolicies], verbs: [list, watch]}
+- {apiGroups: [groundswell.dev], resources: [viralspikes], verbs: [list, watch, patch, delete]}
 - {apiGroups: [groundswell.dev], resources: [viralspikepolicies/status, viralspikes/status], verbs: [patch]}
 - {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch]}
 - {apiGroups: [apps], resources: [deployments/scale], verbs: [patch]}
