@@ -76,6 +76,7 @@ class Release:
                 log.info("somebody else was quicker: %s", conflict)
             except Away as away:
                 log.warning("the API server is asked again: %s", away)
+                self._seen = None  # an operator could not renew its Lease either, and gets its time anew
             await asyncio.sleep(LOOK_S)
         log.error("spikes are left after %.0f s", self._end_s)
         return False

@@ -31,37 +31,27 @@ and autoscalers are not tied to names.
 
 {{/* An account with its rights: (root, part, annotations as YAML or empty). */}}
 {{- define "groundswell.account" -}}
-{{- $root := index . 0 }}{{ $part := index . 1 }}{{ $annotations := index . 2 -}}
+{{- $root := index . 0 }}{{ $part := index . 1 -}}
+{{- $metadata := include "groundswell.metadata" (list $root $part) -}}
+{{- with index . 2 }}{{ $metadata = printf "%s\nannotations:\n%s" $metadata (indent 2 .) }}{{ end -}}
 {{- $name := include "groundswell.name" (list $root $part) -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  {{- include "groundswell.metadata" (list $root $part) | nindent 2 }}
-  {{- with $annotations }}
-  annotations:
-    {{- . | nindent 4 }}
-  {{- end }}
+  {{- $metadata | nindent 2 }}
 automountServiceAccountToken: false
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
-  {{- include "groundswell.metadata" (list $root $part) | nindent 2 }}
-  {{- with $annotations }}
-  annotations:
-    {{- . | nindent 4 }}
-  {{- end }}
+  {{- $metadata | nindent 2 }}
 rules:
   {{- include (printf "groundswell.rights.%s" $part) $root | nindent 2 }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
-  {{- include "groundswell.metadata" (list $root $part) | nindent 2 }}
-  {{- with $annotations }}
-  annotations:
-    {{- . | nindent 4 }}
-  {{- end }}
+  {{- $metadata | nindent 2 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ $name }}}
 subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release.Namespace }}}]
 {{- end -}}
