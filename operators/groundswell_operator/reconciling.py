@@ -24,9 +24,10 @@ PASS_S_MAX = 1.0
 LIVE_S = 1.0
 """Between two passes while a spike lives: steps down and the ends of waits are due by the clock."""
 IDLE_S = 10.0
-REST_S = 0.05
-"""Between two passes at least, however often one is woken."""
-CONFLICT_S_MAX = 1.0
+REST_S, REST_S_MAX = 0.005, 0.1
+"""Between two passes at least, however often one is woken: what comes after calm is seen at once, and each pass woken during the rest
+doubles the next one."""
+CONFLICT_S, CONFLICT_S_MAX = 0.05, 1.0
 
 
 class Acting(Protocol):
@@ -58,11 +59,13 @@ class Reconciler:
 
     async def run(self) -> None:
         """Passes without end; raises `NotLeading` once it may not write any more."""
+        rest_s = REST_S
         while True:
             self._woken.clear()
             pause_s = await self._attempt()
             self.progressed_s = time.monotonic()
-            await asyncio.sleep(min(REST_S, pause_s))
+            await asyncio.sleep(min(rest_s, pause_s))
+            rest_s = min(2 * rest_s, REST_S_MAX) if self._woken.is_set() else REST_S
             try:
                 async with asyncio.timeout(pause_s):
                     await self._woken.wait()
@@ -77,7 +80,7 @@ class Reconciler:
             self._conflicts += 1
             self._metrics.outcome("conflict")
             log.info("somebody else was quicker: %s", conflict)
-            return min(REST_S * self._conflicts, CONFLICT_S_MAX)
+            return min(CONFLICT_S * self._conflicts, CONFLICT_S_MAX)
         except Away as away:
             self._metrics.outcome("away")
             log.warning("the API server is asked again in %.1f s: %s", away.retry_s, away)

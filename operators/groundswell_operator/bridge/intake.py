@@ -48,8 +48,11 @@ class Intake:
         self._known: OrderedDict[str, Level | None] = OrderedDict()
 
     async def policies(self) -> Sequence[Governed]:
-        """Those that are there now."""
-        found = (await self._requests.get(self._paths.policies))["items"]
+        """Those that the API server has in its cache.
+
+        It waits up to a tenth of a second before it looks again whether that is all, and the operator asks for all right afterwards.
+        """
+        found = (await self._requests.get(self._paths.policies, resourceVersion="0"))["items"]
         return [Governed(each, Policy.of(each)) for each in found if "deletionTimestamp" not in each["metadata"]]
 
     async def take(self, seen: Sighting, policies: Sequence[Governed], now_s: float) -> Sequence[str]:
