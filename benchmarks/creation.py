@@ -18,12 +18,13 @@ from pathlib import Path
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
+from benchmarks.engines import started
 from benchmarks.result import Result
 from groundswell.api.links.v1 import links_pb2 as pb
 from groundswell.api.links.v1 import links_pb2_grpc
 from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
-from groundswell.engines import ports, running, topics
-from groundswell.engines.engine import Engine, Folders
+from groundswell.engines import ports, topics
+from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
 from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
@@ -149,7 +150,7 @@ async def _platform(folder: Path) -> AsyncIterator[tuple[links_pb2_grpc.LinkServ
             Valkey(Folders.under(folder, "valkey"), *ports.draw(2)),
         )
         for engine in (kafka, postgres, valkey):
-            await stack.enter_async_context(_started(engine))
+            await stack.enter_async_context(started(engine))
         await topics.create(kafka.address, TOPICS)
         address = f"127.0.0.1:{ports.draw(1)[0]}"
         Signer.key = bytes.fromhex("6b" * 32)
@@ -173,17 +174,6 @@ async def _platform(folder: Path) -> AsyncIterator[tuple[links_pb2_grpc.LinkServ
         await _tell_of_tenant(kafka.address)
         await _until_ready(stub)
         yield stub, postgres.address
-
-
-@asynccontextmanager
-async def _started(engine: Engine) -> AsyncIterator[None]:
-    engine.prepare(print)
-    child = await running.start(engine)
-    try:
-        yield
-    finally:
-        if child is not None:
-            await child.stop()
 
 
 async def _tell_of_tenant(bootstrap: str) -> None:

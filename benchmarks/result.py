@@ -13,6 +13,10 @@ from loadtests.reports.journal import commit, machine
 RESULTS = Path(__file__).parent / "results"
 
 
+class Skipped(Exception):
+    """The benchmark needs what is not there; the message says what, and how to get it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One figure beside its reference. `bound` is the least ratio, or with `bound_on_value` the least value (`at_most`: the greatest)."""

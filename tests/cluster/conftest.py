@@ -6,21 +6,18 @@ session names them and says what to run.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import dockerfile
-from tests.cluster.control_plane.api import Api, until
-from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
-from tests.cluster.operating import Operated, operated
+from tests.cluster.control_plane.api import Api
+from tests.cluster.control_plane.handle import ControlPlane, running
+from tests.cluster.operating import Operated, install_kinds, operated, own_namespace
 from tests.cluster.tools.families import Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
-CRDS = ROOT / "operators" / "groundswell_operator" / "crds"
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 @pytest.fixture(scope="session")
@@ -55,20 +52,14 @@ async def admin(control_plane: ControlPlane) -> AsyncIterator[Api]:
 @pytest.fixture
 async def namespace(admin: Api) -> AsyncIterator[str]:
     """A namespace of one's own that holds pods to the Restricted standard; its objects go with it."""
-    name = f"test-{secrets.token_hex(4)}"
-    path = f"/api/v1/namespaces/{name}"
-    await admin.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": RESTRICTED}})
-    await until(lambda: admin.items(f"{path}/serviceaccounts"))  # pods are refused until theirs is there
-    yield name
-    await admin.delete(path)
+    async with own_namespace(admin) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")
 def kinds(control_plane: ControlPlane) -> None:
     """The operator's two kinds, served."""
-    control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
-    names = [f"crd/{file.stem}.groundswell.dev" for file in CRDS.iterdir()]
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    install_kinds(control_plane)
 
 
 @pytest.fixture

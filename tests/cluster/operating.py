@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ROOT, ControlPlane
 from tests.cluster.objects import deployment, pod
 
+CRDS = ROOT / "operators" / "groundswell_operator" / "crds"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 ACCOUNT = "groundswell-operator"
 GROUP = "groundswell.dev/v1alpha1"
 OWN = {"viralspikes", "viralspikepolicies", "events", "leases"}
@@ -264,6 +267,26 @@ def scales(name: str, multiplier: float, order: int = 0, most: int = 300) -> Obj
     """An action."""
     target = {"kind": "Deployment", "name": name}
     return {"name": name, "order": order, "scale": {"targetRef": target, "multiplier": multiplier, "max": most}}
+
+
+def install_kinds(plane: ControlPlane) -> None:
+    """Has the API server serve the operator's two kinds."""
+    plane.kubectl("apply", "--server-side", "-f", str(CRDS))
+    names = [f"crd/{file.stem}.groundswell.dev" for file in CRDS.iterdir()]
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+
+
+@asynccontextmanager
+async def own_namespace(admin: Api) -> AsyncIterator[str]:
+    """The name of a new namespace that holds pods to the Restricted standard; its objects go with it."""
+    name = f"test-{secrets.token_hex(4)}"
+    path = f"/api/v1/namespaces/{name}"
+    await admin.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": RESTRICTED}})
+    await until(lambda: admin.items(f"{path}/serviceaccounts"))  # pods are refused until theirs is there
+    try:
+        yield name
+    finally:
+        await admin.delete(path)
 
 
 @asynccontextmanager

@@ -18,10 +18,14 @@ from tests.cluster.tools.families import Shelf
 _HERE = Path(__file__).parent
 HEALTH_S_MAX = 2.0
 GRACE_S = 5.0
-CONTROLLER_REQUESTS_S, CONTROLLER_BURST = 200, 400
-"""Ten times the controller manager's own rate: tests wait for objects, not for a rate."""
-AUTOSCALER_LOOKS = "5s"
-"""A third of the time that autoscalers leave between two looks by themselves, for the same reason."""
+RAISED: Mapping[str, str | int] = {"kube-api-qps": 200, "kube-api-burst": 400}
+"""Ten times the controller manager's own rate."""
+CONTROLLERS: Mapping[str, Mapping[str, str | int]] = {
+    "hastened": {**RAISED, "horizontal-pod-autoscaler-sync-period": "5s"},
+    "raised": RAISED,
+    "default": {},
+}
+"""How quick the controller manager is. Hastened, autoscalers look at a third of their own pause: tests wait for objects, not for rates."""
 USERS = {"controller-manager": "system:kube-controller-manager", "scheduler": "system:kube-scheduler", "kwok": "kwok"}
 
 
@@ -73,9 +77,9 @@ class Component:
 class Plan:
     """All files and processes of one control plane in a folder."""
 
-    def __init__(self, folder: Path, programs: Shelf, ports: Ports) -> None:
-        """Writes certificates, keys and kubeconfigs."""
-        self._folder, self._programs, self._ports = folder, programs, ports
+    def __init__(self, folder: Path, programs: Shelf, ports: Ports, controllers: str = "hastened") -> None:
+        """Writes certificates, keys and kubeconfigs; `controllers` is one of `CONTROLLERS`."""
+        self._folder, self._programs, self._ports, self._controllers = folder, programs, ports, controllers
         self.address = f"https://127.0.0.1:{ports.api}"
         keys = folder / "keys"
         keys.mkdir(mode=0o700)
@@ -149,9 +153,7 @@ class Plan:
             "use-service-account-credentials": "true",
             "cluster-signing-cert-file": self.authority,
             "cluster-signing-key-file": self._authority.pair.key,
-            "kube-api-qps": CONTROLLER_REQUESTS_S,
-            "kube-api-burst": CONTROLLER_BURST,
-            "horizontal-pod-autoscaler-sync-period": AUTOSCALER_LOOKS,
+            **CONTROLLERS[self._controllers],
         }
         return self._component(
             "controller-manager", "kube-controller-manager", options, self._ports.controllers, "/healthz"

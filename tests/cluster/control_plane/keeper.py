@@ -27,7 +27,7 @@ from groundswell.engines import ports, running
 from groundswell.engines.children import POLL_S, Child, log_end
 from groundswell.engines.errors import EngineError
 from tests.cluster.control_plane.api import Api, Object, until
-from tests.cluster.control_plane.components import Component, Plan, Ports
+from tests.cluster.control_plane.components import CONTROLLERS, Component, Plan, Ports
 from tests.cluster.tools.families import shelf
 
 PREFIX = "groundswell-control-plane-"
@@ -92,13 +92,13 @@ def _node(number: int) -> Object:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status}
 
 
-async def keep(nodes: int, api_port: int | None, until_stdin_closes: bool) -> None:
+async def keep(nodes: int, api_port: int | None, controllers: str, until_stdin_closes: bool) -> None:
     """Runs one until it shall end; raises `EngineError` when it cannot start, or one of its processes ended by itself."""
     _end_with_signals(until_stdin_closes)
     _sweep()
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
         etcd, peers, api, *others = ports.draw(6)
-        plan = Plan(Path(folder), shelf(), Ports(etcd, peers, api_port or api, *others))
+        plan = Plan(Path(folder), shelf(), Ports(etcd, peers, api_port or api, *others), controllers)
         async with started(plan, nodes) as children:
             print(json.dumps(_described(plan, folder, children)), flush=True)
             await _until_one_ends(children)
@@ -155,6 +155,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.control_plane.keeper", description=__doc__)
     parser.add_argument("--nodes", type=int, default=NODES, help=f"simulated nodes ({NODES})")
     parser.add_argument("--api-port", type=int, help="where the API server listens; drawn unless given")
+    parser.add_argument(
+        "--controllers", choices=list(CONTROLLERS), default="hastened", help="how quick the controller manager is"
+    )
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with who holds the other end")
     options = parser.parse_args()
     if missing := shelf().missing():
@@ -163,7 +166,7 @@ def main() -> int:
     code = 0
     try:
         with suppress(asyncio.CancelledError):
-            asyncio.run(keep(options.nodes, options.api_port, options.until_stdin_closes))
+            asyncio.run(keep(options.nodes, options.api_port, options.controllers, options.until_stdin_closes))
     except* (EngineError, TimeoutError, OSError) as errors:
         print(*errors.exceptions, sep="\n", file=sys.stderr)
         code = 1

@@ -1,0 +1,117 @@
+"""What a spike is played on: a real control plane with simulated nodes, a broker, and the operator's two processes under their Roles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.engines import started
+from benchmarks.result import Skipped
+from groundswell.engines import ports, topics
+from groundswell.engines.engine import Folders
+from groundswell.engines.kafka import Kafka
+from tests.cluster import load
+from tests.cluster.control_plane.api import Api, Object, until
+from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
+from tests.cluster.operating import BRIDGE, Operated, install_kinds, operated, own_namespace
+from tests.cluster.tools.families import shelf
+
+READY_S_MAX = 60.0
+READERS = 4
+"""Ready before a spike; they are raised to five times as many, ahead of web."""
+CEILING = 20
+
+
+@dataclass
+class Stage:
+    """A namespace of a control plane, and what the autoscaler of its web believes of the load."""
+
+    plane: ControlPlane
+    admin: Api
+    place: Operated
+    load: load.Load
+    audit: Audit
+
+
+@dataclass
+class Audit:
+    """The API server's log of requests, read on from where it was read to."""
+
+    file: Path
+    _read_to: int = field(default=0, init=False)
+
+    def skip(self) -> None:
+        """Passes over what is there."""
+        self._read_to = self.file.stat().st_size
+
+    def more(self, wanted: Callable[[Object], bool]) -> list[Object]:
+        """The wanted ones among the requests that were answered since."""
+        with self.file.open("rb") as log:
+            log.seek(self._read_to)
+            text = log.read()
+        text = text[: text.rfind(b"\n") + 1]
+        self._read_to += len(text)
+        return [each for line in text.splitlines() if wanted(each := json.loads(line))]
+
+
+@asynccontextmanager
+async def set_up(controllers: str, web: int) -> AsyncIterator[Stage]:
+    """A stage with so many pods of web; `controllers` is how quick the controller manager is. Raises `Skipped`."""
+    if shelf().missing():
+        raise Skipped("the cluster's programs are not built: run `make cluster-tools`")
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="groundswell-bench-")))
+        plane = stack.enter_context(running("--controllers", controllers))
+        install_kinds(plane)
+        admin = await stack.enter_async_context(plane.admin())
+        namespace = await stack.enter_async_context(own_namespace(admin))
+        place = await stack.enter_async_context(operated(plane, admin, namespace, folder))
+        metric = load.served(admin, namespace, folder, ports.draw(1)[0], web)
+        stage = Stage(plane, admin, place, await stack.enter_async_context(metric), Audit(plane.folder / "audit.log"))
+        await place.target("readers", READERS, scaler={"minReplicas": READERS, "maxReplicas": CEILING})
+        await place.target("web", web, scaler=web_scaler(web))
+        yield stage
+
+
+def web_scaler(replicas: int, ceiling: int = CEILING) -> Object:
+    """The spec of an autoscaler at its defaults that gives each pod one of the load."""
+    metric = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}
+    return {
+        "minReplicas": replicas,
+        "maxReplicas": ceiling,
+        "metrics": [{"type": "External", "external": metric}],
+    }
+
+
+@asynccontextmanager
+async def broker() -> AsyncIterator[tuple[str, AIOKafkaProducer]]:
+    """The address of a broker that has the platform's topics, and who publishes into it."""
+    with tempfile.TemporaryDirectory(prefix="groundswell-bench-") as folder:
+        kafka = Kafka(Folders.under(Path(folder), "kafka"), *ports.draw(2))
+        async with started(kafka):
+            await topics.create(kafka.address, ROOT / "protos" / "topics")
+            async with AIOKafkaProducer(bootstrap_servers=kafka.address, acks="all") as producer:
+                yield kafka.address, producer
+
+
+async def start_operator(stage: Stage, kafka: str) -> None:
+    """Operator and bridge, until one leads and the other is heard of."""
+    place = stage.place
+    bridge = {"KAFKA_BOOTSTRAP_SERVERS": kafka}
+    place.start("bridge", "groundswell_operator", "bridge", account=BRIDGE, environment=bridge)
+    await place.leads(place.start("operator"))
+
+    async def heard() -> bool:
+        policies = await stage.admin.items(place.policies)
+        said = [each for policy in policies for each in policy.get("status", {}).get("conditions", ())]
+        return any(each["type"] == "SourceConnected" and each["status"] == "True" for each in said)
+
+    await until(heard, READY_S_MAX)
+    await asyncio.sleep(1.0)
