@@ -11,15 +11,13 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaProducer
 
-from benchmarks.scaling.stage import READERS, Stage
+from benchmarks.scaling.stage import POLICY, READERS, READERS_TIMES, WEB_TIMES, Stage
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeStarted
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from groundswell_operator.bridge.records import TOPIC, object_name
 from tests.cluster.control_plane.api import Object, until
-from tests.cluster.operating import ACCOUNT, BRIDGE, scales
+from tests.cluster.operating import ACCOUNT, BRIDGE
 
-WEB_TIMES, READERS_TIMES = 10, 5
-POLICY = "default"
 POLL_S = 0.05
 LOOKED_FROM_S = 0.8
 """Pods are ready a second after their start: nobody looks before, so that the looks are not in the way."""
@@ -41,12 +39,6 @@ class Raised:
     readers_s: float
     ready_s: float
     """Until the last of ten times the pods was ready."""
-
-
-async def make_policy(stage: Stage) -> None:
-    """Readers first, web second: half of web's raise waits for them."""
-    actions = [scales("readers", READERS_TIMES, order=0), scales("web", WEB_TIMES, order=1)]
-    await stage.place.policy(POLICY, actions=actions)
 
 
 async def publish(producer: AIOKafkaProducer) -> tuple[str, float]:

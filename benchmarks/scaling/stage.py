@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -20,13 +19,16 @@ from groundswell.engines.kafka import Kafka
 from tests.cluster import load
 from tests.cluster.control_plane.api import Api, Object, until
 from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
-from tests.cluster.operating import BRIDGE, Operated, install_kinds, operated, own_namespace
+from tests.cluster.operating import BRIDGE, Operated, Process, install_kinds, operated, own_namespace, scales
 from tests.cluster.tools.families import shelf
 
+POLICY = "default"
 READY_S_MAX = 60.0
-READERS = 4
-"""Ready before a spike; they are raised to five times as many, ahead of web."""
-CEILING = 20
+READERS, WEB = 4, 3
+"""Pods ready before a spike."""
+READERS_TIMES, WEB_TIMES = 5, 10
+CEILING = 40
+"""Of the autoscalers: more than a spike calls for."""
 
 
 @dataclass
@@ -62,30 +64,52 @@ class Audit:
 
 
 @asynccontextmanager
-async def set_up(controllers: str, web: int) -> AsyncIterator[Stage]:
-    """A stage with so many pods of web; `controllers` is how quick the controller manager is. Raises `Skipped`."""
+async def control_plane(controllers: str) -> AsyncIterator[tuple[ControlPlane, Api]]:
+    """A control plane that knows the operator's kinds, and its administrator; `controllers` is how quick the controller manager is.
+
+    Raises `Skipped`.
+    """
     if shelf().missing():
         raise Skipped("the cluster's programs are not built: run `make cluster-tools`")
+    with running("--controllers", controllers) as plane:
+        install_kinds(plane)
+        async with plane.admin() as admin:
+            yield plane, admin
+
+
+@asynccontextmanager
+async def set_up(plane: ControlPlane, admin: Api) -> AsyncIterator[Stage]:
+    """A namespace with readers and web, all ready, under autoscalers, and a policy for both; the load is little.
+
+    Readers come first: half of web's raise waits for them.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="groundswell-bench-")))
-        plane = stack.enter_context(running("--controllers", controllers))
-        install_kinds(plane)
-        admin = await stack.enter_async_context(plane.admin())
         namespace = await stack.enter_async_context(own_namespace(admin))
         place = await stack.enter_async_context(operated(plane, admin, namespace, folder))
-        metric = load.served(admin, namespace, folder, ports.draw(1)[0], web)
-        stage = Stage(plane, admin, place, await stack.enter_async_context(metric), Audit(plane.folder / "audit.log"))
+        metric = await stack.enter_async_context(load.served(admin, namespace, folder, ports.draw(1)[0], 1))
         await place.target("readers", READERS, scaler={"minReplicas": READERS, "maxReplicas": CEILING})
-        await place.target("web", web, scaler=web_scaler(web))
-        yield stage
+        await place.target("web", WEB, scaler=_web_scaler(WEB))
+        actions = [scales("readers", READERS_TIMES, order=0), scales("web", WEB_TIMES, order=1)]
+        await place.policy(POLICY, actions=actions)
+        yield Stage(plane, admin, place, metric, Audit(plane.folder / "audit.log"))
 
 
-def web_scaler(replicas: int, ceiling: int = CEILING) -> Object:
+async def set_web(stage: Stage, replicas: int) -> None:
+    """Gives web another floor, as `helm upgrade` does, and so many ready pods."""
+    place = stage.place
+    target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
+    await place.helm_sets("web", {**target, **_web_scaler(replicas)})
+    await stage.admin.patch(f"{place.deployment('web')}/scale", {"spec": {"replicas": replicas}})
+    await until(lambda: place.ready("web", replicas), READY_S_MAX)
+
+
+def _web_scaler(replicas: int) -> Object:
     """The spec of an autoscaler at its defaults that gives each pod one of the load."""
     metric = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}
     return {
         "minReplicas": replicas,
-        "maxReplicas": ceiling,
+        "maxReplicas": max(CEILING, replicas),
         "metrics": [{"type": "External", "external": metric}],
     }
 
@@ -101,12 +125,13 @@ async def broker() -> AsyncIterator[tuple[str, AIOKafkaProducer]]:
                 yield kafka.address, producer
 
 
-async def start_operator(stage: Stage, kafka: str) -> None:
-    """Operator and bridge, until one leads and the other is heard of."""
+async def start_operator(stage: Stage, kafka: str) -> tuple[Process, Process]:
+    """Bridge and operator, once the one has been heard of and the other leads."""
     place = stage.place
     bridge = {"KAFKA_BOOTSTRAP_SERVERS": kafka}
-    place.start("bridge", "groundswell_operator", "bridge", account=BRIDGE, environment=bridge)
-    await place.leads(place.start("operator"))
+    reads = place.start("bridge", "groundswell_operator", "bridge", account=BRIDGE, environment=bridge)
+    acts = place.start("operator")
+    await place.leads(acts)
 
     async def heard() -> bool:
         policies = await stage.admin.items(place.policies)
@@ -114,4 +139,4 @@ async def start_operator(stage: Stage, kafka: str) -> None:
         return any(each["type"] == "SourceConnected" and each["status"] == "True" for each in said)
 
     await until(heard, READY_S_MAX)
-    await asyncio.sleep(1.0)
+    return reads, acts

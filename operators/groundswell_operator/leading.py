@@ -41,6 +41,8 @@ class Lease:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
         self._renewed_s = float("-inf")
+        self._held: Object = {}
+        """As this process wrote it last."""
         self._seen: tuple[Any, ...] = ()
         self._seen_s = 0.0
         self.looked_s = time.monotonic()
@@ -93,7 +95,7 @@ class Lease:
         except Refused as refused:
             if refused.status != 404:
                 raise
-            await self._requests.create(self._path, self._new())
+            self._held = await self._requests.create(self._path, self._new())
             self._renewed_s = began_s
             return
         self.looked_s = time.monotonic()
@@ -105,15 +107,19 @@ class Lease:
             transitions = spec.get("leaseTransitions", 0) + 1
             mine = _with(found, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
             began_s = time.monotonic()
-            await self._requests.replace(f"{self._path}/{LEASE}", mine)
+            self._held = await self._requests.replace(f"{self._path}/{LEASE}", mine)
             self._renewed_s = began_s
 
     async def _renew(self) -> None:
-        began_s = time.monotonic()
-        found = await self._requests.get(f"{self._path}/{LEASE}")
-        if found["spec"].get("holderIdentity") != self._identity:
-            raise Conflict(f"{found['spec'].get('holderIdentity')} leads")
-        await self._requests.replace(f"{self._path}/{LEASE}", _with(found))
+        """One write, which is refused unless the Lease is as this process left it; it is looked at only then."""
+        began_s, path = time.monotonic(), f"{self._path}/{LEASE}"
+        try:
+            self._held = await self._requests.replace(path, _with(self._held))
+        except Conflict:
+            found = await self._requests.get(path)
+            if found["spec"].get("holderIdentity") != self._identity:
+                raise Conflict(f"{found['spec'].get('holderIdentity')} leads") from None
+            self._held = await self._requests.replace(path, _with(found))
         self._renewed_s = self.looked_s = began_s
 
     def _new(self) -> Object:

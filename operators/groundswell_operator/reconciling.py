@@ -23,7 +23,8 @@ PASS_S_MAX = 1.0
 """After which a pass leaves the rest to the next, which looks again first."""
 LIVE_S = 1.0
 """Between two passes while a spike lives: steps down and the ends of waits are due by the clock."""
-IDLE_S = 10.0
+IDLE_S = 30.0
+"""And while none does: everything else comes by the watches, and this makes good what they missed."""
 REST_S, REST_S_MAX = 0.005, 0.1
 """Between two passes at least, however often one is woken: what comes after calm is seen at once, and each pass woken during the rest
 doubles the next one."""

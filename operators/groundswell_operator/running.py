@@ -14,7 +14,7 @@ from groundswell_operator.applying.requests import Pace, Requests
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.leading import Lease, Lost
 from groundswell_operator.metrics import Metrics
-from groundswell_operator.reconciling import Acting, Reconciler
+from groundswell_operator.reconciling import Acting, Reconciler, wall_clock
 from groundswell_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,13 +27,18 @@ def as_it_is(cluster: Cluster) -> Acting:
     return cluster
 
 
-async def run(settings: Settings, acting: Callable[[Cluster], Acting] = as_it_is) -> int:
-    """The operator, until it is told to end (0) or has lost the Lease (1: whoever runs it starts it again)."""
+async def run(
+    settings: Settings, acting: Callable[[Cluster], Acting] = as_it_is, clock: Callable[[], float] = wall_clock
+) -> int:
+    """The operator, until it is told to end (0) or has lost the Lease (1: whoever runs it starts it again).
+
+    `clock` says what time it is, in seconds since 1970; the Lease goes by how much time passes.
+    """
     metrics = Metrics()
     async with await requests.client(settings.kubeconfig, settings.identity) as client:
         lease = Lease(Requests(client, Pace()), settings.namespace, settings.identity)
         cluster = Cluster(Requests(client, Pace(), lease.leads), settings.namespace)
-        reconciler = Reconciler(acting(cluster), metrics)
+        reconciler = Reconciler(acting(cluster), metrics, clock)
 
         def progressed_s() -> float:
             return reconciler.progressed_s if lease.leads() else lease.looked_s

@@ -1,7 +1,7 @@
 """An operator that a test can rely on to die, or to be stopped, at an exact step: `python -m tests.cluster.dying`.
 
 DIES_AFTER is the number of steps after which it kills itself, the last one done; STOPS_BEFORE_FOREIGN the number of the foreign write
-before which it stops itself, as a hypervisor might, until somebody lets it go on.
+before which it stops itself, as a hypervisor might, until somebody lets it go on. CLOCK_OFF_S is how far its clock is ahead of others'.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 
 from groundswell_operator.applying.writing import Cluster
+from groundswell_operator.reconciling import wall_clock
 from groundswell_operator.running import run
 from groundswell_operator.saga.state import Namespace
 from groundswell_operator.saga.steps import Step, Write
@@ -45,7 +46,8 @@ def main() -> int:
     """The command; its exit code."""
     logging.basicConfig(level=logging.INFO)
     dies, stops = (int(os.environ.get(name, "0")) for name in ("DIES_AFTER", "STOPS_BEFORE_FOREIGN"))
-    return asyncio.run(run(Settings.of(), lambda cluster: Dying(cluster, dies, stops)))
+    off_s = float(os.environ.get("CLOCK_OFF_S", "0"))
+    return asyncio.run(run(Settings.of(), lambda cluster: Dying(cluster, dies, stops), lambda: wall_clock() + off_s))
 
 
 if __name__ == "__main__":

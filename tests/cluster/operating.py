@@ -332,7 +332,11 @@ async def grant(admin: Api, namespace: str, name: str, rules: list[Object]) -> N
 
 
 def _kubeconfig(plane: ControlPlane, namespace: str, file: Path, token: str) -> Path:
-    authority = str(plane.folder / "keys" / "authority.crt")
+    return kubeconfig(file, plane.address, plane.folder / "keys" / "authority.crt", namespace, token)
+
+
+def kubeconfig(file: Path, server: str, authority: Path, namespace: str, token: str) -> Path:
+    """A file that says where an API server is, and who asks."""
     file.touch(mode=0o600)
     file.write_text(
         json.dumps(
@@ -340,9 +344,7 @@ def _kubeconfig(plane: ControlPlane, namespace: str, file: Path, token: str) -> 
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "operator",
-                "clusters": [
-                    {"name": "test", "cluster": {"server": plane.address, "certificate-authority": authority}}
-                ],
+                "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": str(authority)}}],
                 "users": [{"name": "operator", "user": {"token": token}}],
                 "contexts": [
                     {"name": "operator", "context": {"cluster": "test", "user": "operator", "namespace": namespace}}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -13,7 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.control_plane.api import Api, Object
+import httpx
+import psutil
+
+from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.tools.families import shelf
 
 ROOT = Path(__file__).parents[3]
@@ -35,11 +40,13 @@ class ControlPlane:
 
     folder: Path
     address: str
+    etcd: str
+    """The URL of its etcd, which asks nobody who they are."""
     kubeconfig: Path
     """The administrator's."""
     keeper: int
     pids: dict[str, int]
-    """Of its processes by name: etcd, api-server, controller-manager, scheduler, kwok."""
+    """Of its processes by name: etcd, api-server, controller-manager, scheduler, kwok; as they were at the start."""
 
     def admin(self) -> Api:
         """Requests as the administrator, who may do everything."""
@@ -59,6 +66,31 @@ class ControlPlane:
         """Every answered request so far, as audit.k8s.io/v1 events."""
         with (self.folder / "audit.log").open() as log:
             return [json.loads(line) for line in log if line.endswith("\n")]
+
+    def api_server(self) -> psutil.Process:
+        """The API server's process at this moment."""
+        return next(each for each in psutil.Process(self.keeper).children() if each.name() == "kube-apiserver")
+
+    async def restart_api_server(self) -> None:
+        """Has it killed, and returns once another one answers."""
+        killed = self.api_server()
+        os.kill(self.keeper, signal.SIGUSR1)
+        async with self.admin() as admin:
+
+            async def answers() -> bool:
+                try:
+                    return not killed.is_running() and await admin.text("/readyz") == "ok"
+                except (Refused, httpx.TransportError):
+                    return False
+
+            await until(answers, STOP_S_MAX)
+
+    async def compact(self) -> None:
+        """Has etcd forget everything but what is true now, so that nobody can follow on from an earlier version."""
+        async with httpx.AsyncClient(base_url=self.etcd) as etcd:
+            first = {"key": base64.b64encode(b"/").decode()}
+            revision = (await etcd.post("/v3/kv/range", json=first)).json()["header"]["revision"]
+            (await etcd.post("/v3/kv/compaction", json={"revision": revision, "physical": True})).raise_for_status()
 
     def kubectl(self, *words: str, given: str = "") -> str:
         """What kubectl answers the administrator, with `given` on its input; raises `ProgramFailed`."""
@@ -128,5 +160,10 @@ def running(*words: str, temporary: Path | None = None) -> Iterator[ControlPlane
 
 def _handle(keeper: int, described: Object) -> ControlPlane:
     return ControlPlane(
-        Path(described["folder"]), described["address"], Path(described["KUBECONFIG"]), keeper, described["pids"]
+        folder=Path(described["folder"]),
+        address=described["address"],
+        etcd=described["etcd"],
+        kubeconfig=Path(described["KUBECONFIG"]),
+        keeper=keeper,
+        pids=described["pids"],
     )

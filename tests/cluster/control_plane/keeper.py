@@ -3,7 +3,7 @@
 It is a process of its own so that nothing is left behind whatever becomes of a test session: it ends its processes and removes its folder
 at SIGTERM, at Ctrl-C, when one of its processes dies (an API server without its etcd would stay for ever), and, with
 `--until-stdin-closes`, when the process that started it is gone. Should it be killed itself, the kernel ends its processes, and the next
-keeper removes the folder.
+keeper removes the folder. At SIGUSR1 it kills the API server and starts another one.
 """
 
 from __future__ import annotations
@@ -49,9 +49,12 @@ async def started(plan: Plan, nodes: int) -> AsyncIterator[dict[str, Child]]:
     children: dict[str, Child] = {}
     async with AsyncExitStack() as stack:
 
+        async def stop(name: str) -> None:
+            await children[name].stop()
+
         async def start(component: Component) -> None:
             child = children[component.name] = Child(component.launch())
-            stack.push_async_callback(child.stop)
+            stack.push_async_callback(stop, component.name)
             await running.until_healthy(component, child)
 
         await start(plan.etcd())
@@ -100,8 +103,15 @@ async def keep(nodes: int, api_port: int | None, controllers: str, until_stdin_c
         etcd, peers, api, *others = ports.draw(6)
         plan = Plan(Path(folder), shelf(), Ports(etcd, peers, api_port or api, *others), controllers)
         async with started(plan, nodes) as children:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _start_anew, plan.api_server(), children)
             print(json.dumps(_described(plan, folder, children)), flush=True)
             await _until_one_ends(children)
+
+
+def _start_anew(component: Component, children: dict[str, Child]) -> None:
+    """Kills a process as the kernel would, and puts another one into its place."""
+    children[component.name].kill()
+    children[component.name] = Child(component.launch())
 
 
 def _end_with_signals(until_stdin_closes: bool) -> None:
@@ -127,6 +137,7 @@ def _described(plan: Plan, folder: str, children: dict[str, Child]) -> dict[str,
     return {
         "folder": folder,
         "address": plan.address,
+        "etcd": plan.etcd().address,
         "KUBECONFIG": str(plan.kubeconfig),
         "pids": {name: child.pid for name, child in children.items()},
     }

@@ -1,0 +1,143 @@
+"""What the operator takes while nothing happens: memory and requests, with a hundred policies and a thousand spikes that are over.
+
+One spike is played to its end, and the others get what the operator wrote into it. Processes that start beside all of them are watched
+for a minute; what they ask of the API server is counted in its audit log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import psutil
+
+from benchmarks.result import Result
+from benchmarks.scaling.stage import Stage, broker, control_plane, set_up, start_operator
+from tests.cluster.control_plane.api import Object, until
+from tests.cluster.operating import ACCOUNT, BRIDGE, QUICK, Process, scales, spike
+
+POLICIES, SPIKES = 100, 1_000
+MAKERS = 16
+REST_S, LOOK_S = 60.0, 0.5
+SETTLED_S = 5.0
+MEMORY_MB_MAX, REQUESTS_S_MAX = 150.0, 1.0
+OVER = {"status": {"over": "2026-01-01T00:00:00Z"}}
+
+
+async def run() -> Result:
+    """The most memory that the operator takes; the requests of both processes are bounded besides. Raises `Skipped`."""
+    async with broker() as (kafka, _), control_plane("default") as (plane, admin), set_up(plane, admin) as stage:
+        bridge, operator = await start_operator(stage, kafka)
+        small_mb = _memory_mb(operator)
+        await _filled(stage)
+        for each in (bridge, operator):
+            each.kill()
+        await stage.place.forget_leader()
+        bridge, operator = await start_operator(stage, kafka)
+        await asyncio.sleep(SETTLED_S)
+        stage.audit.skip()
+        memory_mb = await _most_memory_mb(operator)
+        asked = stage.audit.more(lambda each: _who(stage, each) in (ACCOUNT, BRIDGE))
+        bridge_mb = _memory_mb(bridge)
+        written_s = await _first_floor_s(stage)
+    return Result(
+        name="operator",
+        value=memory_mb,
+        unit="MB",
+        reference="its memory with one policy and no spike",
+        reference_value=small_mb,
+        bound=MEMORY_MB_MAX,
+        bound_on_value=True,
+        at_most=True,
+        others_hold=len(asked) / REST_S <= REQUESTS_S_MAX,
+        details={
+            "policies": POLICIES,
+            "finished_spikes": SPIKES,
+            "bridge_mb": round(bridge_mb, 1),
+            "requests_s": round(len(asked) / REST_S, 3),
+            "requests_s_max": REQUESTS_S_MAX,
+            "requests_by_kind": _by_kind(stage, asked),
+            "seconds": REST_S,
+            "object_to_first_floor_beside_them_s": round(written_s, 3),
+        },
+    )
+
+
+def _who(stage: Stage, event: Object) -> str:
+    """The account of this namespace that asked; empty when it was another."""
+    prefix = f"system:serviceaccount:{stage.place.namespace}:"
+    user = str(event["user"]["username"])
+    return user.removeprefix(prefix) if user.startswith(prefix) else ""
+
+
+def _by_kind(stage: Stage, asked: Sequence[Object]) -> Mapping[str, int]:
+    return dict(
+        sorted(Counter(f"{_who(stage, each)} {each['verb']} {each['objectRef']['resource']}" for each in asked).items())
+    )
+
+
+def _memory_mb(process: Process) -> float:
+    return float(psutil.Process(process.popen.pid).memory_info().rss / 2**20)
+
+
+async def _most_memory_mb(process: Process) -> float:
+    most, ends_s = 0.0, time.monotonic() + REST_S
+    while time.monotonic() < ends_s:
+        most = max(most, _memory_mb(process))
+        await asyncio.sleep(LOOK_S)
+    return most
+
+
+async def _filled(stage: Stage) -> None:
+    """Makes the policies, and the spikes that are over."""
+    place = stage.place
+    policy = await place.policy("over", actions=[scales("web", 2)], cooldown=QUICK, match={"kinds": ["none-else"]})
+    for number in range(POLICIES - 2):
+        await place.policy(f"policy-{number}", actions=[scales("web", 2)], match={"kinds": ["none-else"]})
+    path = await _told(stage, "vs-first", policy, {"status": {"level": "VIRAL"}})
+    await place.comes_to(path, "Holding")
+    await stage.admin.patch(f"{path}/status", OVER)
+    ended = {"status": await place.comes_to(path, "Restored", 60.0)}
+    numbers = iter(range(SPIKES - 1))
+
+    async def make() -> None:
+        for number in numbers:
+            await _told(stage, f"vs-{number}", policy, ended)
+
+    await asyncio.gather(*(make() for _ in range(MAKERS)))
+
+
+async def _told(stage: Stage, name: str, policy: Object, status: Object) -> str:
+    """Makes a spike of a kind that only its own policy is for, with a status; its path."""
+    made = spike(name, policy)
+    made["spec"]["kind"] = policy["spec"]["match"]["kinds"][0]
+    await stage.admin.create(stage.place.spikes, made)
+    path = f"{stage.place.spikes}/{name}"
+    await stage.admin.patch(f"{path}/status", status)
+    return path
+
+
+async def _first_floor_s(stage: Stage) -> float:
+    """From the creation of one more spike to the first floor that is asked for."""
+    policy = await stage.admin.get(f"{stage.place.policies}/over")
+    began_s = time.time()
+    await _told(stage, "vs-last", policy, {"status": {"level": "VIRAL"}})
+    floors: list[Object] = []
+
+    async def written() -> bool:
+        floors.extend(
+            stage.audit.more(
+                lambda each: (
+                    _who(stage, each) == ACCOUNT
+                    and each["verb"] == "patch"
+                    and each["objectRef"]["resource"] == "horizontalpodautoscalers"
+                )
+            )
+        )
+        return bool(floors)
+
+    await until(written)
+    return datetime.fromisoformat(floors[0]["requestReceivedTimestamp"]).timestamp() - began_s
