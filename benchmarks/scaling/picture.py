@@ -100,10 +100,10 @@ def _line(kind: str, seen: Seen, pods: list[int]) -> str:
 
 def _labels(seen: Mapping[str, Seen]) -> Iterator[str]:
     """Each beside its line."""
-    half = _first(seen["autoscaler"], 10)
+    half = _first(seen["autoscaler"], 12)
     last = _first(seen["operator"], 30)
     yield f'<text class="operator" x="{_x(last.at_s) + 10}" y="{_y(30) - 8}">operator: ready (dashed: ordered)</text>'
-    yield f'<text class="autoscaler" x="{_x(half.at_s) + 10}" y="{_y(half.ready) - 8}">autoscaler alone</text>'
+    yield f'<text class="autoscaler" x="{_x(half.at_s) + 10}" y="{_y(half.ordered) - 8}">autoscaler alone</text>'
     yield f'<text class="nothing" x="{_x(PLAYED_S)}" y="{_y(3) - 8}" text-anchor="end">nothing</text>'
     yield f'<text x="{_x(PLAYED_S)}" y="{_y(17)}" text-anchor="end">grey: pods that the views keep busy</text>'
 

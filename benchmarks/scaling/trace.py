@@ -19,7 +19,7 @@ PLAYED_S = 75.0
 
 def demand(at_s: float) -> float:
     """The pods that the views keep busy."""
-    return PODS_AT_ONCE * float(TIMES_MAX) ** min(at_s / RISE_S, 1.0)
+    return PODS_AT_ONCE * math.pow(TIMES_MAX, min(at_s / RISE_S, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,10 @@ async def stops_before_its_second_write(operator: Kept) -> None:
     await until(stopped)
 
 
+async def leads(place: Operated, operator: Kept) -> bool:
+    return await place.leader() == operator.process.identity
+
+
 async def held(place: Operated, path: str) -> Object:
     """The spike's status once all is raised, from what was there before, in one write of each floor."""
     status = await place.comes_to(path, "Holding", SETTLES_S_MAX)
@@ -220,9 +224,10 @@ async def test_two_operators_that_are_stopped_in_turns_make_one_raise_and_one_re
         ends_s, turns = time.monotonic() + CONTENDING_S, 0
         while time.monotonic() < ends_s or turns == 0:
             leader, other = (one, two) if await place.leader() == "one" else (two, one)
-            leader.process.freeze()
-            await place.leads(other.process)
-            leader.process.thaw()
+            stopped = leader.process
+            stopped.freeze()
+            await until(lambda: leads(place, other), SETTLES_S_MAX)  # noqa: B023  # awaited within the turn
+            stopped.thaw()
             turns += 1
         await held(place, path)
         await given_back(place, path)

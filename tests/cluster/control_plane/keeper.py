@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -110,7 +111,10 @@ async def keep(nodes: int, api_port: int | None, controllers: str, until_stdin_c
 
 def _start_anew(component: Component, children: dict[str, Child]) -> None:
     """Kills a process as the kernel would, and puts another one into its place."""
-    children[component.name].kill()
+    killed = children[component.name]
+    killed.kill()
+    while killed.exit_code is None:  # so that no look in between finds it ended
+        time.sleep(POLL_S)
     children[component.name] = Child(component.launch())
 
 
