@@ -11,7 +11,7 @@ NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split("
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench drill up down ps logs test check docs promises format proto cluster-tools console lock clean
+.PHONY: help setup demo bench drill up down ps logs test test-cluster check docs promises format proto cluster-tools console lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ logs: .venv/installed ## Show the end of a log (NAME=gateway ARGS=-f)
 
 test: setup console ## Run all tests (ARGS="tests/links -k codes")
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: setup console ## Run the tests of the cluster in full: every fault, fifty raises, half an hour (after cluster-tools)
+	GROUNDSWELL_CLUSTER_FULL=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 check: setup console protos/node_modules ## Check format, lint, types, import rules, generated code, protos
 	$(BIN)/ruff format --check .

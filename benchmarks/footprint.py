@@ -15,7 +15,7 @@ from datetime import datetime
 import psutil
 
 from benchmarks.result import Result
-from benchmarks.scaling.stage import Stage, broker, control_plane, set_up, start_operator
+from benchmarks.scaling.stage import Stage, broker, control_plane, need_programs, set_up, start_operator
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import ACCOUNT, BRIDGE, QUICK, Process, scales, spike
 
@@ -29,6 +29,7 @@ OVER = {"status": {"over": "2026-01-01T00:00:00Z"}}
 
 async def run() -> Result:
     """The most memory that the operator takes; the requests of both processes are bounded besides. Raises `Skipped`."""
+    need_programs()
     async with broker() as (kafka, _), control_plane("default") as (plane, admin), set_up(plane, admin) as stage:
         bridge, operator = await start_operator(stage, kafka)
         small_mb = _memory_mb(operator)

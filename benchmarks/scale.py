@@ -17,7 +17,17 @@ from benchmarks.result import Result
 from benchmarks.scaling import trace
 from benchmarks.scaling.playing import played
 from benchmarks.scaling.raises import Raised, publish, raised
-from benchmarks.scaling.stage import WEB, WEB_TIMES, Stage, broker, control_plane, set_up, set_web, start_operator
+from benchmarks.scaling.stage import (
+    WEB,
+    WEB_TIMES,
+    Stage,
+    broker,
+    control_plane,
+    need_programs,
+    set_up,
+    set_web,
+    start_operator,
+)
 from benchmarks.scaling.trace import RECORD_S, Seen, quantile, ready_after_s
 from tests.cluster.control_plane.api import Api
 from tests.cluster.control_plane.handle import ControlPlane
@@ -51,6 +61,7 @@ class Measured:
 
 async def run(runs: int = RUNS, runs_of_90: int = RUNS_OF_90) -> Result:
     """Unmet demand beside the autoscaler's; raises `Skipped` where the cluster's programs are not built."""
+    need_programs()
     load_before = os.getloadavg()[0]
     async with broker() as (kafka, producer):
         async with control_plane("default") as (plane, admin):
@@ -66,7 +77,7 @@ async def run(runs: int = RUNS, runs_of_90: int = RUNS_OF_90) -> Result:
 
 
 async def raises_at_the_default_rate(runs: int = RUNS, runs_of_90: int = RUNS_OF_90) -> Raises:
-    """Single raises by the pods before; raises `Skipped` as `run` does."""
+    """Single raises by the pods before."""
     async with broker() as (kafka, producer), control_plane("default") as (plane, admin), set_up(plane, admin) as stage:
         await start_operator(stage, kafka)
         return await _all_raises(stage, producer, runs, runs_of_90)

@@ -63,14 +63,15 @@ class Audit:
         return [each for line in text.splitlines() if wanted(each := json.loads(line))]
 
 
-@asynccontextmanager
-async def control_plane(controllers: str) -> AsyncIterator[tuple[ControlPlane, Api]]:
-    """A control plane that knows the operator's kinds, and its administrator; `controllers` is how quick the controller manager is.
-
-    Raises `Skipped`.
-    """
+def need_programs() -> None:
+    """Raises `Skipped` where the programs of a control plane are not built."""
     if shelf().missing():
         raise Skipped("the cluster's programs are not built: run `make cluster-tools`")
+
+
+@asynccontextmanager
+async def control_plane(controllers: str) -> AsyncIterator[tuple[ControlPlane, Api]]:
+    """A control plane that knows the operator's kinds, and its administrator; `controllers` is how quick the controller manager is."""
     with running("--controllers", controllers) as plane:
         install_kinds(plane)
         async with plane.admin() as admin:

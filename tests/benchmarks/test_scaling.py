@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -54,3 +58,17 @@ def test_the_picture_of_the_page_is_drawn_of_the_result_that_is_kept() -> None:
         "line ordered",
         "line operator",
     ]
+
+
+@pytest.mark.parametrize("name", ["scale", "operator"])
+def test_it_says_what_it_needs_where_the_programs_of_the_cluster_are_not_built(tmp_path: Path, name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", name],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "GROUNDSWELL_CLUSTER_TOOLS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"{name} is skipped: the cluster's programs are not built: run `make cluster-tools`\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import httpx
@@ -19,8 +20,9 @@ LIVES_MAX = 40
 
 
 async def with_targets(place: Operated, reader_delay: str = "1s") -> None:
-    await place.target("readers", 4, scaler=READERS, delay=reader_delay)
-    await place.target("web", 3, scaler=WEB)
+    await asyncio.gather(
+        place.target("readers", 4, scaler=READERS, delay=reader_delay), place.target("web", 3, scaler=WEB)
+    )
 
 
 @pytest.mark.promise("OPERATOR-1", "OPERATOR-3", "OPERATOR-12")
