@@ -25,7 +25,7 @@ LIVE_S = 1.0
 """Between two passes while a spike lives: steps down and the ends of waits are due by the clock."""
 IDLE_S = 30.0
 """And while none does: everything else comes by the watches, and this makes good what they missed."""
-REST_S, REST_S_MAX = 0.005, 0.1
+REST_S, REST_S_MAX = 0.005, 0.05
 """Between two passes at least, however often one is woken: what comes after calm is seen at once, and each pass woken during the rest
 doubles the next one."""
 CONFLICT_S, CONFLICT_S_MAX = 0.05, 1.0
@@ -51,12 +51,18 @@ class Reconciler:
         self._cluster, self._metrics, self._clock = cluster, metrics, clock
         self._woken = asyncio.Event()
         self._conflicts = 0
+        self._lives = True
         self.progressed_s = time.monotonic()
         """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
 
     def wake(self) -> None:
         """Something has changed."""
         self._woken.set()
+
+    def stir(self) -> None:
+        """Something that is scaled has changed, as pods and metrics do all the time: that matters while a spike lives."""
+        if self._lives:
+            self._woken.set()
 
     async def run(self) -> None:
         """Passes without end; raises `NotLeading` once it may not write any more."""
@@ -94,8 +100,8 @@ class Reconciler:
         self._conflicts = 0
         self._metrics.outcome("done")
         self._metrics.state(state)
-        lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
-        return LIVE_S if lives else IDLE_S
+        self._lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
+        return LIVE_S if self._lives else IDLE_S
 
     async def reconcile(self) -> Namespace:
         """One pass; the state that it ended with. Raises `Conflict`, `Away` and `NotLeading`."""

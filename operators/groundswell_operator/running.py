@@ -54,7 +54,7 @@ async def _led(lease: Lease, reconciler: Reconciler, settings: Settings) -> int:
     # kopf ends every task that began after its own, so ours begin first.
     ours = [asyncio.create_task(lease.keep(), name="lease"), asyncio.create_task(reconciler.run(), name="passes")]
     await asyncio.sleep(0)
-    watch = asyncio.create_task(watching.watch(settings.namespace, reconciler.wake), name="watches")
+    watch = asyncio.create_task(watching.watch(settings.namespace, reconciler.wake, reconciler.stir), name="watches")
     try:
         done, _ = await asyncio.wait([*ours, watch], return_when=asyncio.FIRST_COMPLETED)
         for task in done:

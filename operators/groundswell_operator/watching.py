@@ -1,4 +1,4 @@
-"""The thin edge to kopf: whatever changes in the namespace wakes the reconciler, which looks for itself.
+"""The thin edge to kopf: what changes in the namespace wakes the reconciler, which looks for itself.
 
 kopf keeps the watches: it lists, follows, and begins anew after errors and gaps. It writes nothing: its handlers only observe, so it needs
 no finalizers, annotations or Events of its own, and what it would put into them is under our prefix all the same.
@@ -25,26 +25,37 @@ SILENCE_S_MAX = 30.0
 BACKOFF_S = 1.0
 
 
-async def watch(namespace: str, wake: Callable[[], None]) -> None:
-    """Calls `wake` at every change until the process is told to end."""
-    registry = kopf.OperatorRegistry()
+async def watch(namespace: str, wake: Callable[[], None], stir: Callable[[], None]) -> None:
+    """Calls `wake` at every change that may call for something, and `stir` where a target is not as it was, until it is told to end.
 
-    async def changed(**_: Any) -> None:
+    What calls for nothing is kept away: consistent lists are answered as often as each 100 ms, and the next raise would wait for that.
+    """
+    registry = kopf.OperatorRegistry()
+    known: dict[str, object] = {}
+
+    async def policy_changed(type: str | None, meta: Any, **_: Any) -> None:
+        asked = meta.get("generation"), dict(meta.get("annotations", {})), meta.get("deletionTimestamp")
+        if known.get(meta["uid"]) == asked and type != "DELETED":
+            return  # only its status, which this process and the bridge write
+        known[meta["uid"]] = asked
+        if type == "DELETED":
+            del known[meta["uid"]]
         wake()
 
     async def spike_changed(status: Any, **_: Any) -> None:
-        if (
-            "level" in status
-        ):  # said right after it is made: a pass before would find nothing to do, and the next one wait for its end
+        if "level" in status:  # which is said right after it is made
             wake()
+
+    async def target_changed(type: str | None, **_: Any) -> None:
+        (stir if type == "MODIFIED" else wake)()
 
     async def login(**words: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**words) or kopf.login_with_kubeconfig(**words)
 
+    own = {"viralspikepolicies": policy_changed, "viralspikes": spike_changed}
     kopf.on.login(registry=registry)(login)
     for kind in KINDS:
-        heard = spike_changed if kind[2] == "viralspikes" else changed
-        kopf.on.event(*kind, id=f"{kind[2]}-changed", registry=registry)(heard)
+        kopf.on.event(*kind, id=f"{kind[2]}-changed", registry=registry)(own.get(kind[2], target_changed))
     await kopf.operator(registry=registry, settings=_settings(), standalone=True, namespaces=[namespace])
 
 

@@ -72,6 +72,7 @@ class Bridge:
         )
         self._progressed_s = time.monotonic()
         self._reported_s = float("-inf")
+        self._reporting: asyncio.Task[None] | None = None
         self._late: dict[str, int] = {}
         self._last_record_s: float | None = None
 
@@ -90,6 +91,9 @@ class Bridge:
             while True:
                 await self._once()
         finally:
+            if self._reporting is not None:
+                self._reporting.cancel()
+                await asyncio.gather(self._reporting, return_exceptions=True)
             await self._consumer.stop()
 
     async def _started(self) -> None:
@@ -107,8 +111,7 @@ class Bridge:
         for partition, records in batches.items():
             await self._taken(records)
             await self._commit(partition, records[-1].offset + 1)
-        if time.monotonic() - self._reported_s >= REPORT_S:
-            await self._report()
+        self._report_in_time()
         self._progressed_s = time.monotonic()
 
     async def _taken(self, records: Sequence[ConsumerRecord]) -> None:
@@ -152,9 +155,18 @@ class Bridge:
         except KafkaError as error:
             log.warning("a commit waits for the next one: %s", type(error).__name__)
 
+    def _report_in_time(self) -> None:
+        """Beside the reading: a record must not wait for what is said of earlier ones. Raises what the last report did."""
+        if time.monotonic() - self._reported_s >= REPORT_S:
+            if self._reporting is not None:
+                if not self._reporting.done():
+                    return
+                self._reporting.result()
+            self._reported_s = time.monotonic()
+            self._reporting = asyncio.create_task(self._report())
+
     async def _report(self) -> None:
         """Says in every policy's status whether the source is heard of; that this fails is no reason to stop."""
-        self._reported_s = time.monotonic()
         lag = await self._behind()
         self._lag.set(lag if lag is not None else float("nan"))
         try:

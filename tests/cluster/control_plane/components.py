@@ -21,11 +21,11 @@ GRACE_S = 5.0
 RAISED: Mapping[str, str | int] = {"kube-api-qps": 200, "kube-api-burst": 400}
 """Ten times the controller manager's own rate."""
 CONTROLLERS: Mapping[str, Mapping[str, str | int]] = {
-    "hastened": {**RAISED, "horizontal-pod-autoscaler-sync-period": "2s"},
+    "hastened": {**RAISED, "horizontal-pod-autoscaler-sync-period": "5s"},
     "raised": RAISED,
     "default": {},
 }
-"""How quick the controller manager is. Hastened, autoscalers look each 2 s instead of 15: tests wait for objects, not for rates."""
+"""How quick the controller manager is. Hastened, autoscalers look at a third of their own pause: tests wait for objects, not for rates."""
 USERS = {"controller-manager": "system:kube-controller-manager", "scheduler": "system:kube-scheduler", "kwok": "kwok"}
 
 
