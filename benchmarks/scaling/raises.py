@@ -11,7 +11,7 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaProducer
 
-from benchmarks.scaling.stage import POLICY, READERS, READERS_TIMES, WEB_TIMES, Stage
+from benchmarks.scaling.stage import POLICY, READERS, READERS_TIMES, WEB_TIMES, Stage, make_anew
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeStarted
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from groundswell_operator.bridge.records import TOPIC, object_name
@@ -108,13 +108,9 @@ def _step(account: str, event: Object) -> str:
 
 
 async def _given_back(stage: Stage, identifier: str, web: int) -> None:
-    """Has the operator give the raise back, and takes away the pods that an autoscaler would keep until its next look."""
-    place = stage.place
-    path = f"{place.spikes}/{object_name(POLICY, identifier)}"
+    """Has the operator give the raise back, and makes all as it was."""
+    path = f"{stage.place.spikes}/{object_name(POLICY, identifier)}"
     await stage.admin.delete(path)
-    await until(lambda: place.gone(path), RETURN_S_MAX)
-    for name, replicas in (("readers", READERS), ("web", web)):
-        await stage.admin.patch(f"{place.deployment(name)}/scale", {"spec": {"replicas": replicas}})
-    for name, replicas in (("readers", READERS), ("web", web)):
-        await until(lambda: place.ready(name, replicas), RETURN_S_MAX)  # noqa: B023  # awaited within the turn
+    await until(lambda: stage.place.gone(path), RETURN_S_MAX)
+    await make_anew(stage, web)
     await asyncio.sleep(REST_S)

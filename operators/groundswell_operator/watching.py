@@ -20,8 +20,10 @@ KINDS = (
     ("apps", "v1", "deployments"),
 )
 REQUEST_S_MAX = 30.0
-SILENCE_S_MAX = 30.0
-"""A watch on which nothing was heard for so long is begun anew."""
+SILENCE_S_MAX = 70.0
+"""A watch on which nothing was heard for so long is begun anew; where nothing changes, one is told of that once a minute."""
+LISTED_MAX = 100
+"""Objects in one answer when watches begin: a thousand at once would stay in the process's memory."""
 BACKOFF_S = 1.0
 
 
@@ -67,6 +69,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = REQUEST_S_MAX
     settings.networking.error_backoffs = (BACKOFF_S,) * 5
     settings.watching.inactivity_timeout = SILENCE_S_MAX
+    settings.watching.chunk_size = LISTED_MAX
     settings.persistence.finalizer = f"{PREFIX}/kopf"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=PREFIX)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=PREFIX)

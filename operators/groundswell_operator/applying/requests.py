@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 import aiohttp
+import orjson
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.client.exceptions import ApiException
@@ -104,7 +105,7 @@ class Requests:
 def _understood(status: int, headers: Mapping[str, str], body: bytes) -> Object:
     """The object in an answer; raises what the answer says."""
     if status < 300:
-        said: Object = json.loads(body)
+        said: Object = orjson.loads(body)
         return said
     message = _message(body)
     if status == 409:

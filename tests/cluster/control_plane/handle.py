@@ -63,9 +63,10 @@ class ControlPlane:
         return Api(self.address, self._trust(), answer["status"]["token"])
 
     def audit(self) -> list[Object]:
-        """Every answered request so far, as audit.k8s.io/v1 events."""
+        """Every answered request so far, as audit.k8s.io/v1 events; not what was given up before it was known whose it was."""
         with (self.folder / "audit.log").open() as log:
-            return [json.loads(line) for line in log if line.endswith("\n")]
+            events = [json.loads(line) for line in log if line.endswith("\n")]
+        return [each for each in events if each["user"].get("username")]
 
     def api_server(self) -> psutil.Process:
         """The API server's process at this moment."""
