@@ -72,6 +72,8 @@ class Scale:
     max: int
     """Never more replicas than that."""
     via: Via
+    elsewhere: str = ""
+    """The namespace that it names, where that is not the policy's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ class Policy:
     def of(cls, value: Object) -> Policy:
         """The policy in an object of the API server."""
         spec = value["spec"]
-        scales = [_scale(each) for each in spec["actions"] if "scale" in each]
+        own = value["metadata"]["namespace"]
+        scales = [_scale(each, own) for each in spec["actions"] if "scale" in each]
         return cls(
             name=value["metadata"]["name"],
             mode=Mode(spec["mode"]),
@@ -149,9 +152,10 @@ def seconds(duration: str) -> int:
     return int(number) * _SECONDS[unit]
 
 
-def _scale(action: Object) -> Scale:
+def _scale(action: Object, own: str) -> Scale:
     scale = action["scale"]
     target = scale["targetRef"]
+    namespace = target.get("namespace", own)
     return Scale(
         name=action["name"],
         order=action["order"],
@@ -159,6 +163,7 @@ def _scale(action: Object) -> Scale:
         multiplier=float(scale["multiplier"]),
         max=scale["max"],
         via=Via(scale["via"]),
+        elsewhere=namespace if namespace != own else "",
     )
 
 

@@ -43,6 +43,7 @@ RULES: list[Object] = [
         "resources": ["horizontalpodautoscalers"],
         "verbs": ["list", "watch", "patch"],
     },
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
 ]
@@ -171,9 +172,12 @@ class Operated:
         """The Lease of a process that was killed, gone: what is asked is not how long it is waited for."""
         await self.admin.delete(self.path("coordination.k8s.io/v1", "leases", "groundswell-operator"))
 
-    async def target(self, name: str, replicas: int, *, scaler: Object | None = None, delay: str = "1s") -> None:
-        """A Deployment whose pods are ready after `delay`, all of them ready; `scaler` is the spec of its autoscaler."""
+    async def target(
+        self, name: str, replicas: int, *, scaler: Object | None = None, delay: str = "1s", cpu: str = "0"
+    ) -> None:
+        """A Deployment whose pods ask for `cpu` and are ready after `delay`, all of them ready; `scaler` is the spec of its autoscaler."""
         made = deployment(name, replicas, pod())
+        made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
         made["spec"]["template"]["metadata"]["annotations"] = {"pod-ready.stage.kwok.x-k8s.io/delay": delay}
         await self.admin.create(self.path("apps/v1", "deployments"), made)
         if scaler is not None:
@@ -213,6 +217,15 @@ class Operated:
         path = f"{self.spikes}/{name}"
         await self.admin.patch(f"{path}/status", {"status": {"level": level}})
         return path
+
+    async def says(self, path: str, kind: str, reason: str, timeout_s: float = 30.0) -> Object:
+        """A condition of a spike or a policy once it has a reason."""
+
+        async def said() -> Object:
+            found = (await self.admin.get(path)).get("status", {}).get("conditions", [])
+            return next((each for each in found if (each["type"], each["reason"]) == (kind, reason)), {})
+
+        return await until(said, timeout_s)
 
     async def phase(self, path: str) -> str:
         return str((await self.admin.get(path)).get("status", {}).get("phase", ""))

@@ -14,7 +14,7 @@ from groundswell_operator.metrics import Metrics
 from groundswell_operator.planning.raising import Baseline, SetFloor, SetScale
 from groundswell_operator.policies import Level, Mode, OnExhausted, Target
 from groundswell_operator.reconciling import Reconciler
-from groundswell_operator.saga.state import Pauses, Phase, Scaled
+from groundswell_operator.saga.state import Pauses, Phase, Scaled, Shortfall
 from groundswell_operator.saga.steps import LetGo, Record, Write
 from tests.operators.world import BUDGET, READERS, WEB, WORKERS, Crash, World, faults, governing, spike, targets
 
@@ -291,6 +291,39 @@ async def test_a_missing_target_leaves_the_others_to_go_on() -> None:
     assert bounds(world)["readers"][0] == 20
     ready = world.state.policies["default"].notes.conditions["Ready"]
     assert (ready.status, ready.message) == (False, "Deployment web does not exist")
+
+
+async def test_pods_that_do_not_come_are_told_of_with_their_numbers_and_the_others_go_on() -> None:
+    world = raised(World(governing()))
+    short = [Shortfall("PodsDenied", 5, "the quota is used up"), Shortfall("Unschedulable", 9, "no node has room")]
+    web = world.state.targets[WEB]
+    world.keeps_down = {WEB: 13}
+    world.show(dataclasses.replace(web, shortfalls=short))
+    await run_for(world, 20)
+    degraded = world.state.spikes["a"].progress.conditions["Degraded"]
+    assert (degraded.status, degraded.reason) == (True, "PodsDenied")
+    assert degraded.message == (
+        "5 of 30 pods of web are missing: the quota is used up; 9 of 30 pods of web are missing: no node has room"
+    )
+    assert {name: each[0] for name, each in bounds(world).items()} == {"web": 30, "readers": 20, "workers": 20}
+    world.keeps_down = {}
+    await run_for(world, 5)
+    assert phase(world) is Phase.HOLDING
+    assert world.state.spikes["a"].progress.conditions["Degraded"].reason == "Recovered"
+
+
+async def test_a_raise_is_given_back_though_its_autoscaler_was_deleted_and_had_written_the_replicas() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 10)
+    web = world.state.targets[WEB]
+    world.show(dataclasses.replace(web, autoscaler=None, replicas_ours=False, replicas_by_autoscaler=True))
+    await run_for(world, 2)
+    degraded = world.state.spikes["a"].progress.conditions["Degraded"]
+    assert (degraded.reason, degraded.message) == ("AutoscalerGone", "the autoscaler of web is gone")
+    world.over("a")
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == {**BEFORE, "web": (3, None, None)}
 
 
 async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from groundswell_operator.applying.errors import Away, Conflict, NotLeading
@@ -75,6 +75,8 @@ class World:
         self.state = Namespace({each.policy.name: each for each in policies}, {}, targets())
         self.fault: Callable[[], None] = lambda: None
         self.done: list[Step] = []
+        self.keeps_down: Mapping[Target, int] = {}
+        """The most pods of a target that get ready."""
 
     def clock(self) -> float:
         return round(self.now_s, 3)
@@ -174,8 +176,9 @@ class World:
             replicas, scaler = scaled.replicas, scaled.autoscaler
             if scaler is not None:
                 replicas = min(max(scaler.floor, scaler.wants or 0), scaler.ceiling)
-            if (replicas, replicas) != (scaled.replicas, scaled.ready):
-                self.show(dataclasses.replace(scaled, replicas=replicas, ready=replicas))
+            ready = min(replicas, self.keeps_down.get(scaled.target, replicas))
+            if (replicas, ready) != (scaled.replicas, scaled.ready):
+                self.show(dataclasses.replace(scaled, replicas=replicas, ready=ready))
 
 
 def _next(value: T) -> T:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 from collections.abc import Sequence
 
-from groundswell_operator.applying import statuses
+from groundswell_operator.applying import shortfalls, statuses
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import Level, Object, Policy, Target
-from groundswell_operator.saga.state import Autoscaler, Governing, Namespace, Pauses, Scaled, Spike
+from groundswell_operator.saga.state import LIVE, Autoscaler, Governing, Namespace, Pauses, Scaled, Spike
 
 PREFIX = "groundswell.dev"
 GROUP = f"{PREFIX}/v1alpha1"
 FINALIZER = f"{PREFIX}/restore"
 MANAGER = "groundswell-spike"
 """Field manager of everything that the operator writes."""
+AUTOSCALER = "kube-controller-manager"
+"""Field manager of the replicas that an autoscaler has written."""
 TOLERANCE = 0.1
 """An autoscaler leaves replicas as they are while a metric is so near to its target."""
 
@@ -29,6 +32,7 @@ class Paths:
         self.spikes = f"/apis/{GROUP}/namespaces/{namespace}/viralspikes"
         self.deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
         self.autoscalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+        self.pods = f"/api/v1/namespaces/{namespace}/pods"
         self.events = f"/api/v1/namespaces/{namespace}/events"
 
 
@@ -39,11 +43,21 @@ async def read(requests: Requests, paths: Paths) -> Namespace:
     )
     policies, spikes, deployments, autoscalers = (each["items"] for each in lists)
     found = [scaled(each, autoscalers) for each in deployments]
-    return Namespace(
+    state = Namespace(
         policies={each["metadata"]["name"]: governing(each) for each in policies if not _deleted(each)},
         spikes={each["metadata"]["name"]: spike(each) for each in spikes},
         targets={each.target: each for each in found},
     )
+    if any(each.acts and each.progress.phase in LIVE for each in state.spikes.values()):
+        return await _with_unschedulable(requests, paths, state)
+    return state
+
+
+async def _with_unschedulable(requests: Requests, paths: Paths, state: Namespace) -> Namespace:
+    pods = (await requests.get(paths.pods, fieldSelector=shortfalls.UNPLACED))["items"]
+    short = shortfalls.unschedulable(pods)
+    found = {target: shortfalls.with_shortfall(each, short.get(target)) for target, each in state.targets.items()}
+    return dataclasses.replace(state, targets=found)
 
 
 def _deleted(value: Object) -> bool:
@@ -109,30 +123,26 @@ def spike(value: Object) -> Spike:
 def scaled(value: Object, autoscalers: Sequence[Object]) -> Scaled:
     """A Deployment, with the autoscaler that governs it."""
     metadata, status = value["metadata"], value.get("status", {})
-    name = metadata["name"]
+    name, owners = metadata["name"], _owners(metadata, "f:replicas")
     partitions = (metadata.get("annotations") or {}).get(f"{PREFIX}/partitions", "")
     governing_it = [each for each in autoscalers if _governs(each, name)]
-    return Scaled(
+    found = Scaled(
         target=Target("apps/v1", "Deployment", name),
         version=metadata["resourceVersion"],
         replicas=value["spec"].get("replicas", 1),
         ready=status.get("readyReplicas", 0),
-        replicas_ours=MANAGER in _owners(metadata, "f:replicas"),
+        replicas_ours=MANAGER in owners,
+        replicas_by_autoscaler=AUTOSCALER in owners,
         partitions=int(partitions) if partitions.isdigit() else None,
-        denied=_denied(status),
         pauses=_pauses(metadata),
         autoscaler=autoscaler(governing_it[0]) if governing_it else None,
     )
+    return shortfalls.with_shortfall(found, shortfalls.denied(value))
 
 
 def _governs(value: Object, deployment: str) -> bool:
     target = value["spec"]["scaleTargetRef"]
     return bool(target["kind"] == "Deployment" and target["name"] == deployment)
-
-
-def _denied(status: Object) -> str:
-    failures = [each for each in status.get("conditions", ()) if each["type"] == "ReplicaFailure"]
-    return next((str(each.get("message", "")) for each in failures if each["status"] == "True"), "")
 
 
 def _owners(metadata: Object, name: str) -> set[str]:

@@ -103,7 +103,7 @@ class Cluster:
         value = {"metadata": {"resourceVersion": scaled.version}, "spec": {"replicas": replicas}}
         await self._requests.merge(f"{path}/scale", value, MANAGER)
         found = reading.scaled(await self._requests.get(path), [])
-        return dataclasses.replace(found, autoscaler=scaled.autoscaler)
+        return dataclasses.replace(found, autoscaler=scaled.autoscaler, shortfalls=scaled.shortfalls)
 
     async def _tell(self, kind: str, about: Spike | Governing, told: Sequence[Told], now_s: float) -> None:
         """One Event each; that it is there already, or that its namespace is going, is no reason to stop."""

@@ -103,6 +103,8 @@ def _admitted(spike: Spike, governing: Governing, state: Namespace, now_s: float
 
 def unusable(scale: Scale, state: Namespace) -> str:
     """Why a target cannot be scaled; empty when it can."""
+    if scale.elsewhere:
+        return f"{scale.target.kind} {scale.target.name} is in the namespace {scale.elsewhere}, not in the policy's own"
     if scale.target.kind != "Deployment" or scale.target.api_version != "apps/v1":
         return f"{scale.target.kind} {scale.target.name} is of a kind that is not scaled"
     scaled = state.targets.get(scale.target)

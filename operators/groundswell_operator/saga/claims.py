@@ -88,13 +88,18 @@ def returned(claim: Claim, state: Namespace) -> Return:
         return Return.DONE
     scaler, baseline = scaled.autoscaler, claim.baseline
     if scaler is None or baseline.floor is None:
-        same, ours, shared = scaled.replicas == baseline.replicas, scaled.replicas_ours, False
+        same, ours, shared = scaled.replicas == baseline.replicas, replicas_ours(baseline, scaled), False
     else:
         same = (scaler.floor, scaler.ceiling) == restored_bounds(baseline, scaled)
         ours, shared = scaler.floor_ours, scaler.floor_shared
     if ours and (shared or not same):
         return Return.WAITS
     return Return.DONE if same else Return.CHANGED
+
+
+def replicas_ours(baseline: Baseline, scaled: Scaled) -> bool:
+    """Whether the replicas without an autoscaler are our doing: we wrote them, or one that is gone did, since we had set its floor."""
+    return scaled.replicas_ours or (baseline.floor is not None and scaled.replicas_by_autoscaler)
 
 
 def restored_bounds(baseline: Baseline, scaled: Scaled) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from groundswell_operator.saga import accounting, claims
 from groundswell_operator.saga.admitting import considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
+from groundswell_operator.saga.degrading import degraded
 from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Spike
 
 QUARTERS = 4
@@ -80,7 +81,7 @@ def _said(spike: Spike, progress: Progress, state: Namespace, now_s: float) -> P
     conditions = _scaled(spike, progress, found, state, now_s)
     if spike.acts and _asks(found) and all(each.ready_s for each in found):
         conditions = with_condition(conditions, "CapacityReady", True, "Ready", "all that was raised was ready", now_s)
-    conditions = _degraded(conditions, progress.claims, state, now_s)
+    conditions = degraded(conditions, spike, progress.claims, state, now_s)
     writes_begun = spike.acts and any(_touched(each, state) for each in found)
     return dataclasses.replace(
         progress,
@@ -123,28 +124,6 @@ def _touched(claim: Claim, state: Namespace) -> bool:
     if scaler is None or baseline.floor is None:
         return scaled.replicas_ours and scaled.replicas > baseline.replicas
     return scaler.floor_ours and scaler.floor > baseline.floor
-
-
-def _degraded(conditions: Conditions, found: Sequence[Claim], state: Namespace, now_s: float) -> Conditions:
-    reason, messages = "", []
-    for claim in found:
-        scaled = state.targets.get(claim.target)
-        if scaled is None:
-            reason, message = "TargetGone", f"{claim.target.name} is gone"
-        elif claim.baseline.floor is not None and scaled.autoscaler is None:
-            reason, message = "AutoscalerGone", f"the autoscaler of {claim.target.name} is gone"
-        elif scaled.denied and scaled.ready < claim.desired:
-            reason, message = "PodsDenied", f"{claim.target.name}: {scaled.denied}"
-        else:
-            continue
-        messages.append(message)
-    if messages:
-        return with_condition(conditions, "Degraded", True, reason, "; ".join(messages), now_s)
-    return (
-        with_condition(conditions, "Degraded", False, "Recovered", "", now_s)
-        if "Degraded" in conditions
-        else conditions
-    )
 
 
 def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:

@@ -173,6 +173,17 @@ class Autoscaler:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Pods that a target is to have and cannot get."""
+
+    reason: str
+    """PodsDenied: they are not let in; Unschedulable: no node has room for them."""
+    pods: int
+    message: str
+    """As the cluster says it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scaled:
     """A Deployment."""
 
@@ -181,10 +192,12 @@ class Scaled:
     replicas: int
     ready: int
     replicas_ours: bool = False
+    replicas_by_autoscaler: bool = False
+    """Whether an autoscaler wrote them last."""
     partitions: int | None = None
     """Of the topics that its pods read, where it says so."""
-    denied: str = ""
-    """Why pods of it cannot be made."""
+    shortfalls: Sequence[Shortfall] = ()
+    """Looked for only while a spike lives."""
     pauses: Pauses = Pauses()
     autoscaler: Autoscaler | None = None
 

@@ -97,7 +97,7 @@ def _down(scaled: Scaled, baseline: Baseline, figure: int) -> Iterator[Write]:
         if scaler.floor_ours and scaler.floor > floor:
             ceiling = max(baseline.ceiling or 0, floor) if scaler.ceiling_ours else scaler.ceiling
             yield Write(scaled, SetFloor(floor, ceiling))
-    elif scaler is None and scaled.replicas_ours and scaled.replicas > figure:
+    elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas > figure:
         yield Write(scaled, SetScale(figure))
 
 
@@ -109,5 +109,5 @@ def _back(scaled: Scaled, baseline: Baseline) -> Iterator[Write]:
             yield Write(scaled, GiveUpFloor())
         elif scaler.floor_ours and (scaler.floor, scaler.ceiling) != claims.restored_bounds(baseline, scaled):
             yield Write(scaled, SetFloor(*claims.restored_bounds(baseline, scaled)))
-    elif scaler is None and scaled.replicas_ours and scaled.replicas != baseline.replicas:
+    elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas != baseline.replicas:
         yield Write(scaled, SetScale(baseline.replicas))
