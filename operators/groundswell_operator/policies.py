@@ -15,6 +15,8 @@ from typing import Any
 Object = Mapping[str, Any]
 """An object of Kubernetes, as its manifest says."""
 
+APPS, DEPLOYMENT, STATEFUL_SET = "apps/v1", "Deployment", "StatefulSet"
+"""The group and kinds of what is scaled."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -36,15 +36,15 @@ RULES: list[Object] = [
         "resources": ["viralspikepolicies/status", "viralspikes/status"],
         "verbs": ["patch"],
     },
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments/scale", "statefulsets/scale"], "verbs": ["patch"]},
     {
         "apiGroups": ["autoscaling"],
         "resources": ["horizontalpodautoscalers"],
         "verbs": ["list", "watch", "patch"],
     },
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
 ]
 """What the operator's Role has to hold."""
@@ -172,6 +172,20 @@ class Operated:
         """The Lease of a process that was killed, gone: what is asked is not how long it is waited for."""
         await self.admin.delete(self.path("coordination.k8s.io/v1", "leases", "groundswell-operator"))
 
+    def stateful_set(self, name: str) -> str:
+        return self.path("apps/v1", "statefulsets", name)
+
+    async def readers_of_a_log(self, name: str, replicas: int, *, partitions: str, cpu: str = "0") -> None:
+        """A StatefulSet like those of the chart, all of its pods ready, and its autoscaler; they read so many partitions."""
+        made = deployment(name, replicas, pod())
+        made["metadata"]["annotations"] = {"groundswell.dev/partitions": partitions}
+        made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        made["spec"] |= {"serviceName": name, "podManagementPolicy": "Parallel"}
+        await self.admin.create(self.path("apps/v1", "statefulsets"), made)
+        governed = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name}
+        await self.helm_sets(name, {"scaleTargetRef": governed, "minReplicas": replicas, "maxReplicas": 20})
+        await until(lambda: self.ready(name, replicas, self.stateful_set(name)))
+
     async def target(
         self, name: str, replicas: int, *, scaler: Object | None = None, delay: str = "1s", cpu: str = "0"
     ) -> None:
@@ -192,9 +206,9 @@ class Operated:
             self.autoscaler(name), {**value, "spec": spec}, "apply", fieldManager="helm", force="true"
         )
 
-    async def ready(self, name: str, replicas: int) -> bool:
-        """Whether so many pods are ready, and no more are there."""
-        status = (await self.admin.get(self.deployment(name)))["status"]
+    async def ready(self, name: str, replicas: int, path: str = "") -> bool:
+        """Whether so many pods of a Deployment, or of what is at `path`, are ready, and no more are there."""
+        status = (await self.admin.get(path or self.deployment(name)))["status"]
         return bool(status.get("readyReplicas") == status.get("replicas") == replicas)
 
     async def bounds(self, name: str) -> tuple[int, int]:
@@ -297,9 +311,9 @@ def spike(name: str, policy: Object, views: int = 1_000_000) -> Object:
     }
 
 
-def scales(name: str, multiplier: float, order: int = 0, most: int = 300) -> Object:
+def scales(name: str, multiplier: float, order: int = 0, most: int = 300, kind: str = "Deployment") -> Object:
     """An action."""
-    target = {"kind": "Deployment", "name": name}
+    target = {"kind": kind, "name": name}
     return {"name": name, "order": order, "scale": {"targetRef": target, "multiplier": multiplier, "max": most}}
 
 

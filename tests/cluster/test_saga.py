@@ -57,6 +57,28 @@ def _raised_once(place: Operated, *targets: str) -> None:
         assert ours in (["horizontalpodautoscalers", "deployments"], ["horizontalpodautoscalers"])
 
 
+@pytest.mark.promise("OPERATOR-11")
+async def test_consumers_of_a_log_are_raised_to_their_partitions_only_and_the_policy_says_so(place: Operated) -> None:
+    await place.readers_of_a_log("live", 2, partitions="12")
+    await place.readers_of_a_log("writer", 2, partitions="20")
+    await place.leads(place.start("one"))
+    actions = [scales("live", 10, kind="StatefulSet"), scales("writer", 10, kind="StatefulSet")]
+    policy = await place.policy(actions=actions)
+    path = await place.spike("vs-a", policy)
+    status = await place.comes_to(path, "Holding")
+    assert {each["name"]: each["desired"] for each in status["targets"]} == {"live": 12, "writer": 20}
+    assert await place.ready("live", 12, place.stateful_set("live"))
+    assert await place.ready("writer", 20, place.stateful_set("writer"))
+    admitted = next(each for each in status["conditions"] if each["type"] == "Admitted")
+    assert admitted["message"] == "live 2 → 12, one for each partition that it reads; writer 2 → 20"
+    reached = await place.says(f"{place.policies}/default", "PartitionsReached", "Capped")
+    assert reached["message"] == "live gets 12 at most, one for each partition that it reads"
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+    assert [await place.bounds(name) for name in ("live", "writer")] == [(2, 20), (2, 20)]
+    assert not place.refusals()
+
+
 @pytest.mark.promise("OPERATOR-3")
 async def test_who_resets_the_floor_finds_it_raised_again_within_five_seconds(place: Operated) -> None:
     await with_targets(place)

@@ -27,11 +27,30 @@ async def test_pods_that_a_quota_denies_are_told_of_with_their_numbers_and_the_r
     await until(lambda: place.ready("readers", 8))
 
     async def told() -> bool:
-        said = (await place.says(path, "Degraded", "PodsDenied"))["message"]
+        said = str((await place.says(path, "Degraded", "PodsDenied"))["message"])
         return said.startswith("26 of 30 pods of web are missing: ") and "exceeded quota: few" in said
 
     await until(told)
     assert await place.bounds("web") == (30, 30)
+    assert not place.refusals()
+
+
+async def test_pods_of_a_stateful_set_that_a_quota_denies_are_told_of_with_their_numbers(place: Operated) -> None:
+    await place.readers_of_a_log("live", 2, partitions="16", cpu="1")
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("live", 5, kind="StatefulSet")])
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"requests.cpu": "4"}}}
+    await place.admin.create(place.path("v1", "resourcequotas"), quota)
+    path = await place.spike("vs-a", policy)
+
+    async def told() -> bool:
+        said = str((await place.says(path, "Degraded", "PodsDenied"))["message"])
+        return said.startswith("6 of 10 pods of live are missing: ") and "exceeded quota: few" in said
+
+    await until(told)
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+    assert await place.bounds("live") == (2, 20)
     assert not place.refusals()
 
 
@@ -43,7 +62,7 @@ async def test_pods_that_no_node_has_room_for_are_told_of_with_their_numbers_and
     await until(lambda: place.ready("readers", 8))
 
     async def told() -> bool:
-        said = (await place.says(path, "Degraded", "Unschedulable"))["message"]
+        said = str((await place.says(path, "Degraded", "Unschedulable"))["message"])
         return said.startswith("10 of 30 pods of web are missing: 0/20 nodes are available: 20 Insufficient cpu")
 
     await until(told)

@@ -293,6 +293,33 @@ async def test_a_missing_target_leaves_the_others_to_go_on() -> None:
     assert (ready.status, ready.message) == (False, "Deployment web does not exist")
 
 
+@pytest.mark.promise("OPERATOR-11")
+@pytest.mark.parametrize(("partitions", "replicas", "reached"), [(12, 12, True), (30, 30, False), (2, 3, True)])
+async def test_consumers_are_never_raised_above_their_partitions_and_the_policy_says_when_that_bites(
+    partitions: int, replicas: int, reached: bool
+) -> None:
+    world = World(governing())
+    world.show(dataclasses.replace(world.state.targets[WEB], partitions=partitions))
+    await run_for(raised(world), 15)
+    assert bounds(world)["web"][0] == replicas
+    said = world.state.policies["default"].notes.conditions["PartitionsReached"]
+    assert said.status is reached
+    assert said.message == (f"web gets {partitions} at most, one for each partition that it reads" if reached else "")
+    world.over("a")
+    await run_for(world, 200)
+    assert bounds(world) == BEFORE
+
+
+async def test_a_target_whose_annotated_partitions_are_no_number_is_left_alone_and_named() -> None:
+    world = World(governing())
+    world.show(dataclasses.replace(world.state.targets[WEB], partitions=0))
+    await run_for(raised(world), 15)
+    assert bounds(world)["web"] == BEFORE["web"]
+    assert bounds(world)["readers"][0] == 20
+    message = "the partitions that are annotated on web are no number of 1 or more"
+    assert world.state.policies["default"].notes.conditions["Ready"].message == message
+
+
 async def test_pods_that_do_not_come_are_told_of_with_their_numbers_and_the_others_go_on() -> None:
     world = raised(World(governing()))
     short = [Shortfall("PodsDenied", 5, "the quota is used up"), Shortfall("Unschedulable", 9, "no node has room")]

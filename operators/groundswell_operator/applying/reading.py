@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 from groundswell_operator.applying import shortfalls, statuses
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.planning.admission import Spike as Evidence
-from groundswell_operator.policies import Level, Object, Policy, Target
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
 from groundswell_operator.saga.state import LIVE, Autoscaler, Governing, Namespace, Pauses, Scaled, Spike
 
 PREFIX = "groundswell.dev"
+PARTITIONS = f"{PREFIX}/partitions"
+"""Annotation of a target: how many partitions its pods read together; more pods than that would have nothing to read."""
 GROUP = f"{PREFIX}/v1alpha1"
 FINALIZER = f"{PREFIX}/restore"
 MANAGER = "groundswell-spike"
@@ -31,32 +34,53 @@ class Paths:
         self.policies = f"/apis/{GROUP}/namespaces/{namespace}/viralspikepolicies"
         self.spikes = f"/apis/{GROUP}/namespaces/{namespace}/viralspikes"
         self.deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        self.stateful_sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
         self.autoscalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
         self.pods = f"/api/v1/namespaces/{namespace}/pods"
         self.events = f"/api/v1/namespaces/{namespace}/events"
+
+    def scaled(self, target: Target) -> str:
+        """What an action scales."""
+        plural = self.stateful_sets if target.kind == STATEFUL_SET else self.deployments
+        return f"{plural}/{target.name}"
 
 
 async def read(requests: Requests, paths: Paths) -> Namespace:
     """Everything that decides, as it is now."""
     lists = await asyncio.gather(
-        *(requests.get(path) for path in (paths.policies, paths.spikes, paths.deployments, paths.autoscalers))
+        *(
+            requests.get(path)
+            for path in (paths.policies, paths.spikes, paths.deployments, paths.stateful_sets, paths.autoscalers)
+        )
     )
-    policies, spikes, deployments, autoscalers = (each["items"] for each in lists)
-    found = [scaled(each, autoscalers) for each in deployments]
+    policies, spikes, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
+    found = [scaled(each, DEPLOYMENT, autoscalers) for each in deployments]
+    found += [scaled(each, STATEFUL_SET, autoscalers) for each in stateful_sets]
     state = Namespace(
         policies={each["metadata"]["name"]: governing(each) for each in policies if not _deleted(each)},
         spikes={each["metadata"]["name"]: spike(each) for each in spikes},
         targets={each.target: each for each in found},
     )
-    if any(each.acts and each.progress.phase in LIVE for each in state.spikes.values()):
-        return await _with_unschedulable(requests, paths, state)
-    return state
+    live = [each.progress for each in state.spikes.values() if each.acts and each.progress.phase in LIVE]
+    if not live:
+        return state
+    since_s = min(each.decided_s or 0.0 for each in live)
+    return await _with_shortfalls(requests, paths, state, stateful_sets, since_s)
 
 
-async def _with_unschedulable(requests: Requests, paths: Paths, state: Namespace) -> Namespace:
+async def _with_shortfalls(
+    requests: Requests, paths: Paths, state: Namespace, stateful_sets: Sequence[Object], since_s: float
+) -> Namespace:
+    """The state with what lists of targets do not say. A StatefulSet's pods that are not let in are known from Events only."""
     pods = (await requests.get(paths.pods, fieldSelector=shortfalls.UNPLACED))["items"]
-    short = shortfalls.unschedulable(pods)
-    found = {target: shortfalls.with_shortfall(each, short.get(target)) for target, each in state.targets.items()}
+    short, denied = shortfalls.unschedulable(pods), {}
+    if lacking := {each["metadata"]["name"]: each for each in stateful_sets if shortfalls.missing(each) > 0}:
+        events = (await requests.get(paths.events, fieldSelector=shortfalls.NOT_MADE))["items"]
+        denied = shortfalls.told_of(events, lacking, since_s)
+    found = {
+        target: shortfalls.with_shortfalls(each, denied.get(target), short.get(target))
+        for target, each in state.targets.items()
+    }
     return dataclasses.replace(state, targets=found)
 
 
@@ -120,29 +144,34 @@ def spike(value: Object) -> Spike:
     )
 
 
-def scaled(value: Object, autoscalers: Sequence[Object]) -> Scaled:
-    """A Deployment, with the autoscaler that governs it."""
+def scaled(value: Object, kind: str, autoscalers: Sequence[Object]) -> Scaled:
+    """A Deployment or StatefulSet, with the autoscaler that governs it."""
     metadata, status = value["metadata"], value.get("status", {})
-    name, owners = metadata["name"], _owners(metadata, "f:replicas")
-    partitions = (metadata.get("annotations") or {}).get(f"{PREFIX}/partitions", "")
-    governing_it = [each for each in autoscalers if _governs(each, name)]
+    target, owners = Target(APPS, kind, metadata["name"]), _owners(metadata, "f:replicas")
+    partitions = (metadata.get("annotations") or {}).get(PARTITIONS)
+    governing_it = [each for each in autoscalers if _governs(each, target)]
     found = Scaled(
-        target=Target("apps/v1", "Deployment", name),
+        target=target,
         version=metadata["resourceVersion"],
         replicas=value["spec"].get("replicas", 1),
         ready=status.get("readyReplicas", 0),
         replicas_ours=MANAGER in owners,
         replicas_by_autoscaler=AUTOSCALER in owners,
-        partitions=int(partitions) if partitions.isdigit() else None,
+        partitions=_count(partitions) if partitions is not None else None,
         pauses=_pauses(metadata),
         autoscaler=autoscaler(governing_it[0]) if governing_it else None,
     )
-    return shortfalls.with_shortfall(found, shortfalls.denied(value))
+    return shortfalls.with_shortfalls(found, shortfalls.denied(value))
 
 
-def _governs(value: Object, deployment: str) -> bool:
-    target = value["spec"]["scaleTargetRef"]
-    return bool(target["kind"] == "Deployment" and target["name"] == deployment)
+def _count(annotation: str) -> int:
+    """The number in an annotation; 0, which lets nothing be raised, where it is none."""
+    return int(annotation) if re.fullmatch("[0-9]{1,6}", annotation) else 0
+
+
+def _governs(value: Object, target: Target) -> bool:
+    found = value["spec"]["scaleTargetRef"]
+    return (found["kind"], found["name"]) == (target.kind, target.name)
 
 
 def _owners(metadata: Object, name: str) -> set[str]:

@@ -99,10 +99,10 @@ class Cluster:
         )
 
     async def _scale(self, scaled: Scaled, replicas: int) -> Scaled:
-        path = f"{self._paths.deployments}/{scaled.target.name}"
+        path = self._paths.scaled(scaled.target)
         value = {"metadata": {"resourceVersion": scaled.version}, "spec": {"replicas": replicas}}
         await self._requests.merge(f"{path}/scale", value, MANAGER)
-        found = reading.scaled(await self._requests.get(path), [])
+        found = reading.scaled(await self._requests.get(path), scaled.target.kind, [])
         return dataclasses.replace(found, autoscaler=scaled.autoscaler, shortfalls=scaled.shortfalls)
 
     async def _tell(self, kind: str, about: Spike | Governing, told: Sequence[Told], now_s: float) -> None:

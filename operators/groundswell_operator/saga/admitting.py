@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
-from groundswell_operator.policies import Mode, OnExhausted, Scale, Via
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Mode, OnExhausted, Scale, Via
 from groundswell_operator.saga import accounting, claims
 from groundswell_operator.saga.conditions import with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Scaled, Spike
@@ -105,16 +105,24 @@ def unusable(scale: Scale, state: Namespace) -> str:
     """Why a target cannot be scaled; empty when it can."""
     if scale.elsewhere:
         return f"{scale.target.kind} {scale.target.name} is in the namespace {scale.elsewhere}, not in the policy's own"
-    if scale.target.kind != "Deployment" or scale.target.api_version != "apps/v1":
+    if scale.target.kind not in (DEPLOYMENT, STATEFUL_SET) or scale.target.api_version != APPS:
         return f"{scale.target.kind} {scale.target.name} is of a kind that is not scaled"
     scaled = state.targets.get(scale.target)
     if scaled is None:
         return f"{scale.target.kind} {scale.target.name} does not exist"
+    if scaled.partitions == 0:
+        return f"the partitions that are annotated on {scale.target.name} are no number of 1 or more"
     if scaled.autoscaler is not None and scaled.autoscaler.foreign:
         return f"{scaled.autoscaler.foreign} governs {scale.target.name} and would take its floor back"
     if scaled.autoscaler is not None and scale.via is Via.SCALE_SUBRESOURCE:
         return f"an autoscaler governs {scale.target.name}: it is raised by its floor only"
     return ""
+
+
+def figure(scale: Scale, governing: Governing, state: Namespace) -> Wanted:
+    """What a spike that came now would ask of a target that can be scaled, and what keeps it from more."""
+    scaled = state.targets[scale.target]
+    return _wanted(scale, scaled, _baseline(scaled, state, governing.policy.mode is not Mode.OBSERVE), governing, state)
 
 
 def _left_out(governing: Governing, state: Namespace) -> list[str]:

@@ -185,7 +185,7 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A Deployment."""
+    """A Deployment or StatefulSet."""
 
     target: Target
     version: str
@@ -195,7 +195,7 @@ class Scaled:
     replicas_by_autoscaler: bool = False
     """Whether an autoscaler wrote them last."""
     partitions: int | None = None
-    """Of the topics that its pods read, where it says so."""
+    """Of the topics that its pods read, where it says so; 0 where what it says is no number."""
     shortfalls: Sequence[Shortfall] = ()
     """Looked for only while a spike lives."""
     pauses: Pauses = Pauses()
