@@ -79,6 +79,29 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """One action that sets keys of a ConfigMap while a spike lives."""
+
+    name: str
+    order: int
+    config_map: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One action that tells somebody of a spike."""
+
+    name: str
+    order: int
+    secret: str
+    """The Secret that holds the address."""
+    key: str
+    dedupe_s: int
+    """An item is told of once within so long."""
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """Which spikes a policy is for; an empty set stands for all."""
 
@@ -114,37 +137,39 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy, without what only its handlers need."""
+    """A policy, its actions of each kind by order, then by name."""
 
     name: str
     mode: Mode
     match: Match
     record_age_s_max: int
     scales: Sequence[Scale]
-    """By order, then by name."""
     cooldown: Cooldown
     budget: Budget
     restores: bool
     """Whether the baseline is given back in the end."""
     kept_s: int = 604_800
     """How long the object of a spike is kept after its end."""
+    patches: Sequence[Patch] = ()
+    notices: Sequence[Notice] = ()
 
     @classmethod
     def of(cls, value: Object) -> Policy:
         """The policy in an object of the API server."""
         spec = value["spec"]
-        own = value["metadata"]["namespace"]
-        scales = [_scale(each, own) for each in spec["actions"] if "scale" in each]
+        own, actions = value["metadata"]["namespace"], sorted(spec["actions"], key=_rank)
         return cls(
             name=value["metadata"]["name"],
             mode=Mode(spec["mode"]),
             match=_match(spec["match"]),
             record_age_s_max=seconds(spec["maxRecordAge"]),
-            scales=sorted(scales, key=lambda each: (each.order, each.name)),
+            scales=[_scale(each, own) for each in actions if "scale" in each],
             cooldown=_cooldown(spec["cooldown"]),
             budget=_budget(spec["budget"]),
             restores=spec["restore"] == "Baseline",
             kept_s=spec["ttlSecondsAfterFinished"],
+            patches=[_patch(each) for each in actions if "configMapPatch" in each],
+            notices=[_notice(each) for each in actions if "notify" in each],
         )
 
 
@@ -152,6 +177,21 @@ def seconds(duration: str) -> int:
     """90 of 90s, 900 of 15m, 21,600 of 6h."""
     number, unit = re.fullmatch(r"(\d+)([smh])", duration).groups()  # type: ignore[union-attr]  # the schema lets nothing else in
     return int(number) * _SECONDS[unit]
+
+
+def _rank(action: Object) -> tuple[int, str]:
+    return action["order"], action["name"]
+
+
+def _patch(action: Object) -> Patch:
+    patch = action["configMapPatch"]
+    return Patch(action["name"], action["order"], patch["name"], patch["data"])
+
+
+def _notice(action: Object) -> Notice:
+    secret = action["notify"]["webhookSecretRef"]
+    window_s = seconds(action["notify"]["dedupeWindow"])
+    return Notice(action["name"], action["order"], secret["name"], secret["key"], window_s)
 
 
 def _scale(action: Object, own: str) -> Scale:

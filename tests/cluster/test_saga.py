@@ -169,18 +169,18 @@ async def test_an_operator_that_is_killed_after_every_single_step_makes_one_rais
     await with_targets(place)
     policy = await place.policy(actions=[scales("readers", 5), scales("web", 10)])
     path = await place.spike("vs-a", policy)
-    lives = await _lives_until(place, path, "Holding")
+    lives = await lives_until(place, path, "Holding")
     _raised_once(place, "readers", "web")
     status = (await place.admin.get(path))["status"]
     assert {each["name"]: each["baseline"]["replicas"] for each in status["targets"]} == {"readers": 4, "web": 3}
     await place.admin.delete(path)
-    lives += await _lives_until(place, path, "")
+    lives += await lives_until(place, path, "")
     assert [await place.bounds(name) for name in ("readers", "web")] == [(4, 20), (3, 20)]
     assert sorted(place.foreign("life--")) == ["horizontalpodautoscalers/readers", "horizontalpodautoscalers/web"]
     assert lives > 10
 
 
-async def _lives_until(place: Operated, path: str, phase: str) -> int:
+async def lives_until(place: Operated, path: str, phase: str) -> int:
     """Starts operators that die after one step each until the spike is in a phase, or gone; how many it took."""
     for life in range(1, LIVES_MAX):
         process = place.start(f"life-{phase}-{life}", "tests.cluster.dying", environment={"DIES_AFTER": "1"})

@@ -13,7 +13,9 @@ from groundswell_operator.policies import (
     Level,
     Match,
     Mode,
+    Notice,
     OnExhausted,
+    Patch,
     Policy,
     Scale,
     Target,
@@ -92,6 +94,7 @@ async def test_a_served_policy_is_read_as_it_is(admin: Api, policies: str) -> No
     actions = [
         {"name": "web", "order": 1, "scale": SCALE},
         {"name": "tell", "notify": {"webhookSecretRef": {"name": "hook"}}},
+        {"name": "cache", "configMapPatch": {"name": "flags", "data": {"ttl": "60"}}},
         {"name": "readers", "scale": SCALE | {"targetRef": {"kind": "Deployment", "name": "links"}, "multiplier": 2.5}},
     ]
     match = {"tenants": ["acme"], "minLevel": "HOT", "minConfidence": 0.95}
@@ -108,6 +111,8 @@ async def test_a_served_policy_is_read_as_it_is(admin: Api, policies: str) -> No
         cooldown=Cooldown(quiet_period_s=900, step_factor=0.5, step_interval_s=60, min_hold_s=600),
         budget=Budget(3, 500, 60_000, 21_600, OnExhausted.CLAMP),
         restores=False,
+        patches=[Patch("cache", 0, "flags", {"ttl": "60"})],
+        notices=[Notice("tell", 0, "hook", "url", 900)],
     )
 
 
@@ -216,6 +221,8 @@ STATUS: Object = {
             "steppedAt": TIME,
         }
     ],
+    "patches": [{"name": "cache", "configMap": "flags", "data": {"ttl": "60", "stale": "yes"}, "before": {"ttl": "5"}}],
+    "notices": {"chat": {"attempts": 2, "triedAt": TIME, "sentAt": TIME, "repeats": "vs-b", "failure": "answered 500"}},
     "timeline": {
         **dict.fromkeys(("detected", "decided", "firstWrite", "ready", "restored"), TIME),
         "timeToDecide": "0.02s",

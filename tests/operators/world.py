@@ -20,20 +20,25 @@ from groundswell_operator.policies import (
     Level,
     Match,
     Mode,
+    Notice,
     OnExhausted,
+    Patch,
     Policy,
     Scale,
     Target,
     Via,
 )
-from groundswell_operator.saga.state import Autoscaler, Governing, Namespace, Scaled, Spike
-from groundswell_operator.saga.steps import GiveUpFloor, Hold, LetGo, Note, Record, Remove, Step, Write
+from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.steps import GiveUpFloor, Hold, LetGo, Note, Notify, Record, Remove, SetKeys, Step, Write
 
 WEB, READERS, WORKERS = (Target("apps/v1", "Deployment", name) for name in ("web", "readers", "workers"))
 COOLDOWN = Cooldown(quiet_period_s=60, step_factor=0.5, step_interval_s=10, min_hold_s=30)
 BUDGET = Budget(3, 500, 60_000, 3_600, OnExhausted.CLAMP)
 EVERYTHING = Match(frozenset(), frozenset(), Level.RISING, 0, 0, 0)
-T = TypeVar("T", Spike, Governing, Scaled, Autoscaler)
+T = TypeVar("T", Spike, Governing, Scaled, Autoscaler, ConfigMap)
+FLAGS = "flags"
+VALUES = {"ttl": "5", "title": "ours"}
+"""Of the ConfigMap, before any spike."""
 START_S = 1_764_000_000.0
 
 
@@ -48,7 +53,16 @@ def governing(name: str = "default", mode: Mode = Mode.ENFORCE, budget: Budget =
         Scale("web", 1, WEB, 10, 300, Via.HPA_FLOOR),
         Scale("workers", 1, WORKERS, 10, 300, Via.HPA_FLOOR),
     ]
-    return Governing(Policy(name, mode, EVERYTHING, 120, scales, COOLDOWN, budget, True), f"uid-{name}", "1", 1)
+    policy = Policy(name, mode, EVERYTHING, 120, scales, COOLDOWN, budget, True)
+    return Governing(policy, f"uid-{name}", "1", 1)
+
+
+def telling(name: str = "default", mode: Mode = Mode.ENFORCE) -> Governing:
+    """The same, which sets two keys of a ConfigMap too, one of which is not there before, and tells somebody."""
+    found = governing(name, mode)
+    patches = [Patch("cache", 0, FLAGS, {"ttl": "60", "stale": "yes"})]
+    notices = [Notice("chat", 0, "hook", "url", 900)]
+    return dataclasses.replace(found, policy=dataclasses.replace(found.policy, patches=patches, notices=notices))
 
 
 def targets() -> dict[Target, Scaled]:
@@ -61,10 +75,10 @@ def targets() -> dict[Target, Scaled]:
     }
 
 
-def spike(name: str, now_s: float, policy: str = "default", views: int = 1_000_000) -> Spike:
-    """A viral one."""
+def spike(name: str, now_s: float, policy: str = "default", views: int = 1_000_000, item: str = "") -> Spike:
+    """A viral one, of an item of its own unless one is named."""
     evidence = Evidence(name, "acme", "link", Level.VIRAL, views, 0.9, 5_000, now_s)
-    return Spike(name, f"uid-{name}", "1", policy, evidence, created_s=now_s)
+    return Spike(name, f"uid-{name}", "1", policy, evidence, created_s=now_s, item=item or name)
 
 
 class World:
@@ -72,11 +86,17 @@ class World:
 
     def __init__(self, *policies: Governing) -> None:
         self.now_s = START_S
-        self.state = Namespace({each.policy.name: each for each in policies}, {}, targets())
+        flags = ConfigMap(FLAGS, "1", dict(VALUES))
+        self.state = Namespace({each.policy.name: each for each in policies}, {}, targets(), {FLAGS: flags})
         self.fault: Callable[[], None] = lambda: None
         self.done: list[Step] = []
         self.keeps_down: Mapping[Target, int] = {}
         """The most pods of a target that get ready."""
+        self.notices: list[tuple[str, str]] = []
+        """What arrived, as the names of spike and action."""
+        self.set_by_others: dict[str, str] = {}
+        self.receiver = ""
+        """Why a receiver takes nothing; empty while it does."""
 
     def clock(self) -> float:
         return round(self.now_s, 3)
@@ -95,6 +115,10 @@ class World:
     def _take(self, step: Step) -> None:
         if isinstance(step, Write):
             self._write(step)
+        elif isinstance(step, Notify):
+            self._notify(step)
+        elif isinstance(step, SetKeys):
+            self._set(step)
         elif isinstance(step, Note):
             held = self.state.policies.get(step.governing.policy.name)
             if held is None or held.version != step.governing.version:
@@ -102,6 +126,27 @@ class World:
             self.govern(dataclasses.replace(held, notes=step.notes))
         else:
             self._own(step)
+
+    def _notify(self, step: Notify) -> None:
+        held = self.state.spikes.get(step.spike.name)
+        attempts = step.spike.notices.get(step.notice.name, Delivery()).attempts
+        delivery = Delivery(attempts, repeats=step.repeats)
+        if not step.repeats:
+            sent_s = None if self.receiver else self.clock()
+            delivery = Delivery(attempts + 1, self.clock(), sent_s, failure=self.receiver)
+        if delivery.sent_s is not None:
+            self.notices.append((step.spike.name, step.notice.name))
+        self.fault()
+        if held is not None:
+            self.put(dataclasses.replace(held, notices={**held.notices, step.notice.name: delivery}))
+
+    def _set(self, step: SetKeys) -> None:
+        held = self.state.config_maps.get(step.config_map.name)
+        if held is None or held.version != step.config_map.version:
+            raise Conflict("the ConfigMap has changed")
+        dropped = held.ours - step.values.keys() - held.shared
+        data = {key: value for key, value in held.data.items() if key not in dropped} | dict(step.values)
+        self.configure(dataclasses.replace(held, data=data, ours=frozenset(step.values), shared=frozenset()))
 
     def _own(self, step: Record | Hold | LetGo | Remove) -> None:
         held = self.state.spikes.get(step.spike.name)
@@ -143,6 +188,18 @@ class World:
     def govern(self, value: Governing) -> None:
         policies = {**self.state.policies, value.policy.name: _next(value)}
         self.state = dataclasses.replace(self.state, policies=policies)
+
+    def configure(self, value: ConfigMap) -> None:
+        """Stores a ConfigMap under its next version."""
+        self.state = dataclasses.replace(self.state, config_maps={**self.state.config_maps, value.name: _next(value)})
+
+    def sets(self, **values: str) -> None:
+        """What `kubectl patch` does to the ConfigMap."""
+        held = self.state.config_maps[FLAGS]
+        self.set_by_others |= values
+        shared = {key for key in held.ours & values.keys() if held.data[key] == values[key]}
+        ours, data = held.ours - values.keys() | shared, {**held.data, **values}
+        self.configure(dataclasses.replace(held, data=data, ours=frozenset(ours), shared=held.shared | shared))
 
     def show(self, value: Scaled) -> None:
         """Stores a Deployment under its next version."""

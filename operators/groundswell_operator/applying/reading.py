@@ -6,13 +6,15 @@ import asyncio
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from groundswell_operator.applying import shortfalls, statuses
+from groundswell_operator.applying.errors import Refused
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
-from groundswell_operator.saga.state import LIVE, Autoscaler, Governing, Namespace, Pauses, Scaled, Spike
+from groundswell_operator.saga.state import LIVE, Autoscaler, ConfigMap, Governing, Namespace, Pauses, Scaled, Spike
 
 PREFIX = "groundswell.dev"
 PARTITIONS = f"{PREFIX}/partitions"
@@ -37,6 +39,8 @@ class Paths:
         self.stateful_sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
         self.autoscalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
         self.pods = f"/api/v1/namespaces/{namespace}/pods"
+        self.config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
+        self.secrets = f"/api/v1/namespaces/{namespace}/secrets"
         self.events = f"/api/v1/namespaces/{namespace}/events"
 
     def scaled(self, target: Target) -> str:
@@ -61,11 +65,53 @@ async def read(requests: Requests, paths: Paths) -> Namespace:
         spikes={each["metadata"]["name"]: spike(each) for each in spikes},
         targets={each.target: each for each in found},
     )
+    if names := _named(state):
+        state = dataclasses.replace(state, config_maps=await _config_maps(requests, paths, names))
     live = [each.progress for each in state.spikes.values() if each.acts and each.progress.phase in LIVE]
     if not live:
         return state
     since_s = min(each.decided_s or 0.0 for each in live)
     return await _with_shortfalls(requests, paths, state, stateful_sets, since_s)
+
+
+def _named(state: Namespace) -> set[str]:
+    """The ConfigMaps that a policy or a live spike names."""
+    named = {each.config_map for governing in state.policies.values() for each in governing.policy.patches}
+    live = (each.progress for each in state.spikes.values() if each.progress.phase in LIVE)
+    return named | {each.config_map for progress in live for each in progress.patches}
+
+
+async def _config_maps(requests: Requests, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
+    found = await asyncio.gather(*(_if_there(requests, f"{paths.config_maps}/{name}") for name in sorted(names)))
+    return {each["metadata"]["name"]: config_map(each) for each in found if each is not None}
+
+
+async def _if_there(requests: Requests, path: str) -> Object | None:
+    try:
+        return await requests.get(path)
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        return None
+
+
+def config_map(value: Object) -> ConfigMap:
+    """A ConfigMap, as far as its text goes."""
+    metadata, owners = value["metadata"], Counter[str]()
+    ours: set[str] = set()
+    for each in metadata.get("managedFields", ()):
+        keys = {name.removeprefix("f:") for name in each.get("fieldsV1", {}).get("f:data", {}) if name != "."}
+        owners.update(keys)
+        ours |= keys if each.get("manager") == MANAGER else set()
+    data = value.get("data") or {}
+    return ConfigMap(
+        name=metadata["name"],
+        version=metadata["resourceVersion"],
+        data=data,
+        ours=frozenset(ours & data.keys()),
+        shared=frozenset(key for key in ours if owners[key] > 1),
+        is_immutable=value.get("immutable", False),
+    )
 
 
 async def _with_shortfalls(
@@ -99,7 +145,6 @@ def governing(value: Object) -> Governing:
         generation=metadata["generation"],
         approved=frozenset(approved.replace(",", " ").split()),
         pauses=_pauses(metadata),
-        unsupported=[each["name"] for each in value["spec"]["actions"] if "scale" not in each],
         notes=statuses.notes(value.get("status", {})),
     )
 
@@ -141,6 +186,8 @@ def spike(value: Object) -> Spike:
         other_finalizers=[each for each in metadata.get("finalizers", ()) if each != FINALIZER],
         leveled="level" in status,
         progress=statuses.progress(status),
+        item=spec["item"],
+        notices=statuses.deliveries(status),
     )
 
 

@@ -7,7 +7,21 @@ from datetime import UTC, datetime
 
 from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Mode, Object, Target
-from groundswell_operator.saga.state import Budget, Claim, Condition, Governing, Notes, Phase, Progress, Spike
+from groundswell_operator.saga.state import (
+    Budget,
+    Claim,
+    Condition,
+    Delivery,
+    Governing,
+    Notes,
+    Patched,
+    Phase,
+    Progress,
+    Spike,
+)
+
+FAILURE_MAX = 256
+"""Characters of why a notice was not sent."""
 
 
 def moment(value_s: float) -> str:
@@ -31,6 +45,7 @@ def progress(status: Object) -> Progress:
         phase=Phase(status.get("phase", Phase.PENDING.value)),
         mode=Mode(status["mode"]) if "mode" in status else None,
         claims=[_claim(each) for each in status.get("targets", ())],
+        patches=[_patched(each) for each in status.get("patches", ())],
         conditions=_conditions(status),
         decided_s=_maybe_s(timeline, "decided"),
         first_write_s=_maybe_s(timeline, "firstWrite"),
@@ -56,6 +71,34 @@ def _claim(value: Object) -> Claim:
     )
 
 
+def _patched(value: Object) -> Patched:
+    return Patched(value["name"], value["configMap"], value["data"], value.get("before", {}))
+
+
+def deliveries(status: Object) -> dict[str, Delivery]:
+    """How far the notices of a spike have come."""
+    return {
+        name: Delivery(
+            attempts=each.get("attempts", 0),
+            tried_s=_maybe_s(each, "triedAt"),
+            sent_s=_maybe_s(each, "sentAt"),
+            repeats=each.get("repeats", ""),
+            failure=each.get("failure", ""),
+        )
+        for name, each in status.get("notices", {}).items()
+    }
+
+
+def delivery_status(found: Delivery) -> Object:
+    """Of one notice, for a merge patch."""
+    told: dict[str, object] = {
+        "attempts": found.attempts,
+        "failure": found.failure or None,
+        "repeats": found.repeats or None,
+    }
+    return told | _present(triedAt=found.tried_s, sentAt=found.sent_s)
+
+
 def _conditions(status: Object) -> dict[str, Condition]:
     return {
         each["type"]: Condition(
@@ -71,11 +114,15 @@ def _conditions(status: Object) -> dict[str, Condition]:
 
 
 def progress_status(spike: Spike, found: Progress) -> Object:
-    """A spike's status for a merge patch: all but what the bridge writes."""
+    """A spike's status for a merge patch: all but what the bridge writes, and how far its notices have come."""
     status: dict[str, object] = {
         "observedGeneration": 1,  # a spike's spec cannot be changed
         "phase": found.phase.value,
         "targets": [_claim_status(each) for each in found.claims],
+        "patches": [
+            {"name": each.action, "configMap": each.config_map, "data": each.values, "before": each.before}
+            for each in found.patches
+        ],
         "timeline": _timeline(spike, found),
         "conditions": _conditions_status(found.conditions),
         "desired": sum(each.desired for each in found.claims),

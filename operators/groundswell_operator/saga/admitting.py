@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Mode, OnExhausted, Scale, Via
-from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga import accounting, claims, configuring
 from groundswell_operator.saga.conditions import with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Scaled, Spike
 
@@ -89,13 +89,17 @@ def _admitted(spike: Spike, governing: Governing, state: Namespace, now_s: float
         return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
     reason = "Admitted" if covered == asked else "Clamped" if on_exhausted is OnExhausted.CLAMP else "NotifyOnly"
     made = [_claim(scale, scaled, baselines[scale.name], covered[scale.name]) for scale, scaled in usable]
-    message = "; ".join([*(_said(claim, figures[claim.action]) for claim in made), *_left_out(governing, state)])
+    patches = [configuring.claimed(each, state) for each in policy.patches if not configuring.unusable(each, state)]
+    words = [_said(claim, figures[claim.action]) for claim in made]
+    words += [f"sets {configuring.said(each)}" for each in patches] + [f"tells {each.name}" for each in policy.notices]
+    message = "; ".join([*words, *unusable_actions(governing, state)])
     conditions = with_condition(spike.progress.conditions, "Admitted", True, reason, message, now_s)
     return dataclasses.replace(
         spike.progress,
         phase=Phase.RAISING,
         mode=policy.mode,
         claims=made,
+        patches=patches,
         conditions=conditions,
         decided_s=now_s,
     )
@@ -125,8 +129,12 @@ def figure(scale: Scale, governing: Governing, state: Namespace) -> Wanted:
     return _wanted(scale, scaled, _baseline(scaled, state, governing.policy.mode is not Mode.OBSERVE), governing, state)
 
 
-def _left_out(governing: Governing, state: Namespace) -> list[str]:
-    return [reason for scale in governing.policy.scales if (reason := unusable(scale, state))]
+def unusable_actions(governing: Governing, state: Namespace) -> list[str]:
+    """Why actions of a policy cannot be carried out, one reason for each that cannot."""
+    policy = governing.policy
+    reasons = [unusable(each, state) for each in policy.scales]
+    reasons += [configuring.unusable(each, state) for each in policy.patches]
+    return [each for each in reasons if each]
 
 
 def _baseline(scaled: Scaled, state: Namespace, acts: bool) -> Baseline:

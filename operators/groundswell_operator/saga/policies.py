@@ -6,7 +6,7 @@ import dataclasses
 
 from groundswell_operator.policies import Mode
 from groundswell_operator.saga import accounting, claims
-from groundswell_operator.saga.admitting import figure, unusable
+from groundswell_operator.saga.admitting import figure, unusable, unusable_actions
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.state import LIVE, Governing, Namespace, Notes
 
@@ -32,8 +32,7 @@ def noted(governing: Governing, state: Namespace, now_s: float) -> Notes:
 def _conditions(governing: Governing, state: Namespace, now_s: float) -> Conditions:
     policy, generation = governing.policy, governing.generation
     found = governing.notes.conditions
-    wrong = [reason for scale in policy.scales if (reason := unusable(scale, state))]
-    wrong += [f"{name} is of a kind that is not carried out" for name in governing.unsupported]
+    wrong = unusable_actions(governing, state)
     reason = "ActionsUnusable" if wrong else "Usable"
     found = with_condition(found, "Ready", not wrong, reason, "; ".join(wrong), now_s, generation)
     observes = policy.mode is Mode.OBSERVE

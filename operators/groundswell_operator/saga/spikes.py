@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import WAIT_S_MAX
 from groundswell_operator.policies import Policy
-from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga import accounting, claims, configuring, notifying
 from groundswell_operator.saga.admitting import considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
@@ -21,9 +21,12 @@ QUARTERS = 4
 
 def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """What the spike's status is to say now; asked again with that in it, the same. `places` are those of its policy."""
-    if spike.deleted_s is not None or spike.progress.phase in OVER:
+    if spike.deleted_s is not None:
         return spike.progress
     governing = state.policies.get(spike.policy)
+    if spike.progress.phase in OVER:
+        conditions = notifying.with_notified(spike.progress.conditions, spike, governing, now_s)
+        return dataclasses.replace(spike.progress, conditions=conditions)
     if spike.progress.phase in LIVE:
         return _live(spike, governing, state, now_s)
     if governing is None:
@@ -33,9 +36,17 @@ def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float
     return considered(spike, governing, state, places, now_s)
 
 
+def ends(progress: Progress, state: Namespace) -> dict[str, Return]:
+    """How far the return of each action has come."""
+    found = {each.action: claims.returned(each, state) for each in progress.claims}
+    return found | {each.action: configuring.returned(each, state) for each in progress.patches}
+
+
 def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: float) -> Progress:
     progress = dataclasses.replace(
-        spike.progress, claims=[_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims]
+        spike.progress,
+        claims=[_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims],
+        patches=[configuring.rebased(each, state) for each in spike.progress.patches],
     )
     progress = _said(spike, progress, state, now_s)
     if progress.phase is Phase.RAISING and all(each.ready_s or _is_gone(each, state) for each in progress.claims):
@@ -82,6 +93,8 @@ def _said(spike: Spike, progress: Progress, state: Namespace, now_s: float) -> P
     if spike.acts and _asks(found) and all(each.ready_s for each in found):
         conditions = with_condition(conditions, "CapacityReady", True, "Ready", "all that was raised was ready", now_s)
     conditions = degraded(conditions, spike, progress.claims, state, now_s)
+    conditions = configuring.with_configured(conditions, spike, state, now_s)
+    conditions = notifying.with_notified(conditions, spike, state.policies.get(spike.policy), now_s)
     writes_begun = spike.acts and any(_touched(each, state) for each in found)
     return dataclasses.replace(
         progress,
@@ -168,10 +181,10 @@ def _cooled(
     progress = dataclasses.replace(progress, phase=Phase.COOLING_DOWN, claims=stepped, conditions=conditions)
     if not _recorded_low(spike):
         return progress  # recorded first, written afterwards
-    ends = {each.action: claims.returned(each, state) for each in stepped}
-    if Return.WAITS in ends.values():
+    found = ends(progress, state)
+    if Return.WAITS in found.values():
         return progress
-    changed = sorted(action for action, end in ends.items() if end is Return.CHANGED)
+    changed = sorted(action for action, end in found.items() if end is Return.CHANGED)
     if changed:
         message = f"somebody else has changed {', '.join(changed)} meanwhile: it stays as it is"
         return _ended(progress, False, "BaselineChanged", message, now_s)

@@ -65,6 +65,29 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Patched:
+    """What one spike sets in a ConfigMap. It is in the spike's status before anything is written."""
+
+    action: str
+    config_map: str
+    values: Mapping[str, str]
+    before: Mapping[str, str]
+    """What was there; a key that is missing was not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far one notice of a spike has come."""
+
+    attempts: int = 0
+    tried_s: float | None = None
+    sent_s: float | None = None
+    repeats: str = ""
+    """The spike whose notice was about the same item: another was not needed."""
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What the operator writes into a spike's status."""
 
@@ -72,6 +95,7 @@ class Progress:
     mode: Mode | None = None
     """The policy's mode when the spike was admitted: what was only observed then is never written later."""
     claims: Sequence[Claim] = ()
+    patches: Sequence[Patched] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     decided_s: float | None = None
     first_write_s: float | None = None
@@ -99,6 +123,10 @@ class Spike:
     leveled: bool = True
     """Whether its level was said; whoever makes a spike says it right afterwards."""
     progress: Progress = Progress()
+    item: str = ""
+    """What is viral."""
+    notices: Mapping[str, Delivery] = field(default_factory=dict)
+    """By action."""
 
     @property
     def acts(self) -> bool:
@@ -147,8 +175,6 @@ class Governing:
     approved: frozenset[str] = frozenset()
     """The names of the spikes that a person has approved."""
     pauses: Pauses = Pauses()
-    unsupported: Sequence[str] = ()
-    """The names of its actions that are not carried out."""
     notes: Notes = Notes()
 
 
@@ -203,9 +229,24 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigMap:
+    """One that a policy or a live spike names."""
+
+    name: str
+    version: str
+    data: Mapping[str, str]
+    ours: frozenset[str] = frozenset()
+    """The keys that we wrote last."""
+    shared: frozenset[str] = frozenset()
+    """Those of them that somebody else has set to the same value too."""
+    is_immutable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Namespace:
     """Everything that decides."""
 
     policies: Mapping[str, Governing]
     spikes: Mapping[str, Spike]
     targets: Mapping[Target, Scaled]
+    config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
