@@ -31,11 +31,17 @@ SEED = 7
 VIRAL, HOT = Spike.VIRAL, Spike.HOT
 
 
-def event(kind: type[Message], identifier: str, level: Spike.Level.ValueType = VIRAL, sequence: int = 1) -> Message:
+def event(
+    kind: type[Message],
+    identifier: str,
+    level: Spike.Level.ValueType = VIRAL,
+    sequence: int = 1,
+    tenant: str = "acme",
+) -> Message:
     """What spikes says of one spike that was detected just now."""
     spike = Spike(
         name=f"spikes/{identifier}",
-        tenant="acme",
+        tenant=tenant,
         kind="link",
         item="links/7",
         level=level,
@@ -179,6 +185,28 @@ async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place:
     assert 'groundswell_bridge_records_total{outcome="too_old"} 1.0' in figures
     process.popen.terminate()
     assert process.popen.wait(10) == 0
+
+
+async def test_a_suspicion_and_a_tenant_that_the_policy_does_not_name_make_no_object(place: Operated, log: str) -> None:
+    policy = await place.policy(mode="Observe", match={"tenants": ["acme"]}, actions=[scales("web", 10)])
+    process, (suspected, unknown, known) = bridge(place, log), (new_id() for _ in range(3))
+    stranger = event(SpikeStarted, unknown, tenant="somebody else")
+    await publish(log, [event(SpikeStarted, suspected, Spike.SUSPECT), stranger])
+    await publish(log, [event(SpikeStarted, known)] * 4)  # one on each partition, behind the others
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], known)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made, 60)
+
+    async def read() -> bool:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
+            figures = (await asking.get("/metrics")).text
+        return 'outcome="ignored"} 2.0' in figures and 'outcome="repeated"} 3.0' in figures
+
+    await until(read)
+    assert [each["spec"]["spikeId"] for each in await place.admin.items(place.spikes)] == [known]
 
 
 async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Operated, log: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from datetime import datetime
 
 import httpx
 import pytest
 
 from groundswell.engines import ports
 from groundswell_operator.applying import reading
+from groundswell_operator.applying.requests import WRITES_S_MAX
 from tests.cluster import load
-from tests.cluster.control_plane.api import until
+from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import QUICK, Operated, Process, scales
 
 WEB = {"minReplicas": 3, "maxReplicas": 20}
@@ -246,6 +249,49 @@ async def test_deleting_a_policy_gives_back_what_its_spikes_raised(place: Operat
     await place.admin.delete(f"{place.policies}/default")
     await until(lambda: place.gone(path))
     assert await place.bounds("web") == (3, 20)
+
+
+async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_conditions_name_both(
+    place: Operated,
+) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    lax = await place.policy("lax", actions=[scales("web", 10)])
+    await place.policy("strict", actions=[scales("web", 2, most=12)])
+    for name in ("lax", "strict"):
+        both = await place.says(f"{place.policies}/{name}", "Overlapping", "StricterMaxWins")
+        assert both["message"] == "web gets 12 at most: lax lets it have 300, strict lets it have 12"
+    await place.comes_to(await place.spike("vs-a", lax), "Holding")
+    assert await place.ready("web", 12)
+
+
+WAITING = 300
+
+
+async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_twenty_writes_a_second_at_most(
+    place: Operated,
+) -> None:
+    await place.target("web", 1)
+    budget = {"maxConcurrentSpikes": 3, "onExhausted": "Reject"}
+    policy = await place.policy(actions=[scales("web", 2)], budget=budget)
+    await asyncio.gather(*(place.spike(f"vs-{views}", policy, views=views) for views in range(WAITING)))
+    await place.leads(place.start("one"))
+
+    async def decided() -> bool:
+        found = [each.get("status", {}).get("phase") for each in await place.admin.items(place.spikes)]
+        return found.count("Rejected") == WAITING - 3
+
+    await until(decided, 120)
+    for views in (WAITING - 1, WAITING - 2, WAITING - 3):
+        await place.comes_to(f"{place.spikes}/vs-{views}", "Holding")
+    moments = sorted(_moment_s(each) for each in place.writes("one") if each["objectRef"]["resource"] != "leases")
+    assert len(moments) > 2 * WAITING
+    assert all(later - earlier > 0.9 for earlier, later in zip(moments, moments[WRITES_S_MAX:], strict=False))
+
+
+def _moment_s(event: Object) -> float:
+    """When the API server got a request; the way there is not always equally long."""
+    return datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
 
 
 async def test_a_paused_target_is_left_as_it_is(place: Operated) -> None:

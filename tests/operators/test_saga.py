@@ -159,13 +159,30 @@ async def test_the_floor_is_the_largest_of_all_live_spikes_and_is_given_back_aft
     assert not world.state.spikes
 
 
-async def test_two_policies_over_one_target_get_the_stricter_maximum_and_the_spike_says_whose() -> None:
+async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_conditions_name_both() -> None:
     strict = governing("strict")
     scales = [dataclasses.replace(each, max=12) for each in strict.policy.scales]
     world = World(governing(), dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=scales)))
-    await run_for(raised(world), 5)
-    await run_for(raised(world, "b", policy="strict"), 5)
-    assert "the most that strict let it have" in world.state.spikes["b"].progress.conditions["Admitted"].message
+    await run_for(raised(world), 15)
+    assert {name: each[0] for name, each in bounds(world).items()} == {"web": 12, "readers": 12, "workers": 12}
+    admitted = world.state.spikes["a"].progress.conditions["Admitted"].message
+    assert "web 3 → 12, the most that strict let it have, which is less than default does" in admitted
+    for each in world.state.policies.values():
+        said = each.notes.conditions["Overlapping"]
+        assert (said.status, said.reason) == (True, "StricterMaxWins")
+        assert "web gets 12 at most: default lets it have 300, strict lets it have 12" in said.message
+    world.govern(dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=[])))
+    await run_for(world, 2)
+    assert world.state.policies["default"].notes.conditions["Overlapping"].reason == "NotOverlapping"
+
+
+async def test_a_policy_that_only_observes_bounds_no_other() -> None:
+    strict = governing("strict", mode=Mode.OBSERVE)
+    scales = [dataclasses.replace(each, max=12) for each in strict.policy.scales]
+    world = World(governing(), dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=scales)))
+    await run_for(raised(world), 15)
+    assert bounds(world)["web"][0] == 30
+    assert "Overlapping" not in world.state.policies["default"].notes.conditions
 
 
 @pytest.mark.promise("OPERATOR-6")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
@@ -88,9 +88,12 @@ def _admitted(spike: Spike, governing: Governing, state: Namespace, now_s: float
     if covered != asked and on_exhausted is OnExhausted.REJECT:
         return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
     reason = "Admitted" if covered == asked else "Clamped" if on_exhausted is OnExhausted.CLAMP else "NotifyOnly"
-    made = [_claim(scale, scaled, baselines[scale.name], covered[scale.name]) for scale, scaled in usable]
+    made = [
+        _claim(scale, scaled, baselines[scale.name], covered[scale.name], overlapping(scale, governing, state))
+        for scale, scaled in usable
+    ]
     patches = [configuring.claimed(each, state) for each in policy.patches if not configuring.unusable(each, state)]
-    words = [_said(claim, figures[claim.action]) for claim in made]
+    words = [_said(claim, figures[claim.action], policy.name) for claim in made]
     words += [f"sets {configuring.said(each)}" for each in patches] + [f"tells {each.name}" for each in policy.notices]
     message = "; ".join([*words, *unusable_actions(governing, state)])
     conditions = with_condition(spike.progress.conditions, "Admitted", True, reason, message, now_s)
@@ -144,10 +147,17 @@ def _baseline(scaled: Scaled, state: Namespace, acts: bool) -> Baseline:
 
 
 def _wanted(scale: Scale, scaled: Scaled, baseline: Baseline, governing: Governing, state: Namespace) -> Wanted:
-    others = {spike.policy: claim.max for spike, claim in claims.on(state, scaled.target)}
     demands = [Demand(governing.policy.name, scale.multiplier, scale.max)]
-    demands += [Demand(name, 1, most) for name, most in sorted(others.items()) if name != governing.policy.name]
+    demands += [Demand(name, 1, most) for name, most in overlapping(scale, governing, state).items()]
     return wanted(baseline, demands, scaled.partitions)
+
+
+def overlapping(scale: Scale, governing: Governing, state: Namespace) -> dict[str, int]:
+    """The most that other policies let a target have, by their names: of those that act, and of those whose spikes still hold it."""
+    found = {spike.policy: claim.max for spike, claim in claims.on(state, scale.target)}
+    acting = (each.policy for each in state.policies.values() if each.policy.mode is not Mode.OBSERVE)
+    found |= {policy.name: each.max for policy in acting for each in policy.scales if each.target == scale.target}
+    return {name: most for name, most in sorted(found.items()) if name != governing.policy.name}
 
 
 def _covered(
@@ -178,7 +188,7 @@ def _covered(
     return affordable(already, asked, left, policy.budget.on_exhausted)
 
 
-def _claim(scale: Scale, scaled: Scaled, baseline: Baseline, desired: int) -> Claim:
+def _claim(scale: Scale, scaled: Scaled, baseline: Baseline, desired: int, others: Mapping[str, int]) -> Claim:
     scaler = scaled.autoscaler
     return Claim(
         action=scale.name,
@@ -186,18 +196,19 @@ def _claim(scale: Scale, scaled: Scaled, baseline: Baseline, desired: int) -> Cl
         target=scale.target,
         baseline=baseline,
         version=scaler.version if scaler else scaled.version,
-        max=scale.max,
+        max=min(scale.max, *others.values()) if others else scale.max,
         desired=desired,
         ready=min(scaled.ready, desired),
     )
 
 
-def _said(claim: Claim, figure: Wanted) -> str:
+def _said(claim: Claim, figure: Wanted, policy: str) -> str:
     said = f"{claim.target.name} {claim.baseline.replicas} → {claim.desired}"
     if claim.desired < figure.replicas:
         said += f" of {figure.replicas}, which the budget does not cover"
     elif figure.limited_by:
         said += f", the most that {' and '.join(figure.limited_by)} let it have"
+        said += "" if policy in figure.limited_by else f", which is less than {policy} does"
     elif figure.limited_by_partitions:
         said += ", one for each partition that it reads"
     return said

@@ -6,7 +6,7 @@ import dataclasses
 
 from groundswell_operator.policies import Mode
 from groundswell_operator.saga import accounting, claims
-from groundswell_operator.saga.admitting import figure, unusable, unusable_actions
+from groundswell_operator.saga.admitting import figure, overlapping, unusable, unusable_actions
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.state import LIVE, Governing, Namespace, Notes
 
@@ -45,7 +45,23 @@ def _conditions(governing: Governing, state: Namespace, now_s: float) -> Conditi
     message = "" if more else "nothing more is raised today, or until something is given back"
     reason = "Left" if more else "Exhausted"
     found = with_condition(found, "BudgetAvailable", more, reason, message, now_s, generation)
+    found = _with_overlaps(found, governing, state, now_s)
     return _with_caps(found, governing, state, now_s)
+
+
+def _with_overlaps(found: Conditions, governing: Governing, state: Namespace, now_s: float) -> Conditions:
+    """Whose maximum counts where another policy scales the same target; not said while there is none."""
+    words = []
+    for scale in governing.policy.scales:
+        bounds = {governing.policy.name: scale.max} | overlapping(scale, governing, state)
+        if len(bounds) > 1:
+            each = ", ".join(f"{name} lets it have {most}" for name, most in sorted(bounds.items()))
+            words.append(f"{scale.target.name} gets {min(bounds.values())} at most: {each}")
+    if not words and "Overlapping" not in found:
+        return found
+    reason = "StricterMaxWins" if words else "NotOverlapping"
+    message = "; ".join(words)
+    return with_condition(found, "Overlapping", bool(words), reason, message, now_s, governing.generation)
 
 
 def _with_caps(found: Conditions, governing: Governing, state: Namespace, now_s: float) -> Conditions:
