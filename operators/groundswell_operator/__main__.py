@@ -1,4 +1,5 @@
-"""`python -m groundswell_operator run`: the operator; `… bridge`: what turns records into the objects that it acts upon."""
+"""`python -m groundswell_operator run`: the operator; `… bridge`: what turns records into the objects that it acts upon; `… plan`: what a
+policy would do about an event."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import sys
 
 from groundswell_operator import running
 from groundswell_operator.bridge import consuming
+from groundswell_operator.rehearsing import command
 from groundswell_operator.settings import SettingMissing, Settings
 
 PROCESSES = {"run": running.run, "bridge": consuming.run}
@@ -17,11 +19,16 @@ PROCESSES = {"run": running.run, "bridge": consuming.run}
 def main() -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m groundswell_operator", description=__doc__)
-    parser.add_argument("process", choices=list(PROCESSES), help="which of the two")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="the operator")
+    commands.add_parser("bridge", help="from records to the objects that it acts upon")
+    command.add(commands.add_parser("plan", help=command.__doc__, description=command.__doc__))
     asked = parser.parse_args()
+    if asked.command == "plan":
+        return command.run(asked)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        return asyncio.run(PROCESSES[asked.process](Settings.of()))
+        return asyncio.run(PROCESSES[asked.command](Settings.of()))
     except SettingMissing as error:
         print(error, file=sys.stderr)
         return 2

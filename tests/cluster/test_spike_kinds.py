@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from groundswell_operator.policies import (
     Target,
     Via,
 )
+from groundswell_operator.rehearsing import files
 from tests.cluster.control_plane.api import Api, Object, Refused
 from tests.cluster.control_plane.handle import ControlPlane
 
@@ -88,6 +91,16 @@ async def test_the_least_policy_observes_and_has_every_bound(admin: Api, policie
         "onExhausted": "Clamp",
     }
     assert (spec["onSourceLoss"], spec["restore"]) == ("HoldIfHigher", "Baseline")
+
+
+async def test_a_policy_in_a_file_is_filled_in_as_the_api_server_does_it(
+    admin: Api, policies: str, tmp_path: Path
+) -> None:
+    actions = [{"name": "web", "scale": SCALE}, {"name": "tell", "notify": {"webhookSecretRef": {"name": "hook"}}}]
+    asked = POLICY | {"spec": {"match": {"minLevel": "HOT"}, "actions": actions, "cooldown": {"minHold": "20m"}}}
+    file = tmp_path / "policy.yaml"
+    file.write_text(json.dumps(asked))
+    assert files.policy(file)["spec"] == (await admin.create(policies, asked))["spec"]
 
 
 async def test_a_served_policy_is_read_as_it_is(admin: Api, policies: str) -> None:
