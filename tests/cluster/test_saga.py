@@ -334,6 +334,27 @@ async def test_a_floor_is_taken_back_in_halves_and_never_below_what_the_load_cal
         assert await place.bounds("web") == (3, 20)
 
 
+async def test_observing_compares_the_plan_with_what_the_autoscaler_did_alone(place: Operated) -> None:
+    average = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}
+    scaler = {**WEB, "metrics": [{"type": "External", "external": average}]}
+    async with load.served(place.admin, place.namespace, place.folder, ports.draw(1)[0], 3) as called_for:
+        await place.target("web", 3, scaler=scaler)
+        await until(lambda: _wants(place, 3))
+        await place.leads(place.start("one"))
+        policy = await place.policy(mode="Observe", actions=[scales("web", 2)], cooldown=QUICK)
+        path = await place.spike("vs-a", policy)
+        await place.comes_to(path, "Raising")
+        called_for.total = 6
+        await until(lambda: place.ready("web", 6), 60)
+        await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
+        status = await place.comes_to(path, "Restored")
+        found = status["targets"][0]["wouldHave"]
+        assert (found["pods"], found["podsAlone"]) == (6, 6)
+        assert 0 < found["secondsEarlier"] < 60
+        assert found["replicaSeconds"] > found["replicaSecondsAlone"] > 0
+        assert not place.foreign()
+
+
 async def _wants(place: Operated, replicas: int) -> bool:
     return reading.wants(await place.admin.get(place.autoscaler("web"))) == replicas
 

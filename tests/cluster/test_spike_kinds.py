@@ -232,6 +232,11 @@ STATUS: Object = {
             "appliedAt": TIME,
             "readyAt": TIME,
             "steppedAt": TIME,
+            "wouldHave": {
+                **dict.fromkeys(("pods", "podsAlone", "podsNow", "replicaMinutes", "replicaMinutesAlone"), 7),
+                **dict.fromkeys(("secondsEarlier", "replicaSeconds", "replicaSecondsAlone"), 4.5),
+                **dict.fromkeys(("countedAt", "reachedAt"), TIME),
+            },
         }
     ],
     "patches": [{"name": "cache", "configMap": "flags", "data": {"ttl": "60", "stale": "yes"}, "before": {"ttl": "5"}}],

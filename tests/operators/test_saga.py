@@ -201,6 +201,30 @@ async def test_observing_writes_nothing_foreign_and_records_what_it_would_do() -
     assert not [each for each in world.done if isinstance(each, Write)]
 
 
+async def test_observing_compares_the_plan_with_what_the_autoscaler_did_alone() -> None:
+    world = raised(World(governing(mode=Mode.OBSERVE)))
+    await reconciled(world)
+    for wants in (6, 12, 24, 30):
+        world.scale(world.state.targets[WEB], wants=wants, ceiling=60)
+        await run_for(world, 15)
+    world.over("a")
+    world.scale(world.state.targets[WEB], wants=3)
+    await run_for(world, 100)
+    assert phase(world) is Phase.RESTORED
+    seen = {each.action: each.would_have for each in world.state.spikes["a"].progress.claims}
+    web, readers = seen["web"], seen["readers"]
+    assert web is not None
+    assert readers is not None
+    decided_s = world.state.spikes["a"].progress.decided_s
+    assert decided_s is not None
+    assert (web.replicas_max, web.reached_s) == (30, decided_s + 46)
+    assert web.replica_s == 15 * (3 + 9 + 21 + 27)
+    held_s, down_s = 120, 10 * (14 + 7 + 4 + 2 + 1)
+    assert web.planned_replica_s == 27 * held_s + down_s
+    assert (readers.replicas_max, readers.reached_s, readers.replica_s) == (4, None, 0)
+    assert not writes(world, WEB)
+
+
 async def test_a_spike_that_was_only_observed_is_not_acted_upon_later_and_what_was_raised_is_given_back_though_observed() -> (
     None
 ):

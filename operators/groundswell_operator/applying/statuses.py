@@ -18,6 +18,7 @@ from groundswell_operator.saga.state import (
     Phase,
     Progress,
     Spike,
+    WouldHave,
 )
 
 FAILURE_MAX = 256
@@ -68,7 +69,35 @@ def _claim(value: Object) -> Claim:
         applied_s=_maybe_s(value, "appliedAt"),
         ready_s=_maybe_s(value, "readyAt"),
         stepped_s=_maybe_s(value, "steppedAt"),
+        would_have=_would_have(value["wouldHave"]) if "wouldHave" in value else None,
     )
+
+
+def _would_have(value: Object) -> WouldHave:
+    return WouldHave(
+        replicas=value["podsNow"],
+        replicas_max=value["podsAlone"],
+        replica_s=float(value["replicaSecondsAlone"]),
+        planned_replica_s=float(value["replicaSeconds"]),
+        counted_s=seconds_of(value["countedAt"]),
+        reached_s=_maybe_s(value, "reachedAt"),
+    )
+
+
+def _would_have_status(claim: Claim, found: WouldHave, decided_s: float | None) -> Object:
+    status: dict[str, object] = {
+        "pods": claim.desired,
+        "podsAlone": found.replicas_max,
+        "podsNow": found.replicas,
+        "replicaSeconds": found.planned_replica_s,
+        "replicaSecondsAlone": found.replica_s,
+        "replicaMinutes": round(found.planned_replica_s / 60),
+        "replicaMinutesAlone": round(found.replica_s / 60),
+        **_present(countedAt=found.counted_s, reachedAt=found.reached_s),
+    }
+    if found.reached_s is not None and decided_s is not None:
+        status["secondsEarlier"] = round(found.reached_s - decided_s, 3)
+    return status
 
 
 def _patched(value: Object) -> Patched:
@@ -118,7 +147,7 @@ def progress_status(spike: Spike, found: Progress) -> Object:
     status: dict[str, object] = {
         "observedGeneration": 1,  # a spike's spec cannot be changed
         "phase": found.phase.value,
-        "targets": [_claim_status(each) for each in found.claims],
+        "targets": [_claim_status(each, found.decided_s) for each in found.claims],
         "patches": [
             {"name": each.action, "configMap": each.config_map, "data": each.values, "before": each.before}
             for each in found.patches
@@ -151,7 +180,8 @@ def _timeline(spike: Spike, found: Progress) -> Object:
     return times
 
 
-def _claim_status(claim: Claim) -> Object:
+def _claim_status(claim: Claim, decided_s: float | None) -> Object:
+    observed = claim.would_have
     baseline = {
         "replicas": claim.baseline.replicas,
         "hpaMin": claim.baseline.floor,
@@ -171,6 +201,7 @@ def _claim_status(claim: Claim) -> Object:
         "desired": claim.desired,
         "ready": claim.ready,
         **_present(appliedAt=claim.applied_s, readyAt=claim.ready_s, steppedAt=claim.stepped_s),
+        **({"wouldHave": _would_have_status(claim, observed, decided_s)} if observed else {}),
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import WAIT_S_MAX
 from groundswell_operator.policies import Policy
-from groundswell_operator.saga import accounting, claims, configuring, notifying
+from groundswell_operator.saga import accounting, claims, configuring, notifying, observing
 from groundswell_operator.saga.admitting import considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
@@ -64,6 +64,8 @@ def _looked_at(spike: Spike, claim: Claim, state: Namespace, now_s: float) -> Cl
     scaled = state.targets.get(claim.target)
     if scaled is None:
         return claim
+    if not spike.acts:
+        claim = observing.observed(claim, scaled, spike.progress.decided_s or now_s, now_s)
     wanted = claims.figure(claims.on(state, claim.target)) if spike.acts else claim.desired
     if spike.acts:
         claim = claims.rebased(claim, scaled, wanted)
@@ -169,6 +171,9 @@ def _cooled(
     spike: Spike, progress: Progress, governing: Governing | None, state: Namespace, reason: str, now_s: float
 ) -> Progress:
     if not spike.acts:
+        cooldown, decided_s = governing.policy.cooldown if governing else None, progress.decided_s or now_s
+        seen = [observing.ended(each, cooldown, decided_s, now_s) for each in progress.claims]
+        progress = dataclasses.replace(progress, claims=seen)
         return _ended(progress, True, "NothingWritten", "the policy only observes", now_s)
     before = progress.conditions.get("CoolingDown")
     reason = before.reason if before and governing else reason

@@ -41,6 +41,23 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class WouldHave:
+    """What a target did by itself while its spike was only observed."""
+
+    replicas: int
+    """At the last look."""
+    replicas_max: int
+    replica_s: float = 0
+    """Replica-seconds beyond the baseline."""
+    planned_replica_s: float = 0
+    """Those that the plan would have cost."""
+    counted_s: float = 0
+    """The moment up to which they are counted."""
+    reached_s: float | None = None
+    """When it had as many replicas as the plan would have ordered at the decision."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What one spike asks of one target. It is in the spike's status before anything is written."""
 
@@ -57,6 +74,8 @@ class Claim:
     applied_s: float | None = None
     ready_s: float | None = None
     stepped_s: float | None = None
+    would_have: WouldHave | None = None
+    """Of a spike that is only observed."""
 
     @property
     def asks(self) -> bool:
