@@ -9,6 +9,7 @@ import pytest
 from groundswell_operator.applying.errors import Refused
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Level, Mode, OnExhausted
+from groundswell_operator.saga.conditions import with_condition
 from groundswell_operator.saga.state import Namespace, Pauses, Phase, Shortfall
 from groundswell_operator.saga.steps import LetGo, Record, Step, Write
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for, writes
@@ -367,6 +368,44 @@ async def test_a_raise_is_given_back_though_its_autoscaler_was_deleted_and_had_w
     await run_for(world, 200)
     assert phase(world) is Phase.RESTORED
     assert bounds(world) == {**BEFORE, "web": (3, None, None)}
+
+
+def heard(world: World, connected: bool, heard_s: float | None = None) -> None:
+    """What the bridge says of itself."""
+    held = world.state.policies["default"]
+    reason = "Connected" if connected else "KafkaAway"
+    said = with_condition(held.notes.conditions, "SourceConnected", connected, reason, "", world.clock())
+    world.govern(dataclasses.replace(held, notes=dataclasses.replace(held.notes, conditions=said), heard_s=heard_s))
+
+
+async def test_nothing_is_taken_back_while_the_log_is_away_though_the_spike_was_over() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    heard(world, connected=False)
+    await run_for(world, 300)
+    assert bounds(world)["web"] == (30, 30, 30)
+    heard(world, connected=True)
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == BEFORE
+
+
+async def test_a_bridge_that_is_silent_is_told_of_and_what_is_raised_stays_until_its_longest_duration() -> None:
+    world = raised(World(governing()))
+    heard(world, connected=True, heard_s=world.clock())
+    await run_for(world, 29)
+    assert world.state.policies["default"].notes.conditions["SourceConnected"].status
+    await run_for(world, 2)
+    said = world.state.policies["default"].notes.conditions["SourceConnected"]
+    assert (said.status, said.reason) == (False, "BridgeSilent")
+    world.over("a")
+    await run_for(world, 300)
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.now_s += BUDGET.spike_duration_s_max
+    await run_for(world, 100)
+    assert world.state.spikes["a"].progress.conditions["CoolingDown"].reason == "BaselineRestored"
+    assert bounds(world) == BEFORE
 
 
 async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> None:

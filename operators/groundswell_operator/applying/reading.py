@@ -145,6 +145,7 @@ def governing(value: Object) -> Governing:
         generation=metadata["generation"],
         approved=frozenset(approved.replace(",", " ").split()),
         pauses=_pauses(metadata),
+        heard_s=statuses.heard_s(value.get("status", {})),
         notes=statuses.notes(value.get("status", {})),
     )
 

@@ -74,6 +74,7 @@ class Bridge:
         self._reported_s = float("-inf")
         self._late: dict[str, int] = {}
         self._last_record_s: float | None = None
+        self._last_lag: int | None = None
 
     def progressed(self) -> float:
         """When something was last read, or was found to be away (monotonic)."""
@@ -100,6 +101,7 @@ class Bridge:
             except KafkaError as error:
                 log.warning("waiting for Kafka: %s", type(error).__name__)
                 self._progressed_s = time.monotonic()
+                await self._report_if_due()
                 await asyncio.sleep(BROKER_RETRY_S)
 
     async def _once(self) -> None:
@@ -107,8 +109,7 @@ class Bridge:
         for partition, records in batches.items():
             await self._taken(records)
             await self._commit(partition, records[-1].offset + 1)
-        if time.monotonic() - self._reported_s >= REPORT_S:
-            await self._report()
+        await self._report_if_due()
         self._progressed_s = time.monotonic()
 
     async def _taken(self, records: Sequence[ConsumerRecord]) -> None:
@@ -152,14 +153,20 @@ class Bridge:
         except KafkaError as error:
             log.warning("a commit waits for the next one: %s", type(error).__name__)
 
-    async def _report(self) -> None:
+    async def _report_if_due(self) -> None:
         """Says in every policy's status whether the source is heard of; that this fails is no reason to stop."""
-        self._reported_s = time.monotonic()
-        lag = await self._behind()
-        self._lag.set(lag if lag is not None else float("nan"))
+        if time.monotonic() - self._reported_s >= REPORT_S:
+            self._reported_s = time.monotonic()
+            lag = await self._behind()
+            self._lag.set(lag if lag is not None else float("nan"))
+            self._last_lag = self._last_lag if lag is None else lag
+            await self._report(answers=lag is not None)
+
+    async def _report(self, answers: bool) -> None:
         try:
             for each in await self._intake.policies():
-                source = Source(lag, self._last_record_s, self._late.get(each.policy.name, 0))
+                late = self._late.get(each.policy.name, 0)
+                source = Source(answers, self._last_lag, self._last_record_s, late)
                 await self._sources.tell(each.value, source, time.time())
         except (Away, Refused, Conflict) as error:
             log.warning("the source's state was not written: %s", error)

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from collections.abc import Sequence
 
 from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Target
-from groundswell_operator.saga.state import LIVE, OVER, Claim, Namespace, Scaled, Spike
+from groundswell_operator.saga.state import LIVE, Claim, Namespace, Scaled, Spike
 
 Claims = Sequence[tuple[Spike, Claim]]
 
 
 def on(state: Namespace, target: Target) -> Claims:
-    """The claims that writes to a target follow from, the best informed first: of every acting spike that is not over, deleted ones too."""
-    found = [
-        (spike, claim)
-        for spike in state.spikes.values()
-        if spike.acts and spike.progress.phase not in OVER
-        for claim in spike.progress.claims
-        if claim.target == target
-    ]
-    return sorted(found, key=lambda pair: unawareness(pair[0]))
-
-
-def unawareness(spike: Spike) -> float:
-    """The lower, the more recent is what a spike knows of what was there before: one that is deleted is not kept up to date."""
-    return -math.inf if spike.deleted_s is None else -spike.deleted_s
+    """The claims that writes to a target follow from, the best informed first."""
+    return state.claims.get(target, ())
 
 
 def asking(claims: Claims) -> Claims:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from groundswell_operator.policies import Mode, Patch
-from groundswell_operator.saga.claims import Return, unawareness
+from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.state import OVER, ConfigMap, Namespace, Patched, Phase, Spike
 from groundswell_operator.saga.steps import SetKeys
@@ -78,11 +78,7 @@ def said(patched: Patched) -> str:
 def on(state: Namespace, config_map: str) -> Holding:
     """What acting spikes that are not over set in a ConfigMap, the first decided first; deleted ones too."""
     found = [
-        (spike, each)
-        for spike in state.spikes.values()
-        if spike.acts and spike.progress.phase not in OVER
-        for each in spike.progress.patches
-        if each.config_map == config_map
+        (spike, each) for spike in state.acting for each in spike.progress.patches if each.config_map == config_map
     ]
     return sorted(found, key=lambda pair: (pair[0].progress.decided_s or 0.0, pair[0].name))
 
@@ -151,7 +147,7 @@ def _keys(config_map: ConfigMap, holding: Holding, state: Namespace) -> dict[str
 def _back(holding: Holding) -> Mapping[str, str | None]:
     """What was there before, by key; None where nothing was."""
     found: dict[str, str | None] = {}
-    for _, patched in sorted(holding, key=lambda pair: unawareness(pair[0])):
+    for _, patched in sorted(holding, key=lambda pair: pair[0].unawareness):
         for key in patched.values:
             found.setdefault(key, patched.before.get(key))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from groundswell_operator.policies import Mode
-from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga import accounting, claims, sourcing
 from groundswell_operator.saga.admitting import figure, overlapping, unusable, unusable_actions
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.state import LIVE, Governing, Namespace, Notes
@@ -45,6 +45,7 @@ def _conditions(governing: Governing, state: Namespace, now_s: float) -> Conditi
     message = "" if more else "nothing more is raised today, or until something is given back"
     reason = "Left" if more else "Exhausted"
     found = with_condition(found, "BudgetAvailable", more, reason, message, now_s, generation)
+    found = sourcing.with_silence(found, governing, now_s)
     found = _with_overlaps(found, governing, state, now_s)
     return _with_caps(found, governing, state, now_s)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import WAIT_S_MAX
 from groundswell_operator.policies import Policy
-from groundswell_operator.saga import accounting, claims, configuring, notifying, observing
+from groundswell_operator.saga import accounting, claims, configuring, notifying, observing, sourcing
 from groundswell_operator.saga.admitting import considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
@@ -25,8 +25,7 @@ def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float
         return spike.progress
     governing = state.policies.get(spike.policy)
     if spike.progress.phase in OVER:
-        conditions = notifying.with_notified(spike.progress.conditions, spike, governing, now_s)
-        return dataclasses.replace(spike.progress, conditions=conditions)
+        return _told_late(spike, governing, now_s)
     if spike.progress.phase in LIVE:
         return _live(spike, governing, state, now_s)
     if governing is None:
@@ -34,6 +33,14 @@ def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float
         conditions = with_condition(spike.progress.conditions, "Admitted", False, "NoPolicy", message, now_s)
         return dataclasses.replace(spike.progress, conditions=conditions)
     return considered(spike, governing, state, places, now_s)
+
+
+def _told_late(spike: Spike, governing: Governing | None, now_s: float) -> Progress:
+    """The progress of one that is over: all that may change is who was told of it."""
+    conditions = notifying.with_notified(spike.progress.conditions, spike, governing, now_s)
+    if conditions is spike.progress.conditions:
+        return spike.progress
+    return dataclasses.replace(spike.progress, conditions=conditions)
 
 
 def ends(progress: Progress, state: Namespace) -> dict[str, Return]:
@@ -151,9 +158,10 @@ def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
     if governing.pauses.scale_in:
         return ""
     stepped_s = max((each.stepped_s for each in progress.claims if each.stepped_s), default=None)
-    times = Times(progress.decided_s or now_s, spike.over_s, stepped_s)
+    over_s = None if sourcing.is_lost(governing, now_s) else spike.over_s
+    times = Times(progress.decided_s or now_s, over_s, stepped_s)
     if due(policy.cooldown, policy.budget.spike_duration_s_max, times, now_s):
-        return "Quiet" if spike.over_s is not None else "TooLong"
+        return "Quiet" if over_s is not None else "TooLong"
     if spike.acts and _unpaid(policy, governing, times, now_s):
         return "BudgetSpent"
     return ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.planning.raising import Baseline
@@ -152,6 +154,11 @@ class Spike:
         """Whether writes follow from its claims."""
         return self.progress.mode not in (None, Mode.OBSERVE)
 
+    @property
+    def unawareness(self) -> float:
+        """The lower, the more recent is what it knows of what was there before: one that is deleted is not kept up to date."""
+        return -math.inf if self.deleted_s is None else -self.deleted_s
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -194,6 +201,8 @@ class Governing:
     approved: frozenset[str] = frozenset()
     """The names of the spikes that a person has approved."""
     pauses: Pauses = Pauses()
+    heard_s: float | None = None
+    """When the bridge last said that it looks for spikes; None where it never has."""
     notes: Notes = Notes()
 
 
@@ -261,7 +270,7 @@ class ConfigMap:
     is_immutable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Namespace:
     """Everything that decides."""
 
@@ -269,3 +278,18 @@ class Namespace:
     spikes: Mapping[str, Spike]
     targets: Mapping[Target, Scaled]
     config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
+
+    @cached_property
+    def acting(self) -> Sequence[Spike]:
+        """The spikes that writes follow from: those that act and are not over, deleted ones too. The best informed first."""
+        found = [each for each in self.spikes.values() if each.acts and each.progress.phase not in OVER]
+        return sorted(found, key=lambda each: each.unawareness)
+
+    @cached_property
+    def claims(self) -> Mapping[Target, Sequence[tuple[Spike, Claim]]]:
+        """What they ask of each target."""
+        found: dict[Target, list[tuple[Spike, Claim]]] = {}
+        for spike in self.acting:
+            for claim in spike.progress.claims:
+                found.setdefault(claim.target, []).append((spike, claim))
+        return found

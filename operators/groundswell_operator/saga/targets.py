@@ -15,21 +15,12 @@ from groundswell_operator.saga.steps import GiveUpFloor, Write
 
 def writes(state: Namespace, now_s: float) -> list[Write]:
     """All that may be written now, in the order in which it must be."""
-    asked = {target: claims.on(state, target) for target in _claimed(state)}
+    asked = {target: found for target, found in state.claims.items() if target in state.targets}
     parts = _parts(state, asked, now_s)
     found: list[Write] = []
     for target in sorted(asked, key=lambda each: (min(claim.order for _, claim in asked[each]), each.name)):
         found.extend(_of_target(state, state.targets[target], asked[target], parts.get(target, 0)))
     return found
-
-
-def _claimed(state: Namespace) -> set[Target]:
-    return {
-        claim.target
-        for spike in state.spikes.values()
-        for claim in spike.progress.claims
-        if claim.target in state.targets and claims.on(state, claim.target)
-    }
 
 
 def _parts(state: Namespace, asked: dict[Target, Claims], now_s: float) -> dict[Target, int]:
