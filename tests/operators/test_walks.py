@@ -54,7 +54,7 @@ async def _walk(chance: random.Random) -> None:
             break  # and the autoscalers have looked since
     assert bounds(world) == BEFORE
     assert flags(world) == {**VALUES, **world.set_by_others}
-    assert {each.progress.phase for each in world.state.spikes.values()} <= OVER
+    assert all(each.progress.phase in OVER for each in world.state.spikes.values())
     told = {name for name, _ in world.notices}
     assert {name for name, each in world.state.spikes.items() if each.acts} <= told
 

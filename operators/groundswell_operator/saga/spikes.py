@@ -169,10 +169,11 @@ def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
 
 def _unpaid(policy: Policy, governing: Governing, times: Times, now_s: float) -> bool:
     """Whether the day's budget is spent, and what was raised has been held for the least time."""
+    if not accounting.spent(policy, governing.notes.budget, now_s):
+        return False
     over_now = dataclasses.replace(times, over_s=times.raised_s)
     quiet = dataclasses.replace(policy.cooldown, quiet_period_s=0)
-    spent = accounting.spent(policy, governing.notes.budget, now_s)
-    return spent and due(quiet, policy.budget.spike_duration_s_max, over_now, now_s)
+    return due(quiet, policy.budget.spike_duration_s_max, over_now, now_s)
 
 
 def _cooled(

@@ -25,9 +25,9 @@ class Phase(enum.Enum):
     REJECTED = "Rejected"
 
 
-LIVE = {Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN}
+LIVE = (Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN)
 """A spike in these has a place in its policy's budget."""
-OVER = {Phase.RESTORED, Phase.REJECTED}
+OVER = (Phase.RESTORED, Phase.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
