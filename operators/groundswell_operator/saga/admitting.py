@@ -142,7 +142,7 @@ def unusable_actions(governing: Governing, state: Namespace) -> list[str]:
 
 def _baseline(scaled: Scaled, state: Namespace, acts: bool) -> Baseline:
     """What was there before the first live spike touched it."""
-    earlier = [claim for spike, claim in claims.on(state, scaled.target)] if acts else []
+    earlier = [claim for _, claim in claims.on(state, scaled.target).claims] if acts else []
     return earlier[0].baseline if earlier else claims.natural(scaled)
 
 
@@ -154,7 +154,7 @@ def _wanted(scale: Scale, scaled: Scaled, baseline: Baseline, governing: Governi
 
 def overlapping(scale: Scale, governing: Governing, state: Namespace) -> dict[str, int]:
     """The most that other policies let a target have, by their names: of those that act, and of those whose spikes still hold it."""
-    found = {spike.policy: claim.max for spike, claim in claims.on(state, scale.target)}
+    found = {spike.policy: claim.max for spike, claim in claims.on(state, scale.target).claims}
     acting = (each.policy for each in state.policies.values() if each.policy.mode is not Mode.OBSERVE)
     found |= {policy.name: each.max for policy in acting for each in policy.scales if each.target == scale.target}
     return {name: most for name, most in sorted(found.items()) if name != governing.policy.name}
@@ -177,7 +177,7 @@ def _covered(
                 asked[scale.name],
                 max(
                     [baselines[scale.name].replicas]
-                    + [c.desired for s, c in claims.asking(claims.on(state, scaled.target)) if s.policy == policy.name]
+                    + [c.desired for s, c in claims.on(state, scaled.target).asking if s.policy == policy.name]
                 ),
             ),
         )

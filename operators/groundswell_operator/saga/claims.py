@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
 
 from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Target
-from groundswell_operator.saga.state import LIVE, Claim, Namespace, Scaled, Spike
+from groundswell_operator.saga.state import LIVE, Claim, Held, Namespace, Scaled
 
-Claims = Sequence[tuple[Spike, Claim]]
-
-
-def on(state: Namespace, target: Target) -> Claims:
-    """The claims that writes to a target follow from, the best informed first."""
-    return state.claims.get(target, ())
+NOTHING = Held()
 
 
-def asking(claims: Claims) -> Claims:
-    """Those that still ask for more than was there."""
-    return [(spike, claim) for spike, claim in claims if claim.asks and spike.deleted_s is None]
-
-
-def figure(claims: Claims) -> int:
-    """The replicas that a target is to have: the largest of all claims, within the strictest maximum."""
-    held = asking(claims)
-    if not held:
-        return 0
-    most = min(max(claim.desired for _, claim in held), min(claim.max for _, claim in held))
-    return max(most, *(claim.baseline.replicas for _, claim in held))
+def on(state: Namespace, target: Target) -> Held:
+    """The claims that writes to a target follow from."""
+    return state.held.get(target, NOTHING)
 
 
 def current(scaled: Scaled) -> Baseline:
@@ -78,7 +63,7 @@ class Return(enum.Enum):
 def returned(claim: Claim, state: Namespace) -> Return:
     """Whether what a claim raised has been given back, or is another claim's now."""
     scaled = state.targets.get(claim.target)
-    if scaled is None or asking(on(state, claim.target)):
+    if scaled is None or on(state, claim.target).asking:
         return Return.DONE
     scaler, baseline = scaled.autoscaler, claim.baseline
     if scaler is None or baseline.floor is None:

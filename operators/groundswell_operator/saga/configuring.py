@@ -77,10 +77,7 @@ def said(patched: Patched) -> str:
 
 def on(state: Namespace, config_map: str) -> Holding:
     """What acting spikes that are not over set in a ConfigMap, the first decided first; deleted ones too."""
-    found = [
-        (spike, each) for spike in state.acting for each in spike.progress.patches if each.config_map == config_map
-    ]
-    return sorted(found, key=lambda pair: (pair[0].progress.decided_s or 0.0, pair[0].name))
+    return state.patches.get(config_map, ())
 
 
 def asks(spike: Spike) -> bool:

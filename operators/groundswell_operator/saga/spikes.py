@@ -73,7 +73,7 @@ def _looked_at(spike: Spike, claim: Claim, state: Namespace, now_s: float) -> Cl
         return claim
     if not spike.acts:
         claim = observing.observed(claim, scaled, spike.progress.decided_s or now_s, now_s)
-    wanted = claims.figure(claims.on(state, claim.target)) if spike.acts else claim.desired
+    wanted = claims.on(state, claim.target).figure if spike.acts else claim.desired
     if spike.acts:
         claim = claims.rebased(claim, scaled, wanted)
         if claim.applied_s is None and claims.reached(claim, scaled, wanted):
@@ -135,7 +135,7 @@ def _asks(found: Sequence[Claim]) -> bool:
 
 
 def _is_up(claim: Claim, state: Namespace) -> bool:
-    figure = claims.figure(claims.on(state, claim.target))
+    figure = claims.on(state, claim.target).figure
     return claims.reached(claim, state.targets[claim.target], figure)
 
 

@@ -271,6 +271,28 @@ class ConfigMap:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What live spikes ask of one target together."""
+
+    claims: Sequence[tuple[Spike, Claim]] = ()
+    """The best informed first."""
+
+    @cached_property
+    def asking(self) -> Sequence[tuple[Spike, Claim]]:
+        """Those that still ask for more than was there."""
+        return [(spike, claim) for spike, claim in self.claims if claim.asks and spike.deleted_s is None]
+
+    @cached_property
+    def figure(self) -> int:
+        """The replicas that the target is to have: the largest of all claims, within the strictest maximum."""
+        held = [claim for _, claim in self.asking]
+        if not held:
+            return 0
+        most = min(max(claim.desired for claim in held), min(claim.max for claim in held))
+        return max(most, *(claim.baseline.replicas for claim in held))
+
+
+@dataclass(frozen=True)
 class Namespace:
     """Everything that decides."""
 
@@ -286,10 +308,19 @@ class Namespace:
         return sorted(found, key=lambda each: each.unawareness)
 
     @cached_property
-    def claims(self) -> Mapping[Target, Sequence[tuple[Spike, Claim]]]:
+    def held(self) -> Mapping[Target, Held]:
         """What they ask of each target."""
         found: dict[Target, list[tuple[Spike, Claim]]] = {}
         for spike in self.acting:
             for claim in spike.progress.claims:
                 found.setdefault(claim.target, []).append((spike, claim))
+        return {target: Held(each) for target, each in found.items()}
+
+    @cached_property
+    def patches(self) -> Mapping[str, Sequence[tuple[Spike, Patched]]]:
+        """What they set in each ConfigMap, the first decided first."""
+        found: dict[str, list[tuple[Spike, Patched]]] = {}
+        for spike in sorted(self.acting, key=lambda each: (each.progress.decided_s or 0.0, each.name)):
+            for patched in spike.progress.patches:
+                found.setdefault(patched.config_map, []).append((spike, patched))
         return found
