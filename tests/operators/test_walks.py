@@ -16,7 +16,7 @@ from tests.operators.passing import BEFORE, bounds, flags, raised, reconciled
 from tests.operators.world import VALUES, Crash, World, faults, telling
 
 WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
-"""How many interleavings are walked; 10,000 take ten minutes."""
+"""How many interleavings are walked; 10,000 take about five minutes of one core."""
 RATE = 0.06
 SETTLE_TURNS = 60
 SEED = 20_261_125
