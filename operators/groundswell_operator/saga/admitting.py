@@ -49,7 +49,7 @@ def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Sp
         if each.policy != policy.name or phase in OVER or each.deleted_s is not None:
             continue
         if phase in LIVE:
-            yield dataclasses.replace(each.evidence, id=each.name, has_place=True)
+            yield dataclasses.replace(each.evidence, has_place=True)
         elif (
             each.leveled
             and each.over_s is None
@@ -57,7 +57,7 @@ def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Sp
             and admission.matches(policy.match, each.evidence)
             and (policy.mode is not Mode.APPROVE or each.name in governing.approved)
         ):
-            yield dataclasses.replace(each.evidence, id=each.name)
+            yield each.evidence
 
 
 def _refused(progress: Progress, reason: str, message: str, now_s: float) -> Progress:

@@ -50,12 +50,8 @@ def ends(progress: Progress, state: Namespace) -> dict[str, Return]:
 
 
 def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: float) -> Progress:
-    progress = dataclasses.replace(
-        spike.progress,
-        claims=[_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims],
-        patches=[configuring.rebased(each, state) for each in spike.progress.patches],
-    )
-    progress = _said(spike, progress, state, now_s)
+    looked_at = [_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims]
+    progress = _said(spike, looked_at, state, now_s)
     if progress.phase is Phase.RAISING and all(each.ready_s or _is_gone(each, state) for each in progress.claims):
         progress = dataclasses.replace(progress, phase=Phase.HOLDING)
     reason = _ends(spike, governing, now_s)
@@ -95,18 +91,20 @@ def _is_gone(claim: Claim, state: Namespace) -> bool:
     return claim.target not in state.targets
 
 
-def _said(spike: Spike, progress: Progress, state: Namespace, now_s: float) -> Progress:
-    """The progress with its conditions and times."""
-    found = [each for each in progress.claims if not _is_gone(each, state)]
+def _said(spike: Spike, looked_at: Sequence[Claim], state: Namespace, now_s: float) -> Progress:
+    """The progress with what its targets show, its conditions and times."""
+    progress, found = spike.progress, [each for each in looked_at if not _is_gone(each, state)]
     conditions = _scaled(spike, progress, found, state, now_s)
     if spike.acts and _asks(found) and all(each.ready_s for each in found):
         conditions = with_condition(conditions, "CapacityReady", True, "Ready", "all that was raised was ready", now_s)
-    conditions = degraded(conditions, spike, progress.claims, state, now_s)
+    conditions = degraded(conditions, spike, looked_at, state, now_s)
     conditions = configuring.with_configured(conditions, spike, state, now_s)
     conditions = notifying.with_notified(conditions, spike, state.policies.get(spike.policy), now_s)
     writes_begun = spike.acts and any(_touched(each, state) for each in found)
     return dataclasses.replace(
         progress,
+        claims=looked_at,
+        patches=[configuring.rebased(each, state) for each in progress.patches],
         conditions=conditions,
         first_write_s=progress.first_write_s or (now_s if writes_begun else None),
         ready_s=progress.ready_s or (now_s if "CapacityReady" in conditions else None),
