@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from groundswell_operator.saga.state import LIVE, Namespace
-from groundswell_operator.saga.steps import Record, Step, Write
+from groundswell_operator.saga.steps import Notify, Record, SetKeys, Step, Write
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
@@ -22,6 +22,7 @@ class Metrics:
         self._writes = Counter(
             "groundswell_operator_foreign_writes_total", "Writes to what is not our own.", ["kind"], registry=registry
         )
+        self._notices = Counter("groundswell_operator_notices_total", "Attempts to send a notice.", registry=registry)
         self._to_write = Histogram(
             "groundswell_operator_time_to_write_seconds",
             "From a spike's decision to its first write.",
@@ -53,6 +54,10 @@ class Metrics:
         """A step was carried out."""
         if isinstance(step, Write):
             self._writes.labels(type(step.change).__name__).inc()
+        if isinstance(step, SetKeys):
+            self._writes.labels(type(step).__name__).inc()
+        if isinstance(step, Notify):
+            self._notices.inc()
         if isinstance(step, Record):
             before, after = step.spike.progress, step.progress
             if after.decided_s is not None and after.first_write_s is not None and before.first_write_s is None:

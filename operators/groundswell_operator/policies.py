@@ -15,6 +15,8 @@ from typing import Any
 Object = Mapping[str, Any]
 """An object of Kubernetes, as its manifest says."""
 
+APPS, DEPLOYMENT, STATEFUL_SET = "apps/v1", "Deployment", "StatefulSet"
+"""The group and kinds of what is scaled."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -72,6 +74,31 @@ class Scale:
     max: int
     """Never more replicas than that."""
     via: Via
+    elsewhere: str = ""
+    """The namespace that it names, where that is not the policy's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One action that sets keys of a ConfigMap while a spike lives."""
+
+    name: str
+    order: int
+    config_map: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One action that tells somebody of a spike."""
+
+    name: str
+    order: int
+    secret: str
+    """The Secret that holds the address."""
+    key: str
+    dedupe_s: int
+    """An item is told of once within so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +137,39 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy, without what only its handlers need."""
+    """A policy, its actions of each kind by order, then by name."""
 
     name: str
     mode: Mode
     match: Match
     record_age_s_max: int
     scales: Sequence[Scale]
-    """By order, then by name."""
     cooldown: Cooldown
     budget: Budget
     restores: bool
     """Whether the baseline is given back in the end."""
     kept_s: int = 604_800
     """How long the object of a spike is kept after its end."""
+    patches: Sequence[Patch] = ()
+    notices: Sequence[Notice] = ()
 
     @classmethod
     def of(cls, value: Object) -> Policy:
         """The policy in an object of the API server."""
         spec = value["spec"]
-        scales = [_scale(each) for each in spec["actions"] if "scale" in each]
+        own, actions = value["metadata"]["namespace"], sorted(spec["actions"], key=_rank)
         return cls(
             name=value["metadata"]["name"],
             mode=Mode(spec["mode"]),
             match=_match(spec["match"]),
             record_age_s_max=seconds(spec["maxRecordAge"]),
-            scales=sorted(scales, key=lambda each: (each.order, each.name)),
+            scales=[_scale(each, own) for each in actions if "scale" in each],
             cooldown=_cooldown(spec["cooldown"]),
             budget=_budget(spec["budget"]),
             restores=spec["restore"] == "Baseline",
             kept_s=spec["ttlSecondsAfterFinished"],
+            patches=[_patch(each) for each in actions if "configMapPatch" in each],
+            notices=[_notice(each) for each in actions if "notify" in each],
         )
 
 
@@ -149,9 +179,25 @@ def seconds(duration: str) -> int:
     return int(number) * _SECONDS[unit]
 
 
-def _scale(action: Object) -> Scale:
+def _rank(action: Object) -> tuple[int, str]:
+    return action["order"], action["name"]
+
+
+def _patch(action: Object) -> Patch:
+    patch = action["configMapPatch"]
+    return Patch(action["name"], action["order"], patch["name"], patch["data"])
+
+
+def _notice(action: Object) -> Notice:
+    secret = action["notify"]["webhookSecretRef"]
+    window_s = seconds(action["notify"]["dedupeWindow"])
+    return Notice(action["name"], action["order"], secret["name"], secret["key"], window_s)
+
+
+def _scale(action: Object, own: str) -> Scale:
     scale = action["scale"]
     target = scale["targetRef"]
+    namespace = target.get("namespace", own)
     return Scale(
         name=action["name"],
         order=action["order"],
@@ -159,6 +205,7 @@ def _scale(action: Object) -> Scale:
         multiplier=float(scale["multiplier"]),
         max=scale["max"],
         via=Via(scale["via"]),
+        elsewhere=namespace if namespace != own else "",
     )
 
 

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
-from groundswell_operator.applying.errors import Away, Conflict, Refused
+from groundswell_operator.applying.errors import Away, Conflict, Refused, RequestFailed
 from groundswell_operator.metrics import Metrics
+from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
 from groundswell_operator.saga.state import LIVE, Namespace
-from groundswell_operator.saga.steps import Note, Step, Write
+from groundswell_operator.saga.steps import Note, Notify, SetKeys, Step, Write
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ LIVE_S = 1.0
 """Between two passes while a spike lives: steps down and the ends of waits are due by the clock."""
 IDLE_S = 30.0
 """And while none does: everything else comes by the watches, and this makes good what they missed."""
+NOTICES_MAX = 8
+"""That are under way at once."""
 REST_S, REST_S_MAX = 0.005, 0.05
 """Between two passes at least, however often one is woken: what comes after calm is seen at once, and each pass woken during the rest
 doubles the next one."""
@@ -52,6 +55,7 @@ class Reconciler:
         self._woken = asyncio.Event()
         self._conflicts = 0
         self._lives = True
+        self._notices: dict[Hashable, asyncio.Task[None]] = {}
         self.progressed_s = time.monotonic()
         """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
 
@@ -66,6 +70,18 @@ class Reconciler:
 
     async def run(self) -> None:
         """Passes without end; raises `NotLeading` once it may not write any more."""
+        try:
+            await self._run()
+        finally:
+            for task in self._notices.values():
+                task.cancel()
+
+    async def settled(self) -> None:
+        """Returns once no notice is under way."""
+        while self._notices:
+            await asyncio.gather(*self._notices.values())
+
+    async def _run(self) -> None:
         rest_s = REST_S
         while True:
             self._woken.clear()
@@ -110,11 +126,30 @@ class Reconciler:
         while time.monotonic() < ends_s:
             steps = [step for step in decide(state, self._clock()) if _key(step) not in refused]
             if not steps:
+                self._notify(state)
                 return state
             for step in steps:
                 state = await self._performed(step, state, refused)
+        self._notify(state)
         self.wake()
         return state
+
+    def _notify(self, state: Namespace) -> None:
+        """Sends what is due beside the passes: a receiver that is slow to answer must keep nobody waiting for replicas."""
+        for step in notifying.due(state, self._clock()):
+            key = step.spike.uid, step.notice.name
+            if key not in self._notices and len(self._notices) < NOTICES_MAX:
+                self._notices[key] = asyncio.create_task(self._notified(key, step, state))
+
+    async def _notified(self, key: Hashable, step: Notify, state: Namespace) -> None:
+        try:
+            await self._cluster.perform(step, state, self._clock())
+            self._metrics.step(step)
+        except RequestFailed as failed:
+            log.warning("how a notice of %s went was not recorded: %s", step.spike.name, failed)
+        finally:
+            del self._notices[key]
+            self.wake()
 
     async def _performed(self, step: Step, state: Namespace, refused: set[Hashable]) -> Namespace:
         """The state after a step; one that is refused is left out for the rest of the pass, and the others go on."""
@@ -133,4 +168,6 @@ def _key(step: Step) -> Hashable:
     """The same for the same step of another moment."""
     if isinstance(step, Write):
         return step.scaled.target, step.change
+    if isinstance(step, SetKeys):
+        return type(step), step.config_map.name
     return type(step), step.governing.uid if isinstance(step, Note) else step.spike.uid

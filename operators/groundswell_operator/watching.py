@@ -18,6 +18,7 @@ KINDS = (
     (PREFIX, "v1alpha1", "viralspikes"),
     ("autoscaling", "v2", "horizontalpodautoscalers"),
     ("apps", "v1", "deployments"),
+    ("apps", "v1", "statefulsets"),
 )
 REQUEST_S_MAX = 30.0
 SILENCE_S_MAX = 70.0

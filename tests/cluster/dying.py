@@ -16,7 +16,7 @@ from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.reconciling import wall_clock
 from groundswell_operator.running import run
 from groundswell_operator.saga.state import Namespace
-from groundswell_operator.saga.steps import Step, Write
+from groundswell_operator.saga.steps import Foreign, Step
 from groundswell_operator.settings import Settings
 
 
@@ -31,7 +31,7 @@ class Dying:
         return await self._cluster.read()
 
     async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
-        if isinstance(step, Write):
+        if isinstance(step, Foreign):
             self._foreign_left -= 1
             if self._foreign_left == 0:
                 os.kill(os.getpid(), signal.SIGSTOP)

@@ -15,7 +15,7 @@ def pod(**spec: object) -> Object:
 
 
 def deployment(name: str, replicas: int, spec: Object) -> Object:
-    """A Deployment of such pods."""
+    """A Deployment of such pods, or what a StatefulSet has in common with it."""
     labels = {"app": name}
     return {
         "metadata": {"name": name},

@@ -150,9 +150,26 @@ class Operated:
         """The Lease of a process that was killed, gone: what is asked is not how long it is waited for."""
         await self.admin.delete(self.path("coordination.k8s.io/v1", "leases", "groundswell-operator"))
 
-    async def target(self, name: str, replicas: int, *, scaler: Object | None = None, delay: str = "1s") -> None:
-        """A Deployment whose pods are ready after `delay`, all of them ready; `scaler` is the spec of its autoscaler."""
+    def stateful_set(self, name: str) -> str:
+        return self.path("apps/v1", "statefulsets", name)
+
+    async def readers_of_a_log(self, name: str, replicas: int, *, partitions: str, cpu: str = "0") -> None:
+        """A StatefulSet like those of the chart, all of its pods ready, and its autoscaler; they read so many partitions."""
         made = deployment(name, replicas, pod())
+        made["metadata"]["annotations"] = {"groundswell.dev/partitions": partitions}
+        made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        made["spec"] |= {"serviceName": name, "podManagementPolicy": "Parallel"}
+        await self.admin.create(self.path("apps/v1", "statefulsets"), made)
+        governed = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name}
+        await self.helm_sets(name, {"scaleTargetRef": governed, "minReplicas": replicas, "maxReplicas": 20})
+        await until(lambda: self.ready(name, replicas, self.stateful_set(name)))
+
+    async def target(
+        self, name: str, replicas: int, *, scaler: Object | None = None, delay: str = "1s", cpu: str = "0"
+    ) -> None:
+        """A Deployment whose pods ask for `cpu` and are ready after `delay`, all of them ready; `scaler` is the spec of its autoscaler."""
+        made = deployment(name, replicas, pod())
+        made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
         made["spec"]["template"]["metadata"]["annotations"] = {"pod-ready.stage.kwok.x-k8s.io/delay": delay}
         await self.admin.create(self.path("apps/v1", "deployments"), made)
         if scaler is not None:
@@ -167,9 +184,9 @@ class Operated:
             self.autoscaler(name), {**value, "spec": spec}, "apply", fieldManager="helm", force="true"
         )
 
-    async def ready(self, name: str, replicas: int) -> bool:
-        """Whether so many pods are ready, and no more are there."""
-        status = (await self.admin.get(self.deployment(name)))["status"]
+    async def ready(self, name: str, replicas: int, path: str = "") -> bool:
+        """Whether so many pods of a Deployment, or of what is at `path`, are ready, and no more are there."""
+        status = (await self.admin.get(path or self.deployment(name)))["status"]
         return bool(status.get("readyReplicas") == status.get("replicas") == replicas)
 
     async def bounds(self, name: str) -> tuple[int, int]:
@@ -192,6 +209,15 @@ class Operated:
         path = f"{self.spikes}/{name}"
         await self.admin.patch(f"{path}/status", {"status": {"level": level}})
         return path
+
+    async def says(self, path: str, kind: str, reason: str, timeout_s: float = 30.0) -> Object:
+        """A condition of a spike or a policy once it has a reason."""
+
+        async def said() -> Object:
+            found = (await self.admin.get(path)).get("status", {}).get("conditions", [])
+            return next((each for each in found if (each["type"], each["reason"]) == (kind, reason)), {})
+
+        return await until(said, timeout_s)
 
     async def phase(self, path: str) -> str:
         return str((await self.admin.get(path)).get("status", {}).get("phase", ""))
@@ -263,9 +289,9 @@ def spike(name: str, policy: Object, views: int = 1_000_000) -> Object:
     }
 
 
-def scales(name: str, multiplier: float, order: int = 0, most: int = 300) -> Object:
+def scales(name: str, multiplier: float, order: int = 0, most: int = 300, kind: str = "Deployment") -> Object:
     """An action."""
-    target = {"kind": "Deployment", "name": name}
+    target = {"kind": kind, "name": name}
     return {"name": name, "order": order, "scale": {"targetRef": target, "multiplier": multiplier, "max": most}}
 
 
@@ -291,9 +317,13 @@ async def own_namespace(admin: Api) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def operated(plane: ControlPlane, admin: Api, namespace: str, folder: Path) -> AsyncIterator[Operated]:
-    """A namespace with nothing of the chart in it but the accounts and rights of operator and bridge."""
+    """A namespace with nothing of the chart in it but the accounts and rights of operator and bridge.
+
+    Policies may change the ConfigMap `flags` and tell the address in the Secret `hook`.
+    """
+    named = render({"operator": {"configMaps": ["flags"], "webhooks": {"secrets": ["hook"]}}})
     for part in ("operator", "bridge"):
-        await grant(admin, namespace, f"groundswell-{part}", render({}).rights(part))
+        await grant(admin, namespace, f"groundswell-{part}", named.rights(part))
     async with operating(plane, admin, namespace, folder) as made:
         yield made
 

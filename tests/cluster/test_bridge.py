@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +19,10 @@ from prometheus_client import Counter
 
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeEscalated, SpikeStarted, SpikeUpdated
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
-from groundswell.engines import topics
+from groundswell.engines import ports, running, topics
+from groundswell.engines.children import Child
+from groundswell.engines.engine import Folders
+from groundswell.engines.kafka import Kafka
 from groundswell_operator.applying.requests import Pace, Requests, client
 from groundswell_operator.bridge.consuming import GROUP_ID
 from groundswell_operator.bridge.intake import Intake
@@ -31,11 +36,17 @@ SEED = 7
 VIRAL, HOT = Spike.VIRAL, Spike.HOT
 
 
-def event(kind: type[Message], identifier: str, level: Spike.Level.ValueType = VIRAL, sequence: int = 1) -> Message:
+def event(
+    kind: type[Message],
+    identifier: str,
+    level: Spike.Level.ValueType = VIRAL,
+    sequence: int = 1,
+    tenant: str = "acme",
+) -> Message:
     """What spikes says of one spike that was detected just now."""
     spike = Spike(
         name=f"spikes/{identifier}",
-        tenant="acme",
+        tenant=tenant,
         kind="link",
         item="links/7",
         level=level,
@@ -179,6 +190,93 @@ async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place:
     assert 'groundswell_bridge_records_total{outcome="too_old"} 1.0' in figures
     process.popen.terminate()
     assert process.popen.wait(10) == 0
+
+
+async def test_a_bridge_that_dies_is_told_of_and_what_is_raised_stays_though_the_spike_was_over(
+    place: Operated, log: str
+) -> None:
+    await place.target("workers", 2)
+    process = bridge(place, log)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
+    identifier = new_id()
+    await publish(log, [event(SpikeStarted, identifier)])
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+    await until(lambda: place.ready("workers", 6), 60)
+    await place.says(f"{place.policies}/default", "SourceConnected", "Connected", 60)
+    process.kill()
+    silent = await place.says(f"{place.policies}/default", "SourceConnected", "BridgeSilent", 60)
+    assert silent["status"] == "False"
+    source = (await place.admin.get(f"{place.policies}/default"))["status"]["source"]
+    assert source["lag"] == 0
+    assert source["lastRecordTime"]
+    await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
+    await publish(log, [event(SpikeEnded, identifier, Spike.OVER)])
+    assert await place.ready("workers", 6)
+    bridge(place, log, "another")
+    await place.says(f"{place.policies}/default", "SourceConnected", "Connected", 60)
+    await place.comes_to(path, "Restored", 60)
+    assert not place.refusals()
+
+
+async def test_a_log_that_dies_is_told_of_with_what_was_last_known_and_so_is_its_return(
+    place: Operated, engines_home: Path
+) -> None:
+    broker = Kafka(Folders.under(engines_home, "dying-kafka"), *ports.draw(2))
+    await asyncio.to_thread(broker.prepare, print)
+    child = await _started(broker)
+    try:
+        await topics.create(broker.address, ROOT / "protos" / "topics")
+        policy, identifier = await place.policy(mode="Observe", actions=[scales("web", 10)]), new_id()
+        bridge(place, broker.address)
+        await publish(broker.address, [event(SpikeStarted, identifier)])
+        name = object_name(policy["metadata"]["name"], identifier)
+
+        async def made() -> bool:
+            return not await place.gone(f"{place.spikes}/{name}")
+
+        await until(made, 60)
+        where = f"{place.policies}/default"
+        await place.says(where, "SourceConnected", "Connected", 60)
+        before = (await place.admin.get(where))["status"]["source"]
+        await child.stop()
+        away = await place.says(where, "SourceConnected", "KafkaAway", 60)
+        assert (away["status"], away["message"]) == ("False", "what is raised stays raised")
+        source = (await place.admin.get(where))["status"]["source"]
+        assert {"lag", "lastRecordTime"} <= source.keys()
+        assert source["heardTime"] > before["heardTime"]
+        child = await _started(broker)
+        await place.says(where, "SourceConnected", "Connected", 60)
+    finally:
+        await child.stop()
+
+
+async def _started(broker: Kafka) -> Child:
+    child = await running.start(broker)
+    assert child is not None
+    return child
+
+
+async def test_a_suspicion_and_a_tenant_that_the_policy_does_not_name_make_no_object(place: Operated, log: str) -> None:
+    policy = await place.policy(mode="Observe", match={"tenants": ["acme"]}, actions=[scales("web", 10)])
+    process, (suspected, unknown, known) = bridge(place, log), (new_id() for _ in range(3))
+    stranger = event(SpikeStarted, unknown, tenant="somebody else")
+    await publish(log, [event(SpikeStarted, suspected, Spike.SUSPECT), stranger])
+    await publish(log, [event(SpikeStarted, known)] * 4)  # one on each partition, behind the others
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], known)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made, 60)
+
+    async def read() -> bool:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
+            figures = (await asking.get("/metrics")).text
+        return 'outcome="ignored"} 2.0' in figures and 'outcome="repeated"} 3.0' in figures
+
+    await until(read)
+    assert [each["spec"]["spikeId"] for each in await place.admin.items(place.spikes)] == [known]
 
 
 async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Operated, log: str) -> None:

@@ -118,6 +118,18 @@ def test_nobody_but_who_has_a_token_reaches_the_api_server() -> None:
     assert reaching == {"groundswell-operator", "groundswell-bridge", "groundswell-release"}
 
 
+def test_the_operator_reaches_the_receivers_of_notices_where_there_are_any() -> None:
+    def reached(webhooks: Object) -> list[Object]:
+        egress = _policy(render({"operator": {"webhooks": webhooks}}), "operator")["egress"]
+        return [rule for rule in egress if rule["ports"] == [{"port": 8443}]]
+
+    assert reached({"ports": [8443]}) == []
+    assert reached({"ports": [8443], "secrets": ["hook"]}) == [{"ports": [{"port": 8443}]}]
+    peers = [{"ipBlock": {"cidr": "10.0.0.7/32"}}]
+    (rule,) = reached({"ports": [8443], "secrets": ["hook"], "peers": peers})
+    assert rule["to"] == peers
+
+
 def test_figures_of_operator_and_bridge_are_for_those_named() -> None:
     scrapers = PROFILES["everything given"]["telemetry"]["scrapers"]
     for component in ("operator", "bridge"):

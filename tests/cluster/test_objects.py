@@ -141,6 +141,23 @@ def test_rights_are_these_and_no_others() -> None:
         }, part
 
 
+def test_config_maps_and_secrets_are_open_to_the_operator_by_name_only() -> None:
+    named = render({"operator": {"configMaps": ["flags"], "webhooks": {"secrets": ["hook"]}}}).rights("operator")
+    found = {each["resources"][0]: each for each in named if {*each["resources"]} & {"configmaps", "secrets"}}
+    assert {name: (each["resourceNames"], each["verbs"]) for name, each in found.items()} == {
+        "configmaps": (["flags"], ["get", "patch"]),
+        "secrets": (["hook"], ["get"]),
+    }
+
+
+def test_a_process_says_how_many_of_it_have_work() -> None:
+    said = {
+        name: each["metadata"].get("annotations", {}).get("groundswell.dev/partitions")
+        for name, each in render({"topology": "each"}).processes().items()
+    }
+    assert {name: number for name, number in said.items() if number} == {"live": "1", "writer": "4"}
+
+
 OWN_NAME, BRIDGE_NAME = "groundswell-operator", "groundswell-bridge"
 RIGHTS: Mapping[str, Mapping[tuple[str, str], str]] = {
     "operator": {
@@ -149,9 +166,12 @@ RIGHTS: Mapping[str, Mapping[tuple[str, str], str]] = {
         ("groundswell.dev/viralspikes", ""): "list watch patch delete",
         ("groundswell.dev/viralspikes/status", ""): "patch",
         ("apps/deployments", ""): "get list watch",
+        ("apps/statefulsets", ""): "get list watch",
         ("apps/deployments/scale", ""): "patch",
+        ("apps/statefulsets/scale", ""): "patch",
         ("autoscaling/horizontalpodautoscalers", ""): "list watch patch",
-        ("events", ""): "create",
+        ("events", ""): "list create",
+        ("pods", ""): "list",
         ("coordination.k8s.io/leases", ""): "create",
         ("coordination.k8s.io/leases", OWN_NAME): "get update",
     },

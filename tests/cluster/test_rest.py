@@ -16,7 +16,7 @@ async def test_changes_of_targets_and_of_statuses_begin_no_pass_while_no_spike_l
 
     async def idle() -> bool:
         found = await place.admin.get(f"{place.policies}/default")
-        return found.get("status", {}).get("phase") == "Idle"
+        return bool(found.get("status", {}).get("phase") == "Idle")
 
     await until(idle)
     for number in range(CHANGES):

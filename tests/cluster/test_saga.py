@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 
 import httpx
 import pytest
 
 from groundswell.engines import ports
 from groundswell_operator.applying import reading
+from groundswell_operator.applying.requests import WRITES_S_MAX
 from tests.cluster import load
-from tests.cluster.control_plane.api import until
+from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import QUICK, Operated, Process, scales
 
 WEB = {"minReplicas": 3, "maxReplicas": 20}
@@ -57,6 +59,28 @@ def _raised_once(place: Operated, *targets: str) -> None:
     for name in targets:
         ours = [each.partition("/")[0] for each in written if each.endswith(f"/{name}")]
         assert ours in (["horizontalpodautoscalers", "deployments"], ["horizontalpodautoscalers"])
+
+
+@pytest.mark.promise("OPERATOR-11")
+async def test_consumers_of_a_log_are_raised_to_their_partitions_only_and_the_policy_says_so(place: Operated) -> None:
+    await place.readers_of_a_log("live", 2, partitions="12")
+    await place.readers_of_a_log("writer", 2, partitions="20")
+    await place.leads(place.start("one"))
+    actions = [scales("live", 10, kind="StatefulSet"), scales("writer", 10, kind="StatefulSet")]
+    policy = await place.policy(actions=actions)
+    path = await place.spike("vs-a", policy)
+    status = await place.comes_to(path, "Holding")
+    assert {each["name"]: each["desired"] for each in status["targets"]} == {"live": 12, "writer": 20}
+    assert await place.ready("live", 12, place.stateful_set("live"))
+    assert await place.ready("writer", 20, place.stateful_set("writer"))
+    admitted = next(each for each in status["conditions"] if each["type"] == "Admitted")
+    assert admitted["message"] == "live 2 → 12, one for each partition that it reads; writer 2 → 20"
+    reached = await place.says(f"{place.policies}/default", "PartitionsReached", "Capped")
+    assert reached["message"] == "live gets 12 at most, one for each partition that it reads"
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+    assert [await place.bounds(name) for name in ("live", "writer")] == [(2, 20), (2, 20)]
+    assert not place.refusals()
 
 
 @pytest.mark.promise("OPERATOR-3")
@@ -149,18 +173,18 @@ async def test_an_operator_that_is_killed_after_every_single_step_makes_one_rais
     await with_targets(place)
     policy = await place.policy(actions=[scales("readers", 5), scales("web", 10)])
     path = await place.spike("vs-a", policy)
-    lives = await _lives_until(place, path, "Holding")
+    lives = await lives_until(place, path, "Holding")
     _raised_once(place, "readers", "web")
     status = (await place.admin.get(path))["status"]
     assert {each["name"]: each["baseline"]["replicas"] for each in status["targets"]} == {"readers": 4, "web": 3}
     await place.admin.delete(path)
-    lives += await _lives_until(place, path, "")
+    lives += await lives_until(place, path, "")
     assert [await place.bounds(name) for name in ("readers", "web")] == [(4, 20), (3, 20)]
     assert sorted(place.foreign("life--")) == ["horizontalpodautoscalers/readers", "horizontalpodautoscalers/web"]
     assert lives > 10
 
 
-async def _lives_until(place: Operated, path: str, phase: str) -> int:
+async def lives_until(place: Operated, path: str, phase: str) -> int:
     """Starts operators that die after one step each until the spike is in a phase, or gone; how many it took."""
     for life in range(1, LIVES_MAX):
         process = place.start(f"life-{phase}-{life}", "tests.cluster.dying", environment={"DIES_AFTER": "1"})
@@ -228,6 +252,49 @@ async def test_deleting_a_policy_gives_back_what_its_spikes_raised(place: Operat
     assert await place.bounds("web") == (3, 20)
 
 
+async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_conditions_name_both(
+    place: Operated,
+) -> None:
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    lax = await place.policy("lax", actions=[scales("web", 10)])
+    await place.policy("strict", actions=[scales("web", 2, most=12)])
+    for name in ("lax", "strict"):
+        both = await place.says(f"{place.policies}/{name}", "Overlapping", "StricterMaxWins")
+        assert both["message"] == "web gets 12 at most: lax lets it have 300, strict lets it have 12"
+    await place.comes_to(await place.spike("vs-a", lax), "Holding")
+    assert await place.ready("web", 12)
+
+
+WAITING = 300
+
+
+async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_twenty_writes_a_second_at_most(
+    place: Operated,
+) -> None:
+    await place.target("web", 1)
+    budget = {"maxConcurrentSpikes": 3, "onExhausted": "Reject"}
+    policy = await place.policy(actions=[scales("web", 2)], budget=budget)
+    await asyncio.gather(*(place.spike(f"vs-{views}", policy, views=views) for views in range(WAITING)))
+    await place.leads(place.start("one"))
+
+    async def decided() -> bool:
+        found = [each.get("status", {}).get("phase") for each in await place.admin.items(place.spikes)]
+        return found.count("Rejected") == WAITING - 3
+
+    await until(decided, 120)
+    for views in (WAITING - 1, WAITING - 2, WAITING - 3):
+        await place.comes_to(f"{place.spikes}/vs-{views}", "Holding")
+    moments = sorted(_moment_s(each) for each in place.writes("one") if each["objectRef"]["resource"] != "leases")
+    assert len(moments) > 2 * WAITING
+    assert all(later - earlier > 0.9 for earlier, later in zip(moments, moments[WRITES_S_MAX:], strict=False))
+
+
+def _moment_s(event: Object) -> float:
+    """When the API server got a request; the way there is not always equally long."""
+    return datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+
+
 async def test_a_paused_target_is_left_as_it_is(place: Operated) -> None:
     await with_targets(place)
     annotation = {"metadata": {"annotations": {"groundswell.dev/paused-scale-out": "true"}}}
@@ -266,6 +333,27 @@ async def test_a_floor_is_taken_back_in_halves_and_never_below_what_the_load_cal
         assert await _floors_until(place, 3) == [12, 8, 6, 5, 4, 3]
         await place.comes_to(path, "Restored")
         assert await place.bounds("web") == (3, 20)
+
+
+async def test_observing_compares_the_plan_with_what_the_autoscaler_did_alone(place: Operated) -> None:
+    average = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}
+    scaler = {**WEB, "metrics": [{"type": "External", "external": average}]}
+    async with load.served(place.admin, place.namespace, place.folder, ports.draw(1)[0], 3) as called_for:
+        await place.target("web", 3, scaler=scaler)
+        await until(lambda: _wants(place, 3))
+        await place.leads(place.start("one"))
+        policy = await place.policy(mode="Observe", actions=[scales("web", 2)], cooldown=QUICK)
+        path = await place.spike("vs-a", policy)
+        await place.comes_to(path, "Raising")
+        called_for.total = 6
+        await until(lambda: place.ready("web", 6), 60)
+        await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
+        status = await place.comes_to(path, "Restored")
+        found = status["targets"][0]["wouldHave"]
+        assert (found["pods"], found["podsAlone"]) == (6, 6)
+        assert 0 < found["secondsEarlier"] < 60
+        assert found["replicaSeconds"] > found["replicaSecondsAlone"] > 0
+        assert not place.foreign()
 
 
 async def _wants(place: Operated, replicas: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +15,15 @@ from groundswell_operator.policies import (
     Level,
     Match,
     Mode,
+    Notice,
     OnExhausted,
+    Patch,
     Policy,
     Scale,
     Target,
     Via,
 )
+from groundswell_operator.rehearsing import files
 from tests.cluster.control_plane.api import Api, Object, Refused
 from tests.cluster.control_plane.handle import ControlPlane
 
@@ -88,10 +93,21 @@ async def test_the_least_policy_observes_and_has_every_bound(admin: Api, policie
     assert (spec["onSourceLoss"], spec["restore"]) == ("HoldIfHigher", "Baseline")
 
 
+async def test_a_policy_in_a_file_is_filled_in_as_the_api_server_does_it(
+    admin: Api, policies: str, tmp_path: Path
+) -> None:
+    actions = [{"name": "web", "scale": SCALE}, {"name": "tell", "notify": {"webhookSecretRef": {"name": "hook"}}}]
+    asked = POLICY | {"spec": {"match": {"minLevel": "HOT"}, "actions": actions, "cooldown": {"minHold": "20m"}}}
+    file = tmp_path / "policy.yaml"
+    file.write_text(json.dumps(asked))
+    assert files.policy(file)["spec"] == (await admin.create(policies, asked))["spec"]
+
+
 async def test_a_served_policy_is_read_as_it_is(admin: Api, policies: str) -> None:
     actions = [
         {"name": "web", "order": 1, "scale": SCALE},
         {"name": "tell", "notify": {"webhookSecretRef": {"name": "hook"}}},
+        {"name": "cache", "configMapPatch": {"name": "flags", "data": {"ttl": "60"}}},
         {"name": "readers", "scale": SCALE | {"targetRef": {"kind": "Deployment", "name": "links"}, "multiplier": 2.5}},
     ]
     match = {"tenants": ["acme"], "minLevel": "HOT", "minConfidence": 0.95}
@@ -108,6 +124,8 @@ async def test_a_served_policy_is_read_as_it_is(admin: Api, policies: str) -> No
         cooldown=Cooldown(quiet_period_s=900, step_factor=0.5, step_interval_s=60, min_hold_s=600),
         budget=Budget(3, 500, 60_000, 21_600, OnExhausted.CLAMP),
         restores=False,
+        patches=[Patch("cache", 0, "flags", {"ttl": "60"})],
+        notices=[Notice("tell", 0, "hook", "url", 900)],
     )
 
 
@@ -214,8 +232,15 @@ STATUS: Object = {
             "appliedAt": TIME,
             "readyAt": TIME,
             "steppedAt": TIME,
+            "wouldHave": {
+                **dict.fromkeys(("pods", "podsAlone", "podsNow", "replicaMinutes", "replicaMinutesAlone"), 7),
+                **dict.fromkeys(("secondsEarlier", "replicaSeconds", "replicaSecondsAlone"), 4.5),
+                **dict.fromkeys(("countedAt", "reachedAt"), TIME),
+            },
         }
     ],
+    "patches": [{"name": "cache", "configMap": "flags", "data": {"ttl": "60", "stale": "yes"}, "before": {"ttl": "5"}}],
+    "notices": {"chat": {"attempts": 2, "triedAt": TIME, "sentAt": TIME, "repeats": "vs-b", "failure": "answered 500"}},
     "timeline": {
         **dict.fromkeys(("detected", "decided", "firstWrite", "ready", "restored"), TIME),
         "timeToDecide": "0.02s",
@@ -239,7 +264,7 @@ async def test_every_field_of_a_policys_status_survives(admin: Api, policies: st
         "observedGeneration": 1,
         "phase": "Active",
         "activeSpikes": 1,
-        "source": {"lag": 4, "lastRecordTime": TIME},
+        "source": {"lag": 4, "lastRecordTime": TIME, "heardTime": TIME},
         "budget": {
             "day": "2026-11-25",
             "accountedAt": TIME,

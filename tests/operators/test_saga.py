@@ -1,68 +1,18 @@
-"""The saga, walked step by step over a namespace in memory (`world`): first by hand, then through interleavings of everything that can
-go wrong. A failing walk prints its seed."""
+"""The saga, step by step over a namespace in memory (`world`)."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import random
 
 import pytest
 
-from groundswell_operator.applying.errors import RequestFailed
-from groundswell_operator.metrics import Metrics
-from groundswell_operator.planning.raising import Baseline, SetFloor, SetScale
-from groundswell_operator.policies import Level, Mode, OnExhausted, Target
-from groundswell_operator.reconciling import Reconciler
-from groundswell_operator.saga.state import Pauses, Phase, Scaled
-from groundswell_operator.saga.steps import LetGo, Record, Write
-from tests.operators.world import BUDGET, READERS, WEB, WORKERS, Crash, World, faults, governing, spike, targets
-
-WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
-"""How many interleavings are walked; 10,000 take ten minutes."""
-METRICS = Metrics()
-RATE = 0.06
-SETTLE_TURNS = 60
-SEED = 20_261_125
-
-
-async def reconciled(world: World) -> None:
-    await Reconciler(world, METRICS, world.clock).reconcile()
-
-
-async def run_for(world: World, seconds: int) -> None:
-    """The namespace and the operator, second by second."""
-    for _ in range(seconds):
-        world.now_s += 1
-        world.turn()
-        await reconciled(world)
-
-
-def raised(world: World, name: str = "a", **words: object) -> World:
-    world.put(spike(name, world.clock(), **words))  # type: ignore[arg-type]  # of its parameters
-    return world
-
-
-def bounds(world: World) -> dict[str, tuple[int, int | None, int | None]]:
-    """Replicas, floor and ceiling of each target."""
-    return {target.name: _bounds(scaled) for target, scaled in world.state.targets.items()}
-
-
-def _bounds(scaled: Scaled) -> tuple[int, int | None, int | None]:
-    scaler = scaled.autoscaler
-    return scaled.replicas, scaler.floor if scaler else None, scaler.ceiling if scaler else None
-
-
-BEFORE = {target.name: _bounds(scaled) for target, scaled in targets().items()}
-
-
-def phase(world: World, name: str = "a") -> Phase:
-    return world.state.spikes[name].progress.phase
-
-
-def writes(world: World, target: Target) -> list[SetFloor | SetScale]:
-    found = [each for each in world.done if isinstance(each, Write) and each.scaled.target == target]
-    return [each.change for each in found if isinstance(each.change, SetFloor | SetScale)]
+from groundswell_operator.applying.errors import Refused
+from groundswell_operator.planning.raising import SetFloor, SetScale
+from groundswell_operator.policies import Level, Mode, OnExhausted
+from groundswell_operator.saga.state import Namespace, Pauses, Phase
+from groundswell_operator.saga.steps import LetGo, Record, Step, Write
+from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for, writes
+from tests.operators.world import BUDGET, READERS, WEB, WORKERS, World, governing, telling
 
 
 @pytest.mark.promise("OPERATOR-5")
@@ -144,6 +94,31 @@ async def test_who_resets_the_floor_finds_it_raised_again_and_gets_that_value_in
     assert bounds(world)["web"][1:] == (5, 20)
 
 
+class Reluctant(World):
+    """Keeps spikes that are deleted, and all that they say, for as long as it is asked to let them go."""
+
+    async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
+        if isinstance(step, LetGo):
+            raise Refused(403, "no")
+        return await super().perform(step, state, now_s)
+
+
+async def test_what_a_deleted_spike_said_of_the_baseline_does_not_count_against_what_a_live_one_knows() -> None:
+    world = raised(Reluctant(telling()))
+    await run_for(raised(world, "b"), 10)
+    world.delete("a")
+    await run_for(world, 2)
+    world.scale(world.state.targets[WEB], floor=5, floor_ours=False)
+    world.sets(ttl="7")
+    await run_for(world, 2)
+    assert bounds(world)["web"][1] == 30
+    assert flags(world)["ttl"] == "60"
+    world.delete("b")
+    await run_for(world, 2)
+    assert bounds(world)["web"][1] == 5
+    assert flags(world)["ttl"] == "7"
+
+
 @pytest.mark.promise("OPERATOR-8")
 async def test_what_somebody_else_has_set_higher_meanwhile_stays() -> None:
     world = raised(World(governing()))
@@ -184,13 +159,30 @@ async def test_the_floor_is_the_largest_of_all_live_spikes_and_is_given_back_aft
     assert not world.state.spikes
 
 
-async def test_two_policies_over_one_target_get_the_stricter_maximum_and_the_spike_says_whose() -> None:
+async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_conditions_name_both() -> None:
     strict = governing("strict")
     scales = [dataclasses.replace(each, max=12) for each in strict.policy.scales]
     world = World(governing(), dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=scales)))
-    await run_for(raised(world), 5)
-    await run_for(raised(world, "b", policy="strict"), 5)
-    assert "the most that strict let it have" in world.state.spikes["b"].progress.conditions["Admitted"].message
+    await run_for(raised(world), 15)
+    assert {name: each[0] for name, each in bounds(world).items()} == {"web": 12, "readers": 12, "workers": 12}
+    admitted = world.state.spikes["a"].progress.conditions["Admitted"].message
+    assert "web 3 → 12, the most that strict let it have, which is less than default does" in admitted
+    for each in world.state.policies.values():
+        said = each.notes.conditions["Overlapping"]
+        assert (said.status, said.reason) == (True, "StricterMaxWins")
+        assert "web gets 12 at most: default lets it have 300, strict lets it have 12" in said.message
+    world.govern(dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=[])))
+    await run_for(world, 2)
+    assert world.state.policies["default"].notes.conditions["Overlapping"].reason == "NotOverlapping"
+
+
+async def test_a_policy_that_only_observes_bounds_no_other() -> None:
+    strict = governing("strict", mode=Mode.OBSERVE)
+    scales = [dataclasses.replace(each, max=12) for each in strict.policy.scales]
+    world = World(governing(), dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=scales)))
+    await run_for(raised(world), 15)
+    assert bounds(world)["web"][0] == 30
+    assert "Overlapping" not in world.state.policies["default"].notes.conditions
 
 
 @pytest.mark.promise("OPERATOR-6")
@@ -207,6 +199,30 @@ async def test_observing_writes_nothing_foreign_and_records_what_it_would_do() -
     await run_for(world, 100)
     assert phase(world) is Phase.RESTORED
     assert not [each for each in world.done if isinstance(each, Write)]
+
+
+async def test_observing_compares_the_plan_with_what_the_autoscaler_did_alone() -> None:
+    world = raised(World(governing(mode=Mode.OBSERVE)))
+    await reconciled(world)
+    for wants in (6, 12, 24, 30):
+        world.scale(world.state.targets[WEB], wants=wants, ceiling=60)
+        await run_for(world, 15)
+    world.over("a")
+    world.scale(world.state.targets[WEB], wants=3)
+    await run_for(world, 100)
+    assert phase(world) is Phase.RESTORED
+    seen = {each.action: each.would_have for each in world.state.spikes["a"].progress.claims}
+    web, readers = seen["web"], seen["readers"]
+    assert web is not None
+    assert readers is not None
+    decided_s = world.state.spikes["a"].progress.decided_s
+    assert decided_s is not None
+    assert (web.replicas_max, web.reached_s) == (30, decided_s + 46)
+    assert web.replica_s == 15 * (3 + 9 + 21 + 27)
+    held_s, down_s = 120, 10 * (14 + 7 + 4 + 2 + 1)
+    assert web.planned_replica_s == 27 * held_s + down_s
+    assert (readers.replicas_max, readers.reached_s, readers.replica_s) == (4, None, 0)
+    assert not writes(world, WEB)
 
 
 async def test_a_spike_that_was_only_observed_is_not_acted_upon_later_and_what_was_raised_is_given_back_though_observed() -> (
@@ -283,16 +299,6 @@ async def test_of_a_thousand_spikes_the_biggest_get_the_places_and_the_rest_are_
     assert sorted(held) == ["s0997", "s0998", "s0999"]
 
 
-async def test_a_missing_target_leaves_the_others_to_go_on() -> None:
-    world = World(governing())
-    gone = {target: scaled for target, scaled in world.state.targets.items() if target != WEB}
-    world.state = dataclasses.replace(world.state, targets=gone)
-    await run_for(raised(world), 5)
-    assert bounds(world)["readers"][0] == 20
-    ready = world.state.policies["default"].notes.conditions["Ready"]
-    assert (ready.status, ready.message) == (False, "Deployment web does not exist")
-
-
 async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> None:
     strict = governing()
     match = dataclasses.replace(strict.policy.match, min_level=Level.HOT)
@@ -338,69 +344,3 @@ async def test_nothing_is_left_to_do_once_it_is_done() -> None:
     done = len(world.done)
     await reconciled(world)
     assert len(world.done) == done
-
-
-@pytest.mark.promise("OPERATOR-5")
-async def test_whatever_happens_between_any_two_steps_there_is_one_baseline_and_all_of_it_comes_back() -> None:
-    """Spikes come, end and are deleted, while every read and write may crash, conflict, be throttled, fail, or find the Lease lost."""
-    for number in range(WALKS):
-        seed = SEED + number
-        try:
-            await _walk(random.Random(seed))
-        except BaseException:
-            print(f"the walk with seed {seed} failed")
-            raise
-
-
-async def _walk(chance: random.Random) -> None:
-    world = World(governing())
-    baselines: dict[tuple[str, str], object] = {}
-    for turn in range(40):
-        world.fault = faults(chance, RATE)
-        _happens(world, chance, turn)
-        await _attempted(world)
-        _check(world, baselines)
-    world.fault = lambda: None
-    for name in list(world.state.spikes):
-        world.over(name)
-    for _ in range(SETTLE_TURNS):
-        world.now_s += 10
-        world.turn()
-        await reconciled(world)
-    assert bounds(world) == BEFORE
-    assert {each.progress.phase for each in world.state.spikes.values()} <= {Phase.RESTORED, Phase.REJECTED}
-
-
-async def _attempted(world: World) -> None:
-    """One pass of a process that begins anew whatever became of the last."""
-    try:
-        await reconciled(world)
-    except (Crash, RequestFailed):
-        return
-
-
-def _happens(world: World, chance: random.Random, turn: int) -> None:
-    world.now_s += chance.choice((0.1, 1, 5, 20))
-    if chance.random() < 0.5:
-        world.turn()
-    if chance.random() < 0.25 or turn == 0:
-        raised(world, f"s{turn}", views=chance.randrange(10))
-    if world.state.spikes and chance.random() < 0.1:
-        world.over(chance.choice(sorted(world.state.spikes)))
-    if world.state.spikes and chance.random() < 0.1:
-        world.delete(chance.choice(sorted(world.state.spikes)))
-
-
-def _check(world: World, baselines: dict[tuple[str, str], object]) -> None:
-    """One baseline for each claim, nothing above its maximum, nothing below what was there before."""
-    for each in world.state.spikes.values():
-        for claim in each.progress.claims:
-            known = baselines.setdefault((each.name, claim.action), claim.baseline)
-            assert claim.baseline == known == _before(claim.target)
-    for target, scaled in world.state.targets.items():
-        assert scaled.replicas >= BEFORE[target.name][0]
-        assert scaled.replicas <= 10 * BEFORE[target.name][0]
-
-
-def _before(target: Target) -> object:
-    return Baseline(*BEFORE[target.name])

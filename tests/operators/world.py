@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
 
 from groundswell_operator.applying.errors import Away, Conflict, NotLeading
 from groundswell_operator.planning.admission import Spike as Evidence
@@ -20,20 +19,25 @@ from groundswell_operator.policies import (
     Level,
     Match,
     Mode,
+    Notice,
     OnExhausted,
+    Patch,
     Policy,
     Scale,
     Target,
     Via,
 )
-from groundswell_operator.saga.state import Autoscaler, Governing, Namespace, Scaled, Spike
-from groundswell_operator.saga.steps import GiveUpFloor, Hold, LetGo, Note, Record, Remove, Step, Write
+from groundswell_operator.saga import imagining
+from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.steps import Note, Notify, Remove, SetKeys, Step, Write
 
 WEB, READERS, WORKERS = (Target("apps/v1", "Deployment", name) for name in ("web", "readers", "workers"))
 COOLDOWN = Cooldown(quiet_period_s=60, step_factor=0.5, step_interval_s=10, min_hold_s=30)
 BUDGET = Budget(3, 500, 60_000, 3_600, OnExhausted.CLAMP)
 EVERYTHING = Match(frozenset(), frozenset(), Level.RISING, 0, 0, 0)
-T = TypeVar("T", Spike, Governing, Scaled, Autoscaler)
+FLAGS = "flags"
+VALUES = {"ttl": "5", "title": "ours"}
+"""Of the ConfigMap, before any spike."""
 START_S = 1_764_000_000.0
 
 
@@ -48,7 +52,16 @@ def governing(name: str = "default", mode: Mode = Mode.ENFORCE, budget: Budget =
         Scale("web", 1, WEB, 10, 300, Via.HPA_FLOOR),
         Scale("workers", 1, WORKERS, 10, 300, Via.HPA_FLOOR),
     ]
-    return Governing(Policy(name, mode, EVERYTHING, 120, scales, COOLDOWN, budget, True), f"uid-{name}", "1", 1)
+    policy = Policy(name, mode, EVERYTHING, 120, scales, COOLDOWN, budget, True)
+    return Governing(policy, f"uid-{name}", "1", 1)
+
+
+def telling(name: str = "default", mode: Mode = Mode.ENFORCE) -> Governing:
+    """The same, which sets two keys of a ConfigMap too, one of which is not there before, and tells somebody."""
+    found = governing(name, mode)
+    patches = [Patch("cache", 0, FLAGS, {"ttl": "60", "stale": "yes"})]
+    notices = [Notice("chat", 0, "hook", "url", 900)]
+    return dataclasses.replace(found, policy=dataclasses.replace(found.policy, patches=patches, notices=notices))
 
 
 def targets() -> dict[Target, Scaled]:
@@ -61,10 +74,10 @@ def targets() -> dict[Target, Scaled]:
     }
 
 
-def spike(name: str, now_s: float, policy: str = "default", views: int = 1_000_000) -> Spike:
-    """A viral one."""
+def spike(name: str, now_s: float, policy: str = "default", views: int = 1_000_000, item: str = "") -> Spike:
+    """A viral one, of an item of its own unless one is named."""
     evidence = Evidence(name, "acme", "link", Level.VIRAL, views, 0.9, 5_000, now_s)
-    return Spike(name, f"uid-{name}", "1", policy, evidence, created_s=now_s)
+    return Spike(name, f"uid-{name}", "1", policy, evidence, created_s=now_s, item=item or name)
 
 
 class World:
@@ -72,9 +85,17 @@ class World:
 
     def __init__(self, *policies: Governing) -> None:
         self.now_s = START_S
-        self.state = Namespace({each.policy.name: each for each in policies}, {}, targets())
+        flags = ConfigMap(FLAGS, "1", dict(VALUES))
+        self.state = Namespace({each.policy.name: each for each in policies}, {}, targets(), {FLAGS: flags})
         self.fault: Callable[[], None] = lambda: None
         self.done: list[Step] = []
+        self.keeps_down: Mapping[Target, int] = {}
+        """The most pods of a target that get ready."""
+        self.notices: list[tuple[str, str]] = []
+        """What arrived, as the names of spike and action."""
+        self.set_by_others: dict[str, str] = {}
+        self.receiver = ""
+        """Why a receiver takes nothing; empty while it does."""
 
     def clock(self) -> float:
         return round(self.now_s, 3)
@@ -91,68 +112,75 @@ class World:
         return self.state
 
     def _take(self, step: Step) -> None:
+        if isinstance(step, Notify):
+            return self._notify(step)
+        if self._version(step) != _decided_on(step):
+            raise Conflict("it has changed")
+        if isinstance(step, Write) and isinstance(step.change, SetFloor):
+            assert step.change.floor <= step.change.ceiling
+        self.state = imagining.taken(self.state, step, self.clock())
+        return None
+
+    def _version(self, step: Step) -> str:
+        """Of what a step changes; empty where that is not there."""
+        state = self.state
         if isinstance(step, Write):
-            self._write(step)
-        elif isinstance(step, Note):
-            held = self.state.policies.get(step.governing.policy.name)
-            if held is None or held.version != step.governing.version:
-                raise Conflict("the policy has changed")
-            self.govern(dataclasses.replace(held, notes=step.notes))
-        else:
-            self._own(step)
+            scaled = state.targets[step.scaled.target]
+            scaler = scaled.autoscaler
+            return scaled.version if isinstance(step.change, SetScale) else scaler.version if scaler else ""
+        if isinstance(step, SetKeys):
+            return state.config_maps[step.config_map.name].version if step.config_map.name in state.config_maps else ""
+        if isinstance(step, Note):
+            name = step.governing.policy.name
+            return state.policies[name].version if name in state.policies else ""
+        return state.spikes[step.spike.name].version if step.spike.name in state.spikes else ""
 
-    def _own(self, step: Record | Hold | LetGo | Remove) -> None:
+    def _notify(self, step: Notify) -> None:
+        if not step.repeats and not self.receiver:
+            self.notices.append((step.spike.name, step.notice.name))
+        self.fault()
         held = self.state.spikes.get(step.spike.name)
-        if held is None or held.version != step.spike.version:
-            raise Conflict("the spike has changed")
-        if isinstance(step, Record):
-            self.put(dataclasses.replace(held, progress=step.progress))
-        elif isinstance(step, Hold):
-            self.put(dataclasses.replace(held, held=True))
-        else:
-            self.remove(held.name)
-
-    def _write(self, step: Write) -> None:
-        held, seen, change = self.state.targets[step.scaled.target], step.scaled, step.change
-        if isinstance(change, SetScale):
-            if held.version != seen.version:
-                raise Conflict("the Deployment has changed")
-            return self.show(dataclasses.replace(held, replicas=change.replicas, replicas_ours=True))
-        assert held.autoscaler is not None
-        assert seen.autoscaler is not None
-        if held.autoscaler.version != seen.autoscaler.version:
-            raise Conflict("the autoscaler has changed")
-        if isinstance(change, GiveUpFloor):
-            return self.scale(held, floor_ours=False, floor_shared=False)
-        assert isinstance(change, SetFloor)
-        assert change.floor <= change.ceiling
-        ceiling_ours = held.autoscaler.ceiling_ours or change.ceiling != held.autoscaler.ceiling
-        bounds = {"floor": change.floor, "ceiling": change.ceiling}
-        return self.scale(held, **bounds, floor_ours=True, ceiling_ours=ceiling_ours, floor_shared=False)
+        if held is None:
+            return
+        if step.repeats or not self.receiver:
+            self.state = imagining.taken(self.state, step, self.clock())
+            return
+        attempts = step.spike.notices.get(step.notice.name, Delivery()).attempts
+        failed = Delivery(attempts + 1, self.clock(), failure=self.receiver)
+        self.put(dataclasses.replace(held, notices={**held.notices, step.notice.name: failed}))
 
     def put(self, value: Spike) -> None:
         """Stores a spike under its next version."""
-        self.state = dataclasses.replace(self.state, spikes={**self.state.spikes, value.name: _next(value)})
+        self.state = imagining.with_spike(self.state, value)
 
     def remove(self, name: str) -> None:
-        kept = {other: each for other, each in self.state.spikes.items() if other != name}
-        self.state = dataclasses.replace(self.state, spikes=kept)
+        self.state = imagining.without_spike(self.state, Remove(self.state.spikes[name]))
 
     def govern(self, value: Governing) -> None:
-        policies = {**self.state.policies, value.policy.name: _next(value)}
-        self.state = dataclasses.replace(self.state, policies=policies)
+        self.state = imagining.with_policy(self.state, value)
+
+    def configure(self, value: ConfigMap) -> None:
+        """Stores a ConfigMap under its next version."""
+        self.state = imagining.with_config_map(self.state, value)
+
+    def sets(self, **values: str) -> None:
+        """What `kubectl patch` does to the ConfigMap."""
+        held = self.state.config_maps[FLAGS]
+        self.set_by_others |= values
+        shared = {key for key in held.ours & values.keys() if held.data[key] == values[key]}
+        ours, data = held.ours - values.keys() | shared, {**held.data, **values}
+        self.configure(dataclasses.replace(held, data=data, ours=frozenset(ours), shared=held.shared | shared))
 
     def show(self, value: Scaled) -> None:
-        """Stores a Deployment under its next version."""
-        self.state = dataclasses.replace(self.state, targets={**self.state.targets, value.target: _next(value)})
+        """Stores a target under its next version."""
+        self.state = imagining.with_target(self.state, imagining.following(value))
 
     def scale(self, value: Scaled, **changes: object) -> None:
         """Stores an autoscaler under its next version."""
         assert value.autoscaler is not None
-        scaler = _next(dataclasses.replace(value.autoscaler, **changes))  # type: ignore[arg-type]  # of its fields
-        self.state = dataclasses.replace(
-            self.state, targets={**self.state.targets, value.target: dataclasses.replace(value, autoscaler=scaler)}
-        )
+        changed = dataclasses.replace(value.autoscaler, **changes)  # type: ignore[arg-type]  # of its fields
+        scaler = imagining.following(changed)
+        self.state = imagining.with_target(self.state, dataclasses.replace(value, autoscaler=scaler))
 
     def delete(self, name: str) -> None:
         """What `kubectl delete` does."""
@@ -174,12 +202,19 @@ class World:
             replicas, scaler = scaled.replicas, scaled.autoscaler
             if scaler is not None:
                 replicas = min(max(scaler.floor, scaler.wants or 0), scaler.ceiling)
-            if (replicas, replicas) != (scaled.replicas, scaled.ready):
-                self.show(dataclasses.replace(scaled, replicas=replicas, ready=replicas))
+            ready = min(replicas, self.keeps_down.get(scaled.target, replicas))
+            if (replicas, ready) != (scaled.replicas, scaled.ready):
+                self.show(dataclasses.replace(scaled, replicas=replicas, ready=ready))
 
 
-def _next(value: T) -> T:
-    return dataclasses.replace(value, version=str(int(value.version) + 1))
+def _decided_on(step: Step) -> str:
+    """The version of what a step was decided on."""
+    if isinstance(step, Write):
+        scaler = step.scaled.autoscaler
+        return step.scaled.version if isinstance(step.change, SetScale) else scaler.version if scaler else ""
+    if isinstance(step, SetKeys):
+        return step.config_map.version
+    return step.governing.version if isinstance(step, Note) else step.spike.version
 
 
 def faults(chance: random.Random, rate: float) -> Callable[[], None]:

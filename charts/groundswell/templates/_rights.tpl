@@ -1,15 +1,22 @@
 {{/*
-What each account that has a token may do, in the release's namespace. A target may be anything that a policy names, so rights on Deployments
-and autoscalers are not tied to names.
+What each account that has a token may do, in the release's namespace. A target may be anything that a policy names, so rights on Deployments,
+StatefulSets and autoscalers are not tied to names; ConfigMaps and Secrets are.
 */}}
 {{- define "groundswell.rights.operator" -}}
 - {apiGroups: [groundswell.dev], resources: [viralspikepolicies], verbs: [list, watch]}
 - {apiGroups: [groundswell.dev], resources: [viralspikes], verbs: [list, watch, patch, delete]}
 - {apiGroups: [groundswell.dev], resources: [viralspikepolicies/status, viralspikes/status], verbs: [patch]}
-- {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch]}
-- {apiGroups: [apps], resources: [deployments/scale], verbs: [patch]}
+- {apiGroups: [apps], resources: [deployments, statefulsets], verbs: [get, list, watch]}
+- {apiGroups: [apps], resources: [deployments/scale, statefulsets/scale], verbs: [patch]}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list, watch, patch]}
-- {apiGroups: [""], resources: [events], verbs: [create]}
+- {apiGroups: [""], resources: [events], verbs: [list, create]}
+- {apiGroups: [""], resources: [pods], verbs: [list]}
+{{- with .Values.operator.configMaps }}
+- {apiGroups: [""], resources: [configmaps], resourceNames: {{ toJson . }}, verbs: [get, patch]}
+{{- end }}
+{{- with .Values.operator.webhooks.secrets }}
+- {apiGroups: [""], resources: [secrets], resourceNames: {{ toJson . }}, verbs: [get]}
+{{- end }}
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-operator], verbs: [get, update]}
 # What is made has no name yet that a rule could be tied to.
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}

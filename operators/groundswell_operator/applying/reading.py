@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 
-from groundswell_operator.applying import statuses
+from groundswell_operator.applying import shortfalls, statuses
+from groundswell_operator.applying.errors import Refused
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.planning.admission import Spike as Evidence
-from groundswell_operator.policies import Level, Object, Policy, Target
-from groundswell_operator.saga.state import Autoscaler, Governing, Namespace, Pauses, Scaled, Spike
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
+from groundswell_operator.saga.state import LIVE, Autoscaler, ConfigMap, Governing, Namespace, Pauses, Scaled, Spike
 
 PREFIX = "groundswell.dev"
+PARTITIONS = f"{PREFIX}/partitions"
+"""Annotation of a target: how many partitions its pods read together; more pods than that would have nothing to read."""
 GROUP = f"{PREFIX}/v1alpha1"
 FINALIZER = f"{PREFIX}/restore"
 MANAGER = "groundswell-spike"
 """Field manager of everything that the operator writes."""
+AUTOSCALER = "kube-controller-manager"
+"""Field manager of the replicas that an autoscaler has written."""
 TOLERANCE = 0.1
 """An autoscaler leaves replicas as they are while a metric is so near to its target."""
 
@@ -28,22 +36,98 @@ class Paths:
         self.policies = f"/apis/{GROUP}/namespaces/{namespace}/viralspikepolicies"
         self.spikes = f"/apis/{GROUP}/namespaces/{namespace}/viralspikes"
         self.deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        self.stateful_sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
         self.autoscalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+        self.pods = f"/api/v1/namespaces/{namespace}/pods"
+        self.config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
+        self.secrets = f"/api/v1/namespaces/{namespace}/secrets"
         self.events = f"/api/v1/namespaces/{namespace}/events"
+
+    def scaled(self, target: Target) -> str:
+        """What an action scales."""
+        plural = self.stateful_sets if target.kind == STATEFUL_SET else self.deployments
+        return f"{plural}/{target.name}"
 
 
 async def read(requests: Requests, paths: Paths) -> Namespace:
     """Everything that decides, as it is now."""
     lists = await asyncio.gather(
-        *(requests.get(path) for path in (paths.policies, paths.spikes, paths.deployments, paths.autoscalers))
+        *(
+            requests.get(path)
+            for path in (paths.policies, paths.spikes, paths.deployments, paths.stateful_sets, paths.autoscalers)
+        )
     )
-    policies, spikes, deployments, autoscalers = (each["items"] for each in lists)
-    found = [scaled(each, autoscalers) for each in deployments]
-    return Namespace(
+    policies, spikes, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
+    found = [scaled(each, DEPLOYMENT, autoscalers) for each in deployments]
+    found += [scaled(each, STATEFUL_SET, autoscalers) for each in stateful_sets]
+    state = Namespace(
         policies={each["metadata"]["name"]: governing(each) for each in policies if not _deleted(each)},
         spikes={each["metadata"]["name"]: spike(each) for each in spikes},
         targets={each.target: each for each in found},
     )
+    if names := _named(state):
+        state = dataclasses.replace(state, config_maps=await _config_maps(requests, paths, names))
+    live = [each.progress for each in state.spikes.values() if each.acts and each.progress.phase in LIVE]
+    if not live:
+        return state
+    since_s = min(each.decided_s or 0.0 for each in live)
+    return await _with_shortfalls(requests, paths, state, stateful_sets, since_s)
+
+
+def _named(state: Namespace) -> set[str]:
+    """The ConfigMaps that a policy or a live spike names."""
+    named = {each.config_map for governing in state.policies.values() for each in governing.policy.patches}
+    live = (each.progress for each in state.spikes.values() if each.progress.phase in LIVE)
+    return named | {each.config_map for progress in live for each in progress.patches}
+
+
+async def _config_maps(requests: Requests, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
+    found = await asyncio.gather(*(_if_there(requests, f"{paths.config_maps}/{name}") for name in sorted(names)))
+    return {each["metadata"]["name"]: config_map(each) for each in found if each is not None}
+
+
+async def _if_there(requests: Requests, path: str) -> Object | None:
+    try:
+        return await requests.get(path)
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        return None
+
+
+def config_map(value: Object) -> ConfigMap:
+    """A ConfigMap, as far as its text goes."""
+    metadata, owners = value["metadata"], Counter[str]()
+    ours: set[str] = set()
+    for each in metadata.get("managedFields", ()):
+        keys = {name.removeprefix("f:") for name in each.get("fieldsV1", {}).get("f:data", {}) if name != "."}
+        owners.update(keys)
+        ours |= keys if each.get("manager") == MANAGER else set()
+    data = value.get("data") or {}
+    return ConfigMap(
+        name=metadata["name"],
+        version=metadata["resourceVersion"],
+        data=data,
+        ours=frozenset(ours & data.keys()),
+        shared=frozenset(key for key in ours if owners[key] > 1),
+        is_immutable=value.get("immutable", False),
+    )
+
+
+async def _with_shortfalls(
+    requests: Requests, paths: Paths, state: Namespace, stateful_sets: Sequence[Object], since_s: float
+) -> Namespace:
+    """The state with what lists of targets do not say. A StatefulSet's pods that are not let in are known from Events only."""
+    pods = (await requests.get(paths.pods, fieldSelector=shortfalls.UNPLACED))["items"]
+    short, denied = shortfalls.unschedulable(pods), {}
+    if lacking := {each["metadata"]["name"]: each for each in stateful_sets if shortfalls.missing(each) > 0}:
+        events = (await requests.get(paths.events, fieldSelector=shortfalls.NOT_MADE))["items"]
+        denied = shortfalls.told_of(events, lacking, since_s)
+    found = {
+        target: shortfalls.with_shortfalls(each, denied.get(target), short.get(target))
+        for target, each in state.targets.items()
+    }
+    return dataclasses.replace(state, targets=found)
 
 
 def _deleted(value: Object) -> bool:
@@ -61,7 +145,7 @@ def governing(value: Object) -> Governing:
         generation=metadata["generation"],
         approved=frozenset(approved.replace(",", " ").split()),
         pauses=_pauses(metadata),
-        unsupported=[each["name"] for each in value["spec"]["actions"] if "scale" not in each],
+        heard_s=statuses.heard_s(value.get("status", {})),
         notes=statuses.notes(value.get("status", {})),
     )
 
@@ -103,36 +187,39 @@ def spike(value: Object) -> Spike:
         other_finalizers=[each for each in metadata.get("finalizers", ()) if each != FINALIZER],
         leveled="level" in status,
         progress=statuses.progress(status),
+        item=spec["item"],
+        notices=statuses.deliveries(status),
     )
 
 
-def scaled(value: Object, autoscalers: Sequence[Object]) -> Scaled:
-    """A Deployment, with the autoscaler that governs it."""
+def scaled(value: Object, kind: str, autoscalers: Sequence[Object]) -> Scaled:
+    """A Deployment or StatefulSet, with the autoscaler that governs it."""
     metadata, status = value["metadata"], value.get("status", {})
-    name = metadata["name"]
-    partitions = (metadata.get("annotations") or {}).get(f"{PREFIX}/partitions", "")
-    governing_it = [each for each in autoscalers if _governs(each, name)]
-    return Scaled(
-        target=Target("apps/v1", "Deployment", name),
+    target, owners = Target(APPS, kind, metadata["name"]), _owners(metadata, "f:replicas")
+    partitions = (metadata.get("annotations") or {}).get(PARTITIONS)
+    governing_it = [each for each in autoscalers if _governs(each, target)]
+    found = Scaled(
+        target=target,
         version=metadata["resourceVersion"],
         replicas=value["spec"].get("replicas", 1),
         ready=status.get("readyReplicas", 0),
-        replicas_ours=MANAGER in _owners(metadata, "f:replicas"),
-        partitions=int(partitions) if partitions.isdigit() else None,
-        denied=_denied(status),
+        replicas_ours=MANAGER in owners,
+        replicas_by_autoscaler=AUTOSCALER in owners,
+        partitions=_count(partitions) if partitions is not None else None,
         pauses=_pauses(metadata),
         autoscaler=autoscaler(governing_it[0]) if governing_it else None,
     )
+    return shortfalls.with_shortfalls(found, shortfalls.denied(value))
 
 
-def _governs(value: Object, deployment: str) -> bool:
-    target = value["spec"]["scaleTargetRef"]
-    return bool(target["kind"] == "Deployment" and target["name"] == deployment)
+def _count(annotation: str) -> int:
+    """The number in an annotation; 0, which lets nothing be raised, where it is none."""
+    return int(annotation) if re.fullmatch("[0-9]{1,6}", annotation) else 0
 
 
-def _denied(status: Object) -> str:
-    failures = [each for each in status.get("conditions", ()) if each["type"] == "ReplicaFailure"]
-    return next((str(each.get("message", "")) for each in failures if each["status"] == "True"), "")
+def _governs(value: Object, target: Target) -> bool:
+    found = value["spec"]["scaleTargetRef"]
+    return (found["kind"], found["name"]) == (target.kind, target.name)
 
 
 def _owners(metadata: Object, name: str) -> set[str]:

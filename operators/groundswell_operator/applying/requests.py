@@ -70,10 +70,14 @@ class Requests:
         """A whole object, if it is still the version that `value` names."""
         return await self._write("PUT", path, {}, value, "application/json")
 
-    async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
-        await self._pace.turn()
+    def require_lead(self) -> None:
+        """Raises `NotLeading` unless this process may write at this moment."""
         if not self._leads():
             raise NotLeading("the Lease has run out")
+
+    async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
+        await self._pace.turn()
+        self.require_lead()
         return await self._send(method, path, parameters, value, kind)
 
     async def _send(

@@ -7,7 +7,22 @@ from datetime import UTC, datetime
 
 from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Mode, Object, Target
-from groundswell_operator.saga.state import Budget, Claim, Condition, Governing, Notes, Phase, Progress, Spike
+from groundswell_operator.saga.state import (
+    Budget,
+    Claim,
+    Condition,
+    Delivery,
+    Governing,
+    Notes,
+    Patched,
+    Phase,
+    Progress,
+    Spike,
+    WouldHave,
+)
+
+FAILURE_MAX = 256
+"""Characters of why a notice was not sent."""
 
 
 def moment(value_s: float) -> str:
@@ -31,6 +46,7 @@ def progress(status: Object) -> Progress:
         phase=Phase(status.get("phase", Phase.PENDING.value)),
         mode=Mode(status["mode"]) if "mode" in status else None,
         claims=[_claim(each) for each in status.get("targets", ())],
+        patches=[_patched(each) for each in status.get("patches", ())],
         conditions=_conditions(status),
         decided_s=_maybe_s(timeline, "decided"),
         first_write_s=_maybe_s(timeline, "firstWrite"),
@@ -53,7 +69,63 @@ def _claim(value: Object) -> Claim:
         applied_s=_maybe_s(value, "appliedAt"),
         ready_s=_maybe_s(value, "readyAt"),
         stepped_s=_maybe_s(value, "steppedAt"),
+        would_have=_would_have(value["wouldHave"]) if "wouldHave" in value else None,
     )
+
+
+def _would_have(value: Object) -> WouldHave:
+    return WouldHave(
+        replicas=value["podsNow"],
+        replicas_max=value["podsAlone"],
+        replica_s=float(value["replicaSecondsAlone"]),
+        planned_replica_s=float(value["replicaSeconds"]),
+        counted_s=seconds_of(value["countedAt"]),
+        reached_s=_maybe_s(value, "reachedAt"),
+    )
+
+
+def _would_have_status(claim: Claim, found: WouldHave, decided_s: float | None) -> Object:
+    status: dict[str, object] = {
+        "pods": claim.desired,
+        "podsAlone": found.replicas_max,
+        "podsNow": found.replicas,
+        "replicaSeconds": found.planned_replica_s,
+        "replicaSecondsAlone": found.replica_s,
+        "replicaMinutes": round(found.planned_replica_s / 60),
+        "replicaMinutesAlone": round(found.replica_s / 60),
+        **_present(countedAt=found.counted_s, reachedAt=found.reached_s),
+    }
+    if found.reached_s is not None and decided_s is not None:
+        status["secondsEarlier"] = round(found.reached_s - decided_s, 3)
+    return status
+
+
+def _patched(value: Object) -> Patched:
+    return Patched(value["name"], value["configMap"], value["data"], value.get("before", {}))
+
+
+def deliveries(status: Object) -> dict[str, Delivery]:
+    """How far the notices of a spike have come."""
+    return {
+        name: Delivery(
+            attempts=each.get("attempts", 0),
+            tried_s=_maybe_s(each, "triedAt"),
+            sent_s=_maybe_s(each, "sentAt"),
+            repeats=each.get("repeats", ""),
+            failure=each.get("failure", ""),
+        )
+        for name, each in status.get("notices", {}).items()
+    }
+
+
+def delivery_status(found: Delivery) -> Object:
+    """Of one notice, for a merge patch."""
+    told: dict[str, object] = {
+        "attempts": found.attempts,
+        "failure": found.failure or None,
+        "repeats": found.repeats or None,
+    }
+    return told | _present(triedAt=found.tried_s, sentAt=found.sent_s)
 
 
 def _conditions(status: Object) -> dict[str, Condition]:
@@ -71,11 +143,15 @@ def _conditions(status: Object) -> dict[str, Condition]:
 
 
 def progress_status(spike: Spike, found: Progress) -> Object:
-    """A spike's status for a merge patch: all but what the bridge writes."""
+    """A spike's status for a merge patch: all but what the bridge writes, and how far its notices have come."""
     status: dict[str, object] = {
         "observedGeneration": 1,  # a spike's spec cannot be changed
         "phase": found.phase.value,
-        "targets": [_claim_status(each) for each in found.claims],
+        "targets": [_claim_status(each, found.decided_s) for each in found.claims],
+        "patches": [
+            {"name": each.action, "configMap": each.config_map, "data": each.values, "before": each.before}
+            for each in found.patches
+        ],
         "timeline": _timeline(spike, found),
         "conditions": _conditions_status(found.conditions),
         "desired": sum(each.desired for each in found.claims),
@@ -104,7 +180,8 @@ def _timeline(spike: Spike, found: Progress) -> Object:
     return times
 
 
-def _claim_status(claim: Claim) -> Object:
+def _claim_status(claim: Claim, decided_s: float | None) -> Object:
+    observed = claim.would_have
     baseline = {
         "replicas": claim.baseline.replicas,
         "hpaMin": claim.baseline.floor,
@@ -124,6 +201,7 @@ def _claim_status(claim: Claim) -> Object:
         "desired": claim.desired,
         "ready": claim.ready,
         **_present(appliedAt=claim.applied_s, readyAt=claim.ready_s, steppedAt=claim.stepped_s),
+        **({"wouldHave": _would_have_status(claim, observed, decided_s)} if observed else {}),
     }
 
 
@@ -139,6 +217,11 @@ def _conditions_status(found: Mapping[str, Condition]) -> list[Object]:
         }
         for each in found.values()
     ]
+
+
+def heard_s(status: Object) -> float | None:
+    """When the bridge last said that it looks for spikes."""
+    return _maybe_s(status.get("source", {}), "heardTime")
 
 
 def notes(status: Object) -> Notes:

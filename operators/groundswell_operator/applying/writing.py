@@ -7,19 +7,24 @@ that was stopped in between, either.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from groundswell_operator.applying import reading, statuses
+from groundswell_operator.applying import reading, statuses, webhooks
 from groundswell_operator.applying.errors import Conflict, Refused
 from groundswell_operator.applying.reading import FINALIZER, GROUP, MANAGER, Paths
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
-from groundswell_operator.saga.state import Autoscaler, Governing, Namespace, Scaled, Spike
-from groundswell_operator.saga.steps import Hold, LetGo, Note, Record, Remove, Step, Told, Write
+from groundswell_operator.saga.state import Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.steps import Hold, LetGo, Note, Notify, Record, Remove, SetKeys, Step, Told, Write
+
+log = logging.getLogger(__name__)
 
 REPORTER = "groundswell-operator"
+WARNINGS = {("Degraded", True), ("Restored", False), ("Configured", False), ("Notified", False)}
+"""The conditions whose Events are warnings."""
 
 
 class Cluster:
@@ -49,6 +54,11 @@ class Cluster:
             return await self._gone(step.spike, state)
         if isinstance(step, Remove):
             return await self._removed(step.spike, state)
+        if isinstance(step, SetKeys):
+            return await self._set(step, state)
+        if isinstance(step, Notify):
+            await self._notify(step, now_s)
+            return state
         return await self._noted(step, state, now_s)
 
     async def _patched(self, spike: Spike, change: Object, state: Namespace, part: str = "") -> Namespace:
@@ -99,11 +109,40 @@ class Cluster:
         )
 
     async def _scale(self, scaled: Scaled, replicas: int) -> Scaled:
-        path = f"{self._paths.deployments}/{scaled.target.name}"
+        path = self._paths.scaled(scaled.target)
         value = {"metadata": {"resourceVersion": scaled.version}, "spec": {"replicas": replicas}}
         await self._requests.merge(f"{path}/scale", value, MANAGER)
-        found = reading.scaled(await self._requests.get(path), [])
-        return dataclasses.replace(found, autoscaler=scaled.autoscaler)
+        found = reading.scaled(await self._requests.get(path), scaled.target.kind, [])
+        return dataclasses.replace(found, autoscaler=scaled.autoscaler, shortfalls=scaled.shortfalls)
+
+    async def _set(self, step: SetKeys, state: Namespace) -> Namespace:
+        found = step.config_map
+        value = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": found.name, "resourceVersion": found.version},
+            **({"data": dict(step.values)} if step.values else {}),
+        }
+        answer = await self._requests.apply(f"{self._paths.config_maps}/{found.name}", value, MANAGER)
+        return dataclasses.replace(state, config_maps={**state.config_maps, found.name: reading.config_map(answer)})
+
+    async def _notify(self, step: Notify, now_s: float) -> None:
+        """Sent first, recorded afterwards: a crash in between sends it again, with the same key."""
+        delivery = await self._delivered(step, now_s)
+        status = {"status": {"notices": {step.notice.name: statuses.delivery_status(delivery)}}}
+        await self._requests.merge(f"{self._paths.spikes}/{step.spike.name}/status", status, MANAGER)
+
+    async def _delivered(self, step: Notify, now_s: float) -> Delivery:
+        attempts = step.spike.notices.get(step.notice.name, Delivery()).attempts
+        if step.repeats:
+            return Delivery(attempts, repeats=step.repeats)
+        tried = Delivery(attempts + 1, now_s)
+        try:
+            await webhooks.send(self._requests, self._paths, self._namespace, step.spike, step.notice)
+        except webhooks.NotSent as error:
+            log.warning("the notice %s of %s was not sent: %s", step.notice.name, step.spike.name, error)
+            return dataclasses.replace(tried, failure=str(error)[: statuses.FAILURE_MAX])
+        return dataclasses.replace(tried, sent_s=now_s)
 
     async def _tell(self, kind: str, about: Spike | Governing, told: Sequence[Told], now_s: float) -> None:
         """One Event each; that it is there already, or that its namespace is going, is no reason to stop."""
@@ -114,9 +153,7 @@ class Cluster:
 
     def _event(self, kind: str, name: str, uid: str, told: Told, now_s: float) -> Object:
         condition, time = told.condition, statuses.moment(now_s).partition(".")[0] + "Z"
-        bad = (condition.type == "Degraded" and condition.status) or (
-            condition.type == "Restored" and not condition.status
-        )
+        bad = (condition.type, condition.status) in WARNINGS
         return {
             "metadata": {"name": f"{name}.{told.key}", "namespace": self._namespace},
             "involvedObject": {

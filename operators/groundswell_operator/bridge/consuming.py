@@ -75,6 +75,7 @@ class Bridge:
         self._reporting: asyncio.Task[None] | None = None
         self._late: dict[str, int] = {}
         self._last_record_s: float | None = None
+        self._last_lag: int | None = None
 
     def progressed(self) -> float:
         """When something was last read, or was found to be away (monotonic)."""
@@ -104,6 +105,7 @@ class Bridge:
             except KafkaError as error:
                 log.warning("waiting for Kafka: %s", type(error).__name__)
                 self._progressed_s = time.monotonic()
+                self._report_in_time()
                 await asyncio.sleep(BROKER_RETRY_S)
 
     async def _once(self) -> None:
@@ -169,9 +171,11 @@ class Bridge:
         """Says in every policy's status whether the source is heard of; that this fails is no reason to stop."""
         lag = await self._behind()
         self._lag.set(lag if lag is not None else float("nan"))
+        self._last_lag = self._last_lag if lag is None else lag
         try:
             for each in await self._intake.policies():
-                source = Source(lag, self._last_record_s, self._late.get(each.policy.name, 0))
+                late = self._late.get(each.policy.name, 0)
+                source = Source(lag is not None, self._last_lag, self._last_record_s, late)
                 await self._sources.tell(each.value, source, time.time())
         except (Away, Refused, Conflict) as error:
             log.warning("the source's state was not written: %s", error)

@@ -19,6 +19,7 @@ from groundswell_operator.policies import Level, Object
 TOPIC = "spikes.events.v1"
 TYPE = "ce_type"
 """The header that names the event's message."""
+STARTED = events.SpikeStarted
 STARTING = {
     each.DESCRIPTOR.full_name: each for each in (events.SpikeStarted, events.SpikeEscalated, events.SpikeUpdated)
 }

@@ -6,26 +6,30 @@ from dataclasses import dataclass
 
 from groundswell_operator.applying.reading import GROUP, Paths
 from groundswell_operator.applying.requests import Requests
-from groundswell_operator.applying.statuses import moment
+from groundswell_operator.applying.statuses import moment, seconds_of
 from groundswell_operator.policies import Object
 
 MANAGER = "groundswell-bridge"
 CONDITION = "SourceConnected"
+HEARD_S = 10.0
+"""How often it says that it looks, while nothing changes: often enough that the operator does not take it for gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The state of the topic, as far as one policy is concerned."""
 
+    answers: bool
+    """Whether Kafka does."""
     lag: int | None
-    """Records that were not read yet; None while Kafka does not answer."""
+    """Records that were not read yet when it last did; None where it never has."""
     last_record_s: float | None
     too_old: int
     """Records that were passed over for their age since the process began."""
 
 
 class Sources:
-    """Writes it, where it has changed."""
+    """Writes it, where it has changed, and now and then that nothing has."""
 
     def __init__(self, requests: Requests, namespace: str) -> None:
         self._requests, self._paths = requests, Paths(namespace)
@@ -35,7 +39,9 @@ class Sources:
         status = _status(policy, source, now_s)
         before = policy.get("status", {})
         known = [each for each in before.get("conditions", ()) if each["type"] == CONDITION]
-        if known == status["conditions"] and before.get("source", {}) == status["source"]:
+        heard = before.get("source", {}).get("heardTime")
+        same = known == status["conditions"] and before.get("source", {}) == {**status["source"], "heardTime": heard}
+        if same and heard is not None and now_s - seconds_of(heard) < HEARD_S:
             return
         name = policy["metadata"]["name"]
         value = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "metadata": {"name": name}, "status": status}
@@ -43,7 +49,7 @@ class Sources:
 
 
 def _status(policy: Object, source: Source, now_s: float) -> Object:
-    heard = source.lag is not None
+    heard = source.answers
     if not heard:
         reason, message = "KafkaAway", "what is raised stays raised"
     elif source.too_old:
@@ -60,7 +66,9 @@ def _status(policy: Object, source: Source, now_s: float) -> Object:
         "lastTransitionTime": before[0]["lastTransitionTime"] if same else moment(now_s),
         "observedGeneration": policy["metadata"]["generation"],
     }
-    told: dict[str, object] = {} if source.lag is None else {"lag": source.lag}
+    told = dict(policy.get("status", {}).get("source", {})) | {"heardTime": moment(now_s)}
+    if source.lag is not None:
+        told["lag"] = source.lag
     if source.last_record_s is not None:
         told["lastRecordTime"] = moment(source.last_record_s)
     return {"source": told, "conditions": [condition]}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
-from groundswell_operator.policies import Mode, OnExhausted, Scale, Via
-from groundswell_operator.saga import accounting, claims
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Mode, OnExhausted, Scale, Via
+from groundswell_operator.saga import accounting, claims, configuring
 from groundswell_operator.saga.conditions import with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Scaled, Spike
 
@@ -49,7 +49,7 @@ def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Sp
         if each.policy != policy.name or phase in OVER or each.deleted_s is not None:
             continue
         if phase in LIVE:
-            yield dataclasses.replace(each.evidence, id=each.name, has_place=True)
+            yield dataclasses.replace(each.evidence, has_place=True)
         elif (
             each.leveled
             and each.over_s is None
@@ -57,7 +57,7 @@ def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Sp
             and admission.matches(policy.match, each.evidence)
             and (policy.mode is not Mode.APPROVE or each.name in governing.approved)
         ):
-            yield dataclasses.replace(each.evidence, id=each.name)
+            yield each.evidence
 
 
 def _refused(progress: Progress, reason: str, message: str, now_s: float) -> Progress:
@@ -88,14 +88,21 @@ def _admitted(spike: Spike, governing: Governing, state: Namespace, now_s: float
     if covered != asked and on_exhausted is OnExhausted.REJECT:
         return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
     reason = "Admitted" if covered == asked else "Clamped" if on_exhausted is OnExhausted.CLAMP else "NotifyOnly"
-    made = [_claim(scale, scaled, baselines[scale.name], covered[scale.name]) for scale, scaled in usable]
-    message = "; ".join([*(_said(claim, figures[claim.action]) for claim in made), *_left_out(governing, state)])
+    made = [
+        _claim(scale, scaled, baselines[scale.name], covered[scale.name], overlapping(scale, governing, state))
+        for scale, scaled in usable
+    ]
+    patches = [configuring.claimed(each, state) for each in policy.patches if not configuring.unusable(each, state)]
+    words = [_said(claim, figures[claim.action], policy.name) for claim in made]
+    words += [f"sets {configuring.said(each)}" for each in patches] + [f"tells {each.name}" for each in policy.notices]
+    message = "; ".join([*words, *unusable_actions(governing, state)])
     conditions = with_condition(spike.progress.conditions, "Admitted", True, reason, message, now_s)
     return dataclasses.replace(
         spike.progress,
         phase=Phase.RAISING,
         mode=policy.mode,
         claims=made,
+        patches=patches,
         conditions=conditions,
         decided_s=now_s,
     )
@@ -103,11 +110,15 @@ def _admitted(spike: Spike, governing: Governing, state: Namespace, now_s: float
 
 def unusable(scale: Scale, state: Namespace) -> str:
     """Why a target cannot be scaled; empty when it can."""
-    if scale.target.kind != "Deployment" or scale.target.api_version != "apps/v1":
+    if scale.elsewhere:
+        return f"{scale.target.kind} {scale.target.name} is in the namespace {scale.elsewhere}, not in the policy's own"
+    if scale.target.kind not in (DEPLOYMENT, STATEFUL_SET) or scale.target.api_version != APPS:
         return f"{scale.target.kind} {scale.target.name} is of a kind that is not scaled"
     scaled = state.targets.get(scale.target)
     if scaled is None:
         return f"{scale.target.kind} {scale.target.name} does not exist"
+    if scaled.partitions == 0:
+        return f"the partitions that are annotated on {scale.target.name} are no number of 1 or more"
     if scaled.autoscaler is not None and scaled.autoscaler.foreign:
         return f"{scaled.autoscaler.foreign} governs {scale.target.name} and would take its floor back"
     if scaled.autoscaler is not None and scale.via is Via.SCALE_SUBRESOURCE:
@@ -115,21 +126,38 @@ def unusable(scale: Scale, state: Namespace) -> str:
     return ""
 
 
-def _left_out(governing: Governing, state: Namespace) -> list[str]:
-    return [reason for scale in governing.policy.scales if (reason := unusable(scale, state))]
+def figure(scale: Scale, governing: Governing, state: Namespace) -> Wanted:
+    """What a spike that came now would ask of a target that can be scaled, and what keeps it from more."""
+    scaled = state.targets[scale.target]
+    return _wanted(scale, scaled, _baseline(scaled, state, governing.policy.mode is not Mode.OBSERVE), governing, state)
+
+
+def unusable_actions(governing: Governing, state: Namespace) -> list[str]:
+    """Why actions of a policy cannot be carried out, one reason for each that cannot."""
+    policy = governing.policy
+    reasons = [unusable(each, state) for each in policy.scales]
+    reasons += [configuring.unusable(each, state) for each in policy.patches]
+    return [each for each in reasons if each]
 
 
 def _baseline(scaled: Scaled, state: Namespace, acts: bool) -> Baseline:
     """What was there before the first live spike touched it."""
-    earlier = [claim for spike, claim in claims.on(state, scaled.target)] if acts else []
+    earlier = [claim for _, claim in claims.on(state, scaled.target).claims] if acts else []
     return earlier[0].baseline if earlier else claims.natural(scaled)
 
 
 def _wanted(scale: Scale, scaled: Scaled, baseline: Baseline, governing: Governing, state: Namespace) -> Wanted:
-    others = {spike.policy: claim.max for spike, claim in claims.on(state, scaled.target)}
     demands = [Demand(governing.policy.name, scale.multiplier, scale.max)]
-    demands += [Demand(name, 1, most) for name, most in sorted(others.items()) if name != governing.policy.name]
+    demands += [Demand(name, 1, most) for name, most in overlapping(scale, governing, state).items()]
     return wanted(baseline, demands, scaled.partitions)
+
+
+def overlapping(scale: Scale, governing: Governing, state: Namespace) -> dict[str, int]:
+    """The most that other policies let a target have, by their names: of those that act, and of those whose spikes still hold it."""
+    found = {spike.policy: claim.max for spike, claim in claims.on(state, scale.target).claims}
+    acting = (each.policy for each in state.policies.values() if each.policy.mode is not Mode.OBSERVE)
+    found |= {policy.name: each.max for policy in acting for each in policy.scales if each.target == scale.target}
+    return {name: most for name, most in sorted(found.items()) if name != governing.policy.name}
 
 
 def _covered(
@@ -149,7 +177,7 @@ def _covered(
                 asked[scale.name],
                 max(
                     [baselines[scale.name].replicas]
-                    + [c.desired for s, c in claims.asking(claims.on(state, scaled.target)) if s.policy == policy.name]
+                    + [c.desired for s, c in claims.on(state, scaled.target).asking if s.policy == policy.name]
                 ),
             ),
         )
@@ -160,7 +188,7 @@ def _covered(
     return affordable(already, asked, left, policy.budget.on_exhausted)
 
 
-def _claim(scale: Scale, scaled: Scaled, baseline: Baseline, desired: int) -> Claim:
+def _claim(scale: Scale, scaled: Scaled, baseline: Baseline, desired: int, others: Mapping[str, int]) -> Claim:
     scaler = scaled.autoscaler
     return Claim(
         action=scale.name,
@@ -168,18 +196,19 @@ def _claim(scale: Scale, scaled: Scaled, baseline: Baseline, desired: int) -> Cl
         target=scale.target,
         baseline=baseline,
         version=scaler.version if scaler else scaled.version,
-        max=scale.max,
+        max=min(scale.max, *others.values()) if others else scale.max,
         desired=desired,
         ready=min(scaled.ready, desired),
     )
 
 
-def _said(claim: Claim, figure: Wanted) -> str:
+def _said(claim: Claim, figure: Wanted, policy: str) -> str:
     said = f"{claim.target.name} {claim.baseline.replicas} → {claim.desired}"
     if claim.desired < figure.replicas:
         said += f" of {figure.replicas}, which the budget does not cover"
     elif figure.limited_by:
         said += f", the most that {' and '.join(figure.limited_by)} let it have"
+        said += "" if policy in figure.limited_by else f", which is less than {policy} does"
     elif figure.limited_by_partitions:
         said += ", one for each partition that it reads"
     return said

@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
 
 from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Target
-from groundswell_operator.saga.state import LIVE, OVER, Claim, Namespace, Scaled, Spike
+from groundswell_operator.saga.state import LIVE, Claim, Held, Namespace, Scaled
 
-Claims = Sequence[tuple[Spike, Claim]]
-
-
-def on(state: Namespace, target: Target) -> Claims:
-    """The claims that writes to a target follow from: those of every acting spike that is not over, deleted ones too."""
-    return [
-        (spike, claim)
-        for spike in state.spikes.values()
-        if spike.acts and spike.progress.phase not in OVER
-        for claim in spike.progress.claims
-        if claim.target == target
-    ]
+NOTHING = Held()
 
 
-def asking(claims: Claims) -> Claims:
-    """Those that still ask for more than was there."""
-    return [(spike, claim) for spike, claim in claims if claim.asks and spike.deleted_s is None]
-
-
-def figure(claims: Claims) -> int:
-    """The replicas that a target is to have: the largest of all claims, within the strictest maximum."""
-    held = asking(claims)
-    if not held:
-        return 0
-    most = min(max(claim.desired for _, claim in held), min(claim.max for _, claim in held))
-    return max(most, *(claim.baseline.replicas for _, claim in held))
+def on(state: Namespace, target: Target) -> Held:
+    """The claims that writes to a target follow from."""
+    return state.held.get(target, NOTHING)
 
 
 def current(scaled: Scaled) -> Baseline:
@@ -84,17 +63,22 @@ class Return(enum.Enum):
 def returned(claim: Claim, state: Namespace) -> Return:
     """Whether what a claim raised has been given back, or is another claim's now."""
     scaled = state.targets.get(claim.target)
-    if scaled is None or asking(on(state, claim.target)):
+    if scaled is None or on(state, claim.target).asking:
         return Return.DONE
     scaler, baseline = scaled.autoscaler, claim.baseline
     if scaler is None or baseline.floor is None:
-        same, ours, shared = scaled.replicas == baseline.replicas, scaled.replicas_ours, False
+        same, ours, shared = scaled.replicas == baseline.replicas, replicas_ours(baseline, scaled), False
     else:
         same = (scaler.floor, scaler.ceiling) == restored_bounds(baseline, scaled)
         ours, shared = scaler.floor_ours, scaler.floor_shared
     if ours and (shared or not same):
         return Return.WAITS
     return Return.DONE if same else Return.CHANGED
+
+
+def replicas_ours(baseline: Baseline, scaled: Scaled) -> bool:
+    """Whether the replicas without an autoscaler are our doing: we wrote them, or one that is gone did, since we had set its floor."""
+    return scaled.replicas_ours or (baseline.floor is not None and scaled.replicas_by_autoscaler)
 
 
 def restored_bounds(baseline: Baseline, scaled: Scaled) -> tuple[int, int]:

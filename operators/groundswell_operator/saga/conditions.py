@@ -13,11 +13,12 @@ Conditions = Mapping[str, Condition]
 
 def with_condition(
     found: Conditions, kind: str, status: bool, reason: str, message: str, now_s: float, generation: int = 0
-) -> dict[str, Condition]:
-    """The conditions with one of them set; its time changes with its status only."""
+) -> Conditions:
+    """The conditions with one of them set; its time changes with its status only. The same object where nothing changes."""
     before = found.get(kind)
     since_s = before.since_s if before is not None and before.status == status else now_s
-    return {**found, kind: Condition(kind, status, reason, message, since_s, generation)}
+    condition = Condition(kind, status, reason, message, since_s, generation)
+    return found if condition == before else {**found, kind: condition}
 
 
 def told(uid: str, before: Conditions, after: Conditions) -> list[Told]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from groundswell_operator.policies import Mode
-from groundswell_operator.saga import admitting, claims, policies, spikes, targets
+from groundswell_operator.saga import admitting, configuring, policies, spikes, targets
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import told, with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Namespace, Phase, Progress, Spike
@@ -25,7 +25,7 @@ def decide(state: Namespace, now_s: float) -> Sequence[Step]:
     urgent, later = _records(state, now_s)
     return (
         urgent
-        or targets.writes(state, now_s)
+        or [*targets.writes(state, now_s), *configuring.writes(state)]
         or _let_go(state, now_s)
         or _notes(state, now_s)
         or later
@@ -62,7 +62,7 @@ def _let_go(state: Namespace, now_s: float) -> list[Step]:
         if spike.deleted_s is None or not spike.held:
             continue
         acts = spike.acts and spike.progress.phase not in OVER
-        ends = [claims.returned(each, state) for each in spike.progress.claims] if acts else []
+        ends = spikes.ends(spike.progress, state).values() if acts else ()
         if Return.WAITS not in ends:
             restored, reason = Return.CHANGED not in ends, "BaselineChanged" if Return.CHANGED in ends else "Deleted"
         elif now_s - spike.deleted_s >= GIVE_UP_S:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from groundswell_operator.policies import Mode
-from groundswell_operator.saga import accounting, claims
-from groundswell_operator.saga.admitting import unusable
-from groundswell_operator.saga.conditions import with_condition
-from groundswell_operator.saga.state import LIVE, Condition, Governing, Namespace, Notes
+from groundswell_operator.saga import accounting, claims, sourcing
+from groundswell_operator.saga.admitting import figure, overlapping, unusable, unusable_actions
+from groundswell_operator.saga.conditions import Conditions, with_condition
+from groundswell_operator.saga.state import LIVE, Governing, Namespace, Notes
 
 ACCOUNT_S = 30.0
 """How often the use of a budget is written down while something is held; it is counted to the second all the same."""
@@ -29,11 +29,10 @@ def noted(governing: Governing, state: Namespace, now_s: float) -> Notes:
     return Notes(phase, active, budget, conditions)
 
 
-def _conditions(governing: Governing, state: Namespace, now_s: float) -> dict[str, Condition]:
+def _conditions(governing: Governing, state: Namespace, now_s: float) -> Conditions:
     policy, generation = governing.policy, governing.generation
     found = governing.notes.conditions
-    wrong = [reason for scale in policy.scales if (reason := unusable(scale, state))]
-    wrong += [f"{name} is of a kind that is not carried out" for name in governing.unsupported]
+    wrong = unusable_actions(governing, state)
     reason = "ActionsUnusable" if wrong else "Usable"
     found = with_condition(found, "Ready", not wrong, reason, "; ".join(wrong), now_s, generation)
     observes = policy.mode is Mode.OBSERVE
@@ -45,4 +44,40 @@ def _conditions(governing: Governing, state: Namespace, now_s: float) -> dict[st
     more = left.extra_replicas > 0
     message = "" if more else "nothing more is raised today, or until something is given back"
     reason = "Left" if more else "Exhausted"
-    return with_condition(found, "BudgetAvailable", more, reason, message, now_s, generation)
+    found = with_condition(found, "BudgetAvailable", more, reason, message, now_s, generation)
+    found = sourcing.with_silence(found, governing, now_s)
+    found = _with_overlaps(found, governing, state, now_s)
+    return _with_caps(found, governing, state, now_s)
+
+
+def _with_overlaps(found: Conditions, governing: Governing, state: Namespace, now_s: float) -> Conditions:
+    """Whose maximum counts where another policy scales the same target; not said while there is none."""
+    words = []
+    for scale in governing.policy.scales:
+        bounds = {governing.policy.name: scale.max} | overlapping(scale, governing, state)
+        if len(bounds) > 1:
+            each = ", ".join(f"{name} lets it have {most}" for name, most in sorted(bounds.items()))
+            words.append(f"{scale.target.name} gets {min(bounds.values())} at most: {each}")
+    if not words and "Overlapping" not in found:
+        return found
+    reason = "StricterMaxWins" if words else "NotOverlapping"
+    message = "; ".join(words)
+    return with_condition(found, "Overlapping", bool(words), reason, message, now_s, governing.generation)
+
+
+def _with_caps(found: Conditions, governing: Governing, state: Namespace, now_s: float) -> Conditions:
+    """Whether partitions keep targets from what their multipliers call for; not said where no target has any."""
+    reading = [
+        scale
+        for scale in governing.policy.scales
+        if not unusable(scale, state) and state.targets[scale.target].partitions is not None
+    ]
+    if not reading and "PartitionsReached" not in found:
+        return found
+    capped = [each for each in reading if figure(each, governing, state).limited_by_partitions]
+    message = "; ".join(
+        f"{each.target.name} gets {state.targets[each.target].partitions} at most, one for each partition that it reads"
+        for each in capped
+    )
+    reason = "Capped" if capped else "NotReached"
+    return with_condition(found, "PartitionsReached", bool(capped), reason, message, now_s, governing.generation)

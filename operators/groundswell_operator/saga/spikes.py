@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import WAIT_S_MAX
 from groundswell_operator.policies import Policy
-from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga import accounting, claims, configuring, notifying, observing, sourcing
 from groundswell_operator.saga.admitting import considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
+from groundswell_operator.saga.degrading import degraded
 from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Spike
 
 QUARTERS = 4
@@ -20,9 +21,11 @@ QUARTERS = 4
 
 def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """What the spike's status is to say now; asked again with that in it, the same. `places` are those of its policy."""
-    if spike.deleted_s is not None or spike.progress.phase in OVER:
+    if spike.deleted_s is not None:
         return spike.progress
     governing = state.policies.get(spike.policy)
+    if spike.progress.phase in OVER:
+        return _told_late(spike, governing, now_s)
     if spike.progress.phase in LIVE:
         return _live(spike, governing, state, now_s)
     if governing is None:
@@ -32,11 +35,23 @@ def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float
     return considered(spike, governing, state, places, now_s)
 
 
+def _told_late(spike: Spike, governing: Governing | None, now_s: float) -> Progress:
+    """The progress of one that is over: all that may change is who was told of it."""
+    conditions = notifying.with_notified(spike.progress.conditions, spike, governing, now_s)
+    if conditions is spike.progress.conditions:
+        return spike.progress
+    return dataclasses.replace(spike.progress, conditions=conditions)
+
+
+def ends(progress: Progress, state: Namespace) -> dict[str, Return]:
+    """How far the return of each action has come."""
+    found = {each.action: claims.returned(each, state) for each in progress.claims}
+    return found | {each.action: configuring.returned(each, state) for each in progress.patches}
+
+
 def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: float) -> Progress:
-    progress = dataclasses.replace(
-        spike.progress, claims=[_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims]
-    )
-    progress = _said(spike, progress, state, now_s)
+    looked_at = [_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims]
+    progress = _said(spike, looked_at, state, now_s)
     if progress.phase is Phase.RAISING and all(each.ready_s or _is_gone(each, state) for each in progress.claims):
         progress = dataclasses.replace(progress, phase=Phase.HOLDING)
     reason = _ends(spike, governing, now_s)
@@ -52,7 +67,9 @@ def _looked_at(spike: Spike, claim: Claim, state: Namespace, now_s: float) -> Cl
     scaled = state.targets.get(claim.target)
     if scaled is None:
         return claim
-    wanted = claims.figure(claims.on(state, claim.target)) if spike.acts else claim.desired
+    if not spike.acts:
+        claim = observing.observed(claim, scaled, spike.progress.decided_s or now_s, now_s)
+    wanted = claims.on(state, claim.target).figure if spike.acts else claim.desired
     if spike.acts:
         claim = claims.rebased(claim, scaled, wanted)
         if claim.applied_s is None and claims.reached(claim, scaled, wanted):
@@ -74,16 +91,20 @@ def _is_gone(claim: Claim, state: Namespace) -> bool:
     return claim.target not in state.targets
 
 
-def _said(spike: Spike, progress: Progress, state: Namespace, now_s: float) -> Progress:
-    """The progress with its conditions and times."""
-    found = [each for each in progress.claims if not _is_gone(each, state)]
+def _said(spike: Spike, looked_at: Sequence[Claim], state: Namespace, now_s: float) -> Progress:
+    """The progress with what its targets show, its conditions and times."""
+    progress, found = spike.progress, [each for each in looked_at if not _is_gone(each, state)]
     conditions = _scaled(spike, progress, found, state, now_s)
     if spike.acts and _asks(found) and all(each.ready_s for each in found):
         conditions = with_condition(conditions, "CapacityReady", True, "Ready", "all that was raised was ready", now_s)
-    conditions = _degraded(conditions, progress.claims, state, now_s)
+    conditions = degraded(conditions, spike, looked_at, state, now_s)
+    conditions = configuring.with_configured(conditions, spike, state, now_s)
+    conditions = notifying.with_notified(conditions, spike, state.policies.get(spike.policy), now_s)
     writes_begun = spike.acts and any(_touched(each, state) for each in found)
     return dataclasses.replace(
         progress,
+        claims=looked_at,
+        patches=[configuring.rebased(each, state) for each in progress.patches],
         conditions=conditions,
         first_write_s=progress.first_write_s or (now_s if writes_begun else None),
         ready_s=progress.ready_s or (now_s if "CapacityReady" in conditions else None),
@@ -112,7 +133,7 @@ def _asks(found: Sequence[Claim]) -> bool:
 
 
 def _is_up(claim: Claim, state: Namespace) -> bool:
-    figure = claims.figure(claims.on(state, claim.target))
+    figure = claims.on(state, claim.target).figure
     return claims.reached(claim, state.targets[claim.target], figure)
 
 
@@ -125,28 +146,6 @@ def _touched(claim: Claim, state: Namespace) -> bool:
     return scaler.floor_ours and scaler.floor > baseline.floor
 
 
-def _degraded(conditions: Conditions, found: Sequence[Claim], state: Namespace, now_s: float) -> Conditions:
-    reason, messages = "", []
-    for claim in found:
-        scaled = state.targets.get(claim.target)
-        if scaled is None:
-            reason, message = "TargetGone", f"{claim.target.name} is gone"
-        elif claim.baseline.floor is not None and scaled.autoscaler is None:
-            reason, message = "AutoscalerGone", f"the autoscaler of {claim.target.name} is gone"
-        elif scaled.denied and scaled.ready < claim.desired:
-            reason, message = "PodsDenied", f"{claim.target.name}: {scaled.denied}"
-        else:
-            continue
-        messages.append(message)
-    if messages:
-        return with_condition(conditions, "Degraded", True, reason, "; ".join(messages), now_s)
-    return (
-        with_condition(conditions, "Degraded", False, "Recovered", "", now_s)
-        if "Degraded" in conditions
-        else conditions
-    )
-
-
 def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
     """Why the raise is to be taken back now; empty while it is held."""
     if governing is None:
@@ -157,9 +156,10 @@ def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
     if governing.pauses.scale_in:
         return ""
     stepped_s = max((each.stepped_s for each in progress.claims if each.stepped_s), default=None)
-    times = Times(progress.decided_s or now_s, spike.over_s, stepped_s)
+    over_s = None if sourcing.is_lost(governing, now_s) else spike.over_s
+    times = Times(progress.decided_s or now_s, over_s, stepped_s)
     if due(policy.cooldown, policy.budget.spike_duration_s_max, times, now_s):
-        return "Quiet" if spike.over_s is not None else "TooLong"
+        return "Quiet" if over_s is not None else "TooLong"
     if spike.acts and _unpaid(policy, governing, times, now_s):
         return "BudgetSpent"
     return ""
@@ -167,16 +167,20 @@ def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
 
 def _unpaid(policy: Policy, governing: Governing, times: Times, now_s: float) -> bool:
     """Whether the day's budget is spent, and what was raised has been held for the least time."""
+    if not accounting.spent(policy, governing.notes.budget, now_s):
+        return False
     over_now = dataclasses.replace(times, over_s=times.raised_s)
     quiet = dataclasses.replace(policy.cooldown, quiet_period_s=0)
-    spent = accounting.spent(policy, governing.notes.budget, now_s)
-    return spent and due(quiet, policy.budget.spike_duration_s_max, over_now, now_s)
+    return due(quiet, policy.budget.spike_duration_s_max, over_now, now_s)
 
 
 def _cooled(
     spike: Spike, progress: Progress, governing: Governing | None, state: Namespace, reason: str, now_s: float
 ) -> Progress:
     if not spike.acts:
+        cooldown, decided_s = governing.policy.cooldown if governing else None, progress.decided_s or now_s
+        seen = [observing.ended(each, cooldown, decided_s, now_s) for each in progress.claims]
+        progress = dataclasses.replace(progress, claims=seen)
         return _ended(progress, True, "NothingWritten", "the policy only observes", now_s)
     before = progress.conditions.get("CoolingDown")
     reason = before.reason if before and governing else reason
@@ -189,10 +193,10 @@ def _cooled(
     progress = dataclasses.replace(progress, phase=Phase.COOLING_DOWN, claims=stepped, conditions=conditions)
     if not _recorded_low(spike):
         return progress  # recorded first, written afterwards
-    ends = {each.action: claims.returned(each, state) for each in stepped}
-    if Return.WAITS in ends.values():
+    found = ends(progress, state)
+    if Return.WAITS in found.values():
         return progress
-    changed = sorted(action for action, end in ends.items() if end is Return.CHANGED)
+    changed = sorted(action for action, end in found.items() if end is Return.CHANGED)
     if changed:
         message = f"somebody else has changed {', '.join(changed)} meanwhile: it stays as it is"
         return _ended(progress, False, "BaselineChanged", message, now_s)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.planning.raising import Baseline
@@ -23,9 +25,9 @@ class Phase(enum.Enum):
     REJECTED = "Rejected"
 
 
-LIVE = {Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN}
+LIVE = (Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN)
 """A spike in these has a place in its policy's budget."""
-OVER = {Phase.RESTORED, Phase.REJECTED}
+OVER = (Phase.RESTORED, Phase.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,23 @@ class Condition:
     message: str
     since_s: float
     generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WouldHave:
+    """What a target did by itself while its spike was only observed."""
+
+    replicas: int
+    """At the last look."""
+    replicas_max: int
+    replica_s: float = 0
+    """Replica-seconds beyond the baseline."""
+    planned_replica_s: float = 0
+    """Those that the plan would have cost."""
+    counted_s: float = 0
+    """The moment up to which they are counted."""
+    reached_s: float | None = None
+    """When it had as many replicas as the plan would have ordered at the decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +76,36 @@ class Claim:
     applied_s: float | None = None
     ready_s: float | None = None
     stepped_s: float | None = None
+    would_have: WouldHave | None = None
+    """Of a spike that is only observed."""
 
     @property
     def asks(self) -> bool:
         """Whether it asks for more than was there."""
         return self.desired > self.baseline.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """What one spike sets in a ConfigMap. It is in the spike's status before anything is written."""
+
+    action: str
+    config_map: str
+    values: Mapping[str, str]
+    before: Mapping[str, str]
+    """What was there; a key that is missing was not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far one notice of a spike has come."""
+
+    attempts: int = 0
+    tried_s: float | None = None
+    sent_s: float | None = None
+    repeats: str = ""
+    """The spike whose notice was about the same item: another was not needed."""
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +116,7 @@ class Progress:
     mode: Mode | None = None
     """The policy's mode when the spike was admitted: what was only observed then is never written later."""
     claims: Sequence[Claim] = ()
+    patches: Sequence[Patched] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     decided_s: float | None = None
     first_write_s: float | None = None
@@ -99,11 +144,20 @@ class Spike:
     leveled: bool = True
     """Whether its level was said; whoever makes a spike says it right afterwards."""
     progress: Progress = Progress()
+    item: str = ""
+    """What is viral."""
+    notices: Mapping[str, Delivery] = field(default_factory=dict)
+    """By action."""
 
     @property
     def acts(self) -> bool:
         """Whether writes follow from its claims."""
         return self.progress.mode not in (None, Mode.OBSERVE)
+
+    @property
+    def unawareness(self) -> float:
+        """The lower, the more recent is what it knows of what was there before: one that is deleted is not kept up to date."""
+        return -math.inf if self.deleted_s is None else -self.deleted_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +201,8 @@ class Governing:
     approved: frozenset[str] = frozenset()
     """The names of the spikes that a person has approved."""
     pauses: Pauses = Pauses()
-    unsupported: Sequence[str] = ()
-    """The names of its actions that are not carried out."""
+    heard_s: float | None = None
+    """When the bridge last said that it looks for spikes; None where it never has."""
     notes: Notes = Notes()
 
 
@@ -173,26 +227,100 @@ class Autoscaler:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Pods that a target is to have and cannot get."""
+
+    reason: str
+    """PodsDenied: they are not let in; Unschedulable: no node has room for them."""
+    pods: int
+    message: str
+    """As the cluster says it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scaled:
-    """A Deployment."""
+    """A Deployment or StatefulSet."""
 
     target: Target
     version: str
     replicas: int
     ready: int
     replicas_ours: bool = False
+    replicas_by_autoscaler: bool = False
+    """Whether an autoscaler wrote them last."""
     partitions: int | None = None
-    """Of the topics that its pods read, where it says so."""
-    denied: str = ""
-    """Why pods of it cannot be made."""
+    """Of the topics that its pods read, where it says so; 0 where what it says is no number."""
+    shortfalls: Sequence[Shortfall] = ()
+    """Looked for only while a spike lives."""
     pauses: Pauses = Pauses()
     autoscaler: Autoscaler | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigMap:
+    """One that a policy or a live spike names."""
+
+    name: str
+    version: str
+    data: Mapping[str, str]
+    ours: frozenset[str] = frozenset()
+    """The keys that we wrote last."""
+    shared: frozenset[str] = frozenset()
+    """Those of them that somebody else has set to the same value too."""
+    is_immutable: bool = False
+
+
+@dataclass(frozen=True)
+class Held:
+    """What live spikes ask of one target together."""
+
+    claims: Sequence[tuple[Spike, Claim]] = ()
+    """The best informed first."""
+
+    @cached_property
+    def asking(self) -> Sequence[tuple[Spike, Claim]]:
+        """Those that still ask for more than was there."""
+        return [(spike, claim) for spike, claim in self.claims if claim.asks and spike.deleted_s is None]
+
+    @cached_property
+    def figure(self) -> int:
+        """The replicas that the target is to have: the largest of all claims, within the strictest maximum."""
+        held = [claim for _, claim in self.asking]
+        if not held:
+            return 0
+        most = min(max(claim.desired for claim in held), min(claim.max for claim in held))
+        return max(most, *(claim.baseline.replicas for claim in held))
+
+
+@dataclass(frozen=True)
 class Namespace:
     """Everything that decides."""
 
     policies: Mapping[str, Governing]
     spikes: Mapping[str, Spike]
     targets: Mapping[Target, Scaled]
+    config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
+
+    @cached_property
+    def acting(self) -> Sequence[Spike]:
+        """The spikes that writes follow from: those that act and are not over, deleted ones too. The best informed first."""
+        found = [each for each in self.spikes.values() if each.acts and each.progress.phase not in OVER]
+        return sorted(found, key=lambda each: each.unawareness)
+
+    @cached_property
+    def held(self) -> Mapping[Target, Held]:
+        """What they ask of each target."""
+        found: dict[Target, list[tuple[Spike, Claim]]] = {}
+        for spike in self.acting:
+            for claim in spike.progress.claims:
+                found.setdefault(claim.target, []).append((spike, claim))
+        return {target: Held(each) for target, each in found.items()}
+
+    @cached_property
+    def patches(self) -> Mapping[str, Sequence[tuple[Spike, Patched]]]:
+        """What they set in each ConfigMap, the first decided first."""
+        found: dict[str, list[tuple[Spike, Patched]]] = {}
+        for spike in sorted(self.acting, key=lambda each: (each.progress.decided_s or 0.0, each.name)):
+            for patched in spike.progress.patches:
+                found.setdefault(patched.config_map, []).append((spike, patched))
+        return found

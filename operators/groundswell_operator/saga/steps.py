@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from groundswell_operator.planning.raising import SetFloor, SetScale
-from groundswell_operator.saga.state import Condition, Governing, Notes, Progress, Scaled, Spike
+from groundswell_operator.policies import Notice
+from groundswell_operator.saga.state import Condition, ConfigMap, Governing, Notes, Progress, Scaled, Spike
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,28 @@ class GiveUpFloor:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A foreign write: the only kind that touches what is not the operator's own."""
+    """A foreign write: it touches what is not the operator's own."""
 
     scaled: Scaled
     change: SetFloor | SetScale | GiveUpFloor
 
 
-Step = Record | Hold | LetGo | Remove | Note | Write
+@dataclass(frozen=True, slots=True)
+class SetKeys:
+    """A foreign write: makes these the keys of a ConfigMap that are ours, with their values."""
+
+    config_map: ConfigMap
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Sends a notice, and records how that went; where it repeats another spike's notice, that is all that is recorded."""
+
+    spike: Spike
+    notice: Notice
+    repeats: str = ""
+
+
+Foreign = Write | SetKeys
+Step = Record | Hold | LetGo | Remove | Note | Write | SetKeys | Notify

@@ -8,35 +8,25 @@ from groundswell_operator.planning.raising import Baseline, Raise, SetFloor, Set
 from groundswell_operator.planning.raising import writes as raising_writes
 from groundswell_operator.policies import Mode, Target, Via
 from groundswell_operator.saga import claims
-from groundswell_operator.saga.claims import Claims
-from groundswell_operator.saga.state import Governing, Namespace, Pauses, Phase, Scaled
+from groundswell_operator.saga.state import Governing, Held, Namespace, Pauses, Phase, Scaled
 from groundswell_operator.saga.steps import GiveUpFloor, Write
 
 
 def writes(state: Namespace, now_s: float) -> list[Write]:
     """All that may be written now, in the order in which it must be."""
-    asked = {target: claims.on(state, target) for target in _claimed(state)}
+    asked = {target: found for target, found in state.held.items() if target in state.targets}
     parts = _parts(state, asked, now_s)
     found: list[Write] = []
-    for target in sorted(asked, key=lambda each: (min(claim.order for _, claim in asked[each]), each.name)):
+    for target in sorted(asked, key=lambda each: (min(claim.order for _, claim in asked[each].claims), each.name)):
         found.extend(_of_target(state, state.targets[target], asked[target], parts.get(target, 0)))
     return found
 
 
-def _claimed(state: Namespace) -> set[Target]:
-    return {
-        claim.target
-        for spike in state.spikes.values()
-        for claim in spike.progress.claims
-        if claim.target in state.targets and claims.on(state, claim.target)
-    }
-
-
-def _parts(state: Namespace, asked: dict[Target, Claims], now_s: float) -> dict[Target, int]:
+def _parts(state: Namespace, asked: dict[Target, Held], now_s: float) -> dict[Target, int]:
     """How much of its figure each target gets now: what comes later in order gets half until the earlier is ready."""
     raises, waited_s = {}, 0.0
     for target, found in asked.items():
-        held = claims.asking(found)
+        held = found.asking
         if not held:
             continue
         since_s = max(spike.progress.decided_s or now_s for spike, _ in held)
@@ -44,46 +34,46 @@ def _parts(state: Namespace, asked: dict[Target, Claims], now_s: float) -> dict[
         raises[str(target)] = Raise(
             order=min(claim.order for _, claim in held),
             baseline=min(claim.baseline.replicas for _, claim in held),
-            figure=claims.figure(found),
+            figure=found.figure,
             ready=state.targets[target].ready,
         )
     parts = wave(raises, waited_s)
     return {target: parts[str(target)] for target in asked if str(target) in parts}
 
 
-def _of_target(state: Namespace, scaled: Scaled, asked: Claims, part: int) -> Iterator[Write]:
+def _of_target(state: Namespace, scaled: Scaled, asked: Held, part: int) -> Iterator[Write]:
     pauses = _pauses(state, scaled, asked)
-    figure = claims.figure(asked)
+    figure = asked.figure
     if figure == 0:
         if not pauses.scale_in:
-            yield from _back(scaled, asked[0][1].baseline)
+            yield from _back(scaled, asked.claims[0][1].baseline)
         return
     raised = list(_up(state, scaled, asked, part)) if not pauses.scale_out else []
     yield from raised
     if not raised and not pauses.scale_in and not _rises(asked):
-        yield from _down(scaled, asked[0][1].baseline, figure)
+        yield from _down(scaled, asked.claims[0][1].baseline, figure)
 
 
-def _pauses(state: Namespace, scaled: Scaled, asked: Claims) -> Pauses:
+def _pauses(state: Namespace, scaled: Scaled, asked: Held) -> Pauses:
     found = [scaled.pauses, *(each.pauses for each in _governing(state, asked))]
     return Pauses(any(each.scale_in for each in found), any(each.scale_out for each in found))
 
 
-def _governing(state: Namespace, asked: Claims) -> Iterator[Governing]:
-    for spike, _ in asked:
+def _governing(state: Namespace, asked: Held) -> Iterator[Governing]:
+    for spike, _ in asked.claims:
         if spike.policy in state.policies:
             yield state.policies[spike.policy]
 
 
-def _rises(asked: Claims) -> bool:
-    return any(spike.progress.phase is Phase.RAISING for spike, _ in claims.asking(asked))
+def _rises(asked: Held) -> bool:
+    return any(spike.progress.phase is Phase.RAISING for spike, _ in asked.asking)
 
 
-def _up(state: Namespace, scaled: Scaled, asked: Claims, part: int) -> Iterator[Write]:
+def _up(state: Namespace, scaled: Scaled, asked: Held, part: int) -> Iterator[Write]:
     """Nothing is raised for spikes that only cool down, nor once the policy only observes: both give back."""
     may = any(
         spike.policy in state.policies and state.policies[spike.policy].policy.mode is not Mode.OBSERVE
-        for spike, _ in claims.asking(asked)
+        for spike, _ in asked.asking
     )
     if may:
         for change in raising_writes(claims.current(scaled), part, Via.HPA_FLOOR):
@@ -97,7 +87,7 @@ def _down(scaled: Scaled, baseline: Baseline, figure: int) -> Iterator[Write]:
         if scaler.floor_ours and scaler.floor > floor:
             ceiling = max(baseline.ceiling or 0, floor) if scaler.ceiling_ours else scaler.ceiling
             yield Write(scaled, SetFloor(floor, ceiling))
-    elif scaler is None and scaled.replicas_ours and scaled.replicas > figure:
+    elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas > figure:
         yield Write(scaled, SetScale(figure))
 
 
@@ -109,5 +99,5 @@ def _back(scaled: Scaled, baseline: Baseline) -> Iterator[Write]:
             yield Write(scaled, GiveUpFloor())
         elif scaler.floor_ours and (scaler.floor, scaler.ceiling) != claims.restored_bounds(baseline, scaled):
             yield Write(scaled, SetFloor(*claims.restored_bounds(baseline, scaled)))
-    elif scaler is None and scaled.replicas_ours and scaled.replicas != baseline.replicas:
+    elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas != baseline.replicas:
         yield Write(scaled, SetScale(baseline.replicas))

@@ -1,0 +1,34 @@
+"""What keeps a spike from its pods. It is said with its numbers, and the rest of the plan goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from groundswell_operator.saga.conditions import Conditions, with_condition
+from groundswell_operator.saga.state import Claim, Namespace, Spike
+
+
+def degraded(
+    conditions: Conditions, spike: Spike, found: Sequence[Claim], state: Namespace, now_s: float
+) -> Conditions:
+    """The conditions with what is wrong with the targets now; its reason is that of the first."""
+    wrong = [each for claim in found for each in _wrong(claim, spike, state)]
+    if wrong:
+        message = "; ".join(message for _, message in wrong)
+        return with_condition(conditions, "Degraded", True, wrong[0][0], message, now_s)
+    if "Degraded" in conditions:
+        return with_condition(conditions, "Degraded", False, "Recovered", "", now_s)
+    return conditions
+
+
+def _wrong(claim: Claim, spike: Spike, state: Namespace) -> Iterator[tuple[str, str]]:
+    """Reason and message of each thing that is wrong with a target."""
+    scaled, name = state.targets.get(claim.target), claim.target.name
+    if scaled is None:
+        yield "TargetGone", f"{name} is gone"
+        return
+    if claim.baseline.floor is not None and scaled.autoscaler is None:
+        yield "AutoscalerGone", f"the autoscaler of {name} is gone"
+    if spike.acts and claim.asks and scaled.ready < claim.desired:
+        for each in scaled.shortfalls:
+            yield each.reason, f"{each.pods} of {scaled.replicas} pods of {name} are missing: {each.message}"

@@ -1,0 +1,120 @@
+"""What a spike does besides scaling, over a namespace in memory (`world`)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from groundswell_operator.policies import Mode
+from groundswell_operator.saga.notifying import ATTEMPTS_MAX
+from groundswell_operator.saga.state import Phase
+from tests.operators.passing import flags, phase, raised, reconciled, run_for
+from tests.operators.world import FLAGS, VALUES, World, telling
+
+
+async def test_keys_of_a_config_map_are_set_while_a_spike_lives_and_given_back_by_value() -> None:
+    world = raised(World(telling()))
+    await run_for(world, 5)
+    assert flags(world) == {"ttl": "60", "title": "ours", "stale": "yes"}
+    configured = world.state.spikes["a"].progress.conditions["Configured"]
+    assert (configured.status, configured.message) == (True, "stale, ttl in flags")
+    raised(world, "b")
+    await run_for(world, 40)
+    world.over("a")
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert flags(world)["ttl"] == "60"  # the other spike lives
+    world.over("b")
+    await run_for(world, 200)
+    assert phase(world, "b") is Phase.RESTORED
+    assert flags(world) == VALUES
+
+
+async def test_who_sets_a_key_meanwhile_finds_it_set_again_and_gets_that_value_in_the_end() -> None:
+    world = raised(World(telling()))
+    await run_for(world, 5)
+    world.sets(ttl="7", stale="no", title="theirs")
+    await run_for(world, 2)
+    assert flags(world) == {"ttl": "60", "title": "theirs", "stale": "yes"}
+    world.delete("a")
+    await run_for(world, 5)
+    assert flags(world) == {"ttl": "7", "title": "theirs", "stale": "no"}
+
+
+async def test_a_key_that_somebody_else_has_set_to_the_same_value_is_left_to_them() -> None:
+    world = raised(World(telling()))
+    await run_for(world, 5)
+    world.sets(ttl="60")
+    world.delete("a")
+    await run_for(world, 5)
+    assert flags(world) == {"ttl": "60", "title": "ours"}
+    assert not world.state.config_maps[FLAGS].ours
+
+
+async def test_a_config_map_that_is_missing_is_named_and_the_others_go_on() -> None:
+    world = raised(World(telling()))
+    world.state = dataclasses.replace(world.state, config_maps={})
+    await run_for(world, 5)
+    assert world.state.policies["default"].notes.conditions["Ready"].message == "ConfigMap flags does not exist"
+    assert phase(world) is Phase.HOLDING
+
+
+@pytest.mark.promise("OPERATOR-6")
+async def test_observing_sets_no_key_and_tells_nobody() -> None:
+    world = raised(World(telling(mode=Mode.OBSERVE)))
+    await run_for(world, 5)
+    assert "sets stale, ttl in flags; tells chat" in world.state.spikes["a"].progress.conditions["Admitted"].message
+    assert flags(world) == VALUES
+    assert not world.notices
+
+
+async def test_a_spike_is_told_of_once_and_one_of_the_same_item_within_the_window_is_not() -> None:
+    world = raised(World(telling()), item="links/7")
+    raised(world, "b", item="links/7")
+    raised(world, "c", item="links/8")
+    await run_for(world, 10)
+    assert sorted(world.notices) == [("a", "chat"), ("c", "chat")]
+    said = {name: each.progress.conditions["Notified"] for name, each in world.state.spikes.items()}
+    assert {name: (each.status, each.reason) for name, each in said.items()} == {
+        "a": (True, "Sent"),
+        "b": (True, "Repeats"),
+        "c": (True, "Sent"),
+    }
+    for name in ("a", "b", "c"):
+        world.delete(name)
+    await run_for(world, 900)
+    await run_for(raised(world, "d", item="links/7"), 5)
+    assert ("d", "chat") in world.notices
+
+
+async def test_a_notice_that_does_not_arrive_is_sent_again_after_ever_longer_pauses_and_is_given_up_in_the_end() -> (
+    None
+):
+    world = raised(World(telling()))
+    world.receiver = "answered 500"
+    tried = []
+    for _ in range(200):
+        await run_for(world, 1)
+        attempts = world.state.spikes["a"].notices["chat"].attempts
+        tried.append(attempts)
+    assert [tried.index(number) for number in range(1, 8)] == [0, 1, 3, 7, 15, 31, 63]
+    notified = world.state.spikes["a"].progress.conditions["Notified"]
+    assert (notified.status, notified.reason) == (False, "Retrying")
+    assert notified.message == "chat: answered 500, attempt 8"
+    assert phase(world) is Phase.HOLDING
+    world.now_s += 300
+    world.receiver = ""
+    await run_for(world, 2)
+    assert world.notices == [("a", "chat")]
+    assert world.state.spikes["a"].progress.conditions["Notified"].reason == "Sent"
+
+
+async def test_a_notice_is_given_up_after_a_bounded_number_of_attempts() -> None:
+    world = raised(World(telling()))
+    world.receiver = "no answer"
+    for _ in range(ATTEMPTS_MAX + 5):
+        world.now_s += 300
+        await reconciled(world)
+    assert world.state.spikes["a"].notices["chat"].attempts == ATTEMPTS_MAX
+    assert world.state.spikes["a"].progress.conditions["Notified"].reason == "GivenUp"

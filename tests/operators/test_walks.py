@@ -1,0 +1,96 @@
+"""The saga, walked through interleavings of everything that can go wrong, over a namespace in memory (`world`). A failing walk prints its
+seed."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from groundswell_operator.applying.errors import RequestFailed
+from groundswell_operator.planning.raising import Baseline
+from groundswell_operator.policies import Target
+from groundswell_operator.saga.state import OVER
+from tests.operators.passing import BEFORE, bounds, flags, raised, reconciled
+from tests.operators.world import VALUES, Crash, World, faults, telling
+
+WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
+"""How many interleavings are walked; 10,000 take about five minutes of one core."""
+RATE = 0.06
+SETTLE_TURNS = 60
+SEED = 20_261_125
+
+
+@pytest.mark.promise("OPERATOR-5")
+async def test_whatever_happens_between_any_two_steps_there_is_one_baseline_and_all_of_it_comes_back() -> None:
+    """Spikes come, end and are deleted, while every read and write may crash, conflict, be throttled, fail, or find the Lease lost."""
+    for number in range(WALKS):
+        seed = SEED + number
+        try:
+            await _walk(random.Random(seed))
+        except BaseException:
+            print(f"the walk with seed {seed} failed")
+            raise
+
+
+async def _walk(chance: random.Random) -> None:
+    world = World(telling())
+    baselines: dict[tuple[str, str], object] = {}
+    for turn in range(40):
+        world.fault = faults(chance, RATE)
+        _happens(world, chance, turn)
+        await _attempted(world)
+        _check(world, baselines)
+    world.fault = lambda: None
+    for name in list(world.state.spikes):
+        world.over(name)
+    for _ in range(SETTLE_TURNS):
+        is_over = all(each.progress.phase in OVER for each in world.state.spikes.values())
+        world.now_s += 10
+        world.turn()
+        await reconciled(world)
+        if is_over:
+            break  # and the autoscalers have looked since
+    assert bounds(world) == BEFORE
+    assert flags(world) == {**VALUES, **world.set_by_others}
+    assert all(each.progress.phase in OVER for each in world.state.spikes.values())
+    told = {name for name, _ in world.notices}
+    assert {name for name, each in world.state.spikes.items() if each.acts} <= told
+
+
+async def _attempted(world: World) -> None:
+    """One pass of a process that begins anew whatever became of the last."""
+    try:
+        await reconciled(world)
+    except (Crash, RequestFailed):
+        return
+
+
+def _happens(world: World, chance: random.Random, turn: int) -> None:
+    world.now_s += chance.choice((0.1, 1, 5, 20))
+    if chance.random() < 0.5:
+        world.turn()
+    if chance.random() < 0.25 or turn == 0:
+        raised(world, f"s{turn}", views=chance.randrange(10))
+    if chance.random() < 0.1:
+        world.sets(ttl=str(turn + 100))
+    if world.state.spikes and chance.random() < 0.1:
+        world.over(chance.choice(sorted(world.state.spikes)))
+    if world.state.spikes and chance.random() < 0.1:
+        world.delete(chance.choice(sorted(world.state.spikes)))
+
+
+def _check(world: World, baselines: dict[tuple[str, str], object]) -> None:
+    """One baseline for each claim, nothing above its maximum, nothing below what was there before."""
+    for each in world.state.spikes.values():
+        for claim in each.progress.claims:
+            known = baselines.setdefault((each.name, claim.action), claim.baseline)
+            assert claim.baseline == known == _before(claim.target)
+    for target, scaled in world.state.targets.items():
+        assert scaled.replicas >= BEFORE[target.name][0]
+        assert scaled.replicas <= 10 * BEFORE[target.name][0]
+
+
+def _before(target: Target) -> object:
+    return Baseline(*BEFORE[target.name])
