@@ -287,11 +287,21 @@ async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_t
         await place.comes_to(f"{place.spikes}/vs-{views}", "Holding")
     moments = sorted(_moment_s(each) for each in place.writes("one") if each["objectRef"]["resource"] != "leases")
     assert len(moments) > 2 * WAITING
-    assert all(later - earlier > 0.9 for earlier, later in zip(moments, moments[WRITES_S_MAX:], strict=False))
+    assert len(moments) <= WRITES_S_MAX * (moments[-1] - _first_look_s(place) + 1)
+
+
+def _first_look_s(place: Operated) -> float:
+    """When the API server was first asked for the namespace's policies by the operator that leads: before its first write was sent."""
+    looks = (
+        each
+        for each in place.plane.audit()
+        if each["requestURI"] == place.policies and each.get("userAgent") == "groundswell-operator/one"
+    )
+    return min(map(_moment_s, looks))
 
 
 def _moment_s(event: Object) -> float:
-    """When the API server got a request; the way there is not always equally long."""
+    """When the API server got a request."""
     return datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
 
 
