@@ -114,6 +114,17 @@ async def test_a_config_map_that_goes_during_a_spike_is_told_of_and_not_made_ane
     assert await place.gone(place.path("v1", "configmaps", "flags"))
 
 
+async def test_a_config_map_that_the_operator_has_no_right_to_is_named_and_the_rest_is_done(place: Operated) -> None:
+    await with_flags(place, ttl="5")
+    await place.leads(place.start("one"))
+    closed = {"name": "closed", "configMapPatch": {"name": "kube-root-ca.crt", "data": {"ca.crt": "mine"}}}
+    path = await place.spike("vs-a", await place.policy(actions=[closed, SETS]))
+    ready = await place.says(f"{place.policies}/default", "Ready", "ActionsUnusable")
+    assert ready["message"] == "ConfigMap kube-root-ca.crt is not there, or not among those that the operator may change"
+    await place.says(path, "Configured", "ValuesSet")
+    assert (await flags(place))["ttl"] == "60"
+
+
 @pytest.mark.promise("OPERATOR-6")
 async def test_observing_sets_no_key_and_tells_nobody(place: Operated) -> None:
     await with_flags(place, ttl="5")

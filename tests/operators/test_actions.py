@@ -56,7 +56,9 @@ async def test_a_config_map_that_is_missing_is_named_and_the_others_go_on() -> N
     world = raised(World(telling()))
     world.state = dataclasses.replace(world.state, config_maps={})
     await run_for(world, 5)
-    assert world.state.policies["default"].notes.conditions["Ready"].message == "ConfigMap flags does not exist"
+    assert world.state.policies["default"].notes.conditions["Ready"].message == (
+        "ConfigMap flags is not there, or not among those that the operator may change"
+    )
     assert phase(world) is Phase.HOLDING
 
 

@@ -25,6 +25,8 @@ MANAGER = "groundswell-spike"
 """Field manager of everything that the operator writes."""
 AUTOSCALER = "kube-controller-manager"
 """Field manager of the replicas that an autoscaler has written."""
+PAGE = 250
+"""Spikes in one answer."""
 TOLERANCE = 0.1
 """An autoscaler leaves replicas as they are while a metric is so near to its target."""
 
@@ -51,18 +53,19 @@ class Paths:
 
 async def read(requests: Requests, paths: Paths) -> Namespace:
     """Everything that decides, as it is now."""
-    lists = await asyncio.gather(
+    spikes, *lists = await asyncio.gather(
+        _spikes(requests, paths.spikes),
         *(
             requests.get(path)
-            for path in (paths.policies, paths.spikes, paths.deployments, paths.stateful_sets, paths.autoscalers)
-        )
+            for path in (paths.policies, paths.deployments, paths.stateful_sets, paths.autoscalers)
+        ),
     )
-    policies, spikes, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
+    policies, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
     found = [scaled(each, DEPLOYMENT, autoscalers) for each in deployments]
     found += [scaled(each, STATEFUL_SET, autoscalers) for each in stateful_sets]
     state = Namespace(
         policies={each["metadata"]["name"]: governing(each) for each in policies if not _deleted(each)},
-        spikes={each["metadata"]["name"]: spike(each) for each in spikes},
+        spikes=spikes,
         targets={each.target: each for each in found},
     )
     if names := _named(state):
@@ -82,15 +85,16 @@ def _named(state: Namespace) -> set[str]:
 
 
 async def _config_maps(requests: Requests, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
-    found = await asyncio.gather(*(_if_there(requests, f"{paths.config_maps}/{name}") for name in sorted(names)))
+    found = await asyncio.gather(*(_if_open(requests, f"{paths.config_maps}/{name}") for name in sorted(names)))
     return {each["metadata"]["name"]: config_map(each) for each in found if each is not None}
 
 
-async def _if_there(requests: Requests, path: str) -> Object | None:
+async def _if_open(requests: Requests, path: str) -> Object | None:
+    """An object, if it is there and the operator's rights name it."""
     try:
         return await requests.get(path)
     except Refused as refused:
-        if refused.status != 404:
+        if refused.status not in (403, 404):
             raise
         return None
 
@@ -128,6 +132,19 @@ async def _with_shortfalls(
         for target, each in state.targets.items()
     }
     return dataclasses.replace(state, targets=found)
+
+
+async def _spikes(requests: Requests, path: str) -> dict[str, Spike]:
+    """All spikes by name, of one moment; those that are over are many, and their objects large, so they come in pages."""
+    found: dict[str, Spike] = {}
+    rest = {"limit": str(PAGE)}
+    while True:
+        answer = await requests.get(path, **rest)
+        found |= {each["metadata"]["name"]: spike(each) for each in answer["items"]}
+        more = answer["metadata"].get("continue")
+        if not more:
+            return found
+        rest["continue"] = more
 
 
 def _deleted(value: Object) -> bool:

@@ -24,7 +24,7 @@ def unusable(patch: Patch, state: Namespace) -> str:
     """Why a ConfigMap cannot be patched; empty when it can."""
     found = state.config_maps.get(patch.config_map)
     if found is None:
-        return f"ConfigMap {patch.config_map} does not exist"
+        return f"ConfigMap {patch.config_map} is not there, or not among those that the operator may change"
     if found.is_immutable:
         return f"ConfigMap {patch.config_map} is immutable"
     if not all(_KEY.fullmatch(key) for key in patch.values):
