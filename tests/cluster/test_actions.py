@@ -120,7 +120,9 @@ async def test_a_config_map_that_the_operator_has_no_right_to_is_named_and_the_r
     closed = {"name": "closed", "configMapPatch": {"name": "kube-root-ca.crt", "data": {"ca.crt": "mine"}}}
     path = await place.spike("vs-a", await place.policy(actions=[closed, SETS]))
     ready = await place.says(f"{place.policies}/default", "Ready", "ActionsUnusable")
-    assert ready["message"] == "ConfigMap kube-root-ca.crt is not there, or not among those that the operator may change"
+    assert (
+        ready["message"] == "ConfigMap kube-root-ca.crt is not there, or not among those that the operator may change"
+    )
     await place.says(path, "Configured", "ValuesSet")
     assert (await flags(place))["ttl"] == "60"
 

@@ -55,10 +55,7 @@ async def read(requests: Requests, paths: Paths) -> Namespace:
     """Everything that decides, as it is now."""
     spikes, *lists = await asyncio.gather(
         _spikes(requests, paths.spikes),
-        *(
-            requests.get(path)
-            for path in (paths.policies, paths.deployments, paths.stateful_sets, paths.autoscalers)
-        ),
+        *(requests.get(path) for path in (paths.policies, paths.deployments, paths.stateful_sets, paths.autoscalers)),
     )
     policies, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
     found = [scaled(each, DEPLOYMENT, autoscalers) for each in deployments]
