@@ -22,6 +22,8 @@ CONTROLLER_REQUESTS_S, CONTROLLER_BURST = 200, 400
 """Ten times the controller manager's own rate: tests wait for objects, not for a rate."""
 AUTOSCALER_LOOKS = "5s"
 """A third of the time that autoscalers leave between two looks by themselves, for the same reason."""
+PROCESS_NODE = "groundswell.dev/process-node"
+"""The label of nodes that are not simulated: processes run on them (`tests.cluster.process_nodes`)."""
 USERS = {"controller-manager": "system:kube-controller-manager", "scheduler": "system:kube-scheduler", "kwok": "kwok"}
 
 
@@ -165,7 +167,7 @@ class Plan:
         """Needs its role first."""
         options: dict[str, str | int | Path] = {
             "kubeconfig": self._kubeconfigs["kwok"],
-            "manage-all-nodes": "true",
+            "manage-nodes-with-label-selector": f"!{PROCESS_NODE}",
             "config": _HERE / "stages.yaml",
             "cidr": "10.1.0.0/16",
             "node-ip": "127.0.0.1",
