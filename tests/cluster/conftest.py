@@ -45,6 +45,13 @@ def control_plane(programs: Shelf) -> Iterator[ControlPlane]:
         yield plane
 
 
+@pytest.fixture(scope="session")
+def process_plane(programs: Shelf) -> Iterator[ControlPlane]:
+    """A running control plane without simulated nodes: whatever pod is made there runs on process nodes."""
+    with running("--nodes=0") as plane:
+        yield plane
+
+
 @pytest.fixture
 async def admin(control_plane: ControlPlane) -> AsyncIterator[Api]:
     """Requests of who may do everything."""

@@ -1,4 +1,4 @@
-"""ClusterIPs: a forwarder for each port of each Service, to the endpoints that are ready, as a cluster's proxies do it.
+"""ClusterIPs and node ports: a forwarder for each, to the endpoints that are ready, as a cluster's proxies do it.
 
 A connection goes to one endpoint and stays with it, whatever becomes of its readiness. One that finds no endpoint, or an endpoint that
 refuses it, is reset, and a line of `refusals.log` says so: a visitor would have seen it.
@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +27,19 @@ CHUNK_BYTES = 64 << 10
 PORT_MIN = 1024
 """Ports below are root's alone."""
 
-Port = tuple[str, str, int, str]
-"""(namespace/name of the Service, its address of the cluster, port, the port's name)."""
+NODE = "127.0.0.1"
+"""Where node ports are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of a Service, at one address of this machine."""
+
+    service: str
+    """`namespace/name`."""
+    address: str
+    number: int
+    name: str
 
 
 @dataclass
@@ -62,9 +73,9 @@ class Doors:
             await self._forward(port, reader, writer)
 
         try:
-            self._open[port] = await asyncio.start_server(forward, local(port[1]), port[2], backlog=1024)
+            self._open[port] = await asyncio.start_server(forward, port.address, port.number, backlog=1024)
         except OSError as error:
-            log.error("the door of %s at %s:%d stays closed: %s", port[0], local(port[1]), port[2], error)
+            log.error("the door of %s at %s:%d stays closed: %s", port.service, port.address, port.number, error)
 
     async def _forward(self, port: Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         endpoints = self._endpoints(port)
@@ -85,29 +96,29 @@ class Doors:
     def _endpoints(self, port: Port) -> list[Endpoint]:
         until_s, kept = self._kept.get(port, (0.0, []))
         if time.monotonic() >= until_s:
-            kept = self.services.ready(port[0], port[3])
+            kept = self.services.ready(port.service, port.name)
             self._kept[port] = (time.monotonic() + STALE_S, kept)
         return kept
 
     def _refuse(self, port: Port, writer: asyncio.StreamWriter, reason: str) -> None:
         writer.transport.abort()
         with self.refusals.open("a") as file:
-            file.write(f"{port[0]}:{port[2]} {reason}\n")
+            file.write(f"{port.service}:{port.number} {reason}\n")
 
 
-def _ports(service: Object) -> list[Port]:
+def _ports(service: Object) -> Iterator[Port]:
     """The TCP ports of a Service that has an address and picks pods."""
     spec, metadata = service["spec"], service["metadata"]
     address = spec.get("clusterIP", "None")
     if address in ("", "None") or not spec.get("selector"):
-        return []
+        return
     key = f"{metadata['namespace']}/{metadata['name']}"
-    ports: list[Mapping[str, object]] = spec.get("ports", [])
-    return [
-        (key, address, int(str(each["port"])), str(each.get("name", "")))
-        for each in ports
-        if each.get("protocol", "TCP") == "TCP" and int(str(each["port"])) >= PORT_MIN
-    ]
+    for each in spec.get("ports", []):
+        name = each.get("name", "")
+        if each.get("protocol", "TCP") == "TCP" and each["port"] >= PORT_MIN:
+            yield Port(key, local(address), each["port"], name)
+        if "nodePort" in each:
+            yield Port(key, NODE, each["nodePort"], name)
 
 
 async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -38,12 +38,12 @@ class ProcessNodes:
 
 @contextmanager
 def running(
-    plane: ControlPlane, folder: Path, named: Mapping[str, FolderImage], *, nodes: int = 2
+    plane: ControlPlane, folder: Path, named: Mapping[str, FolderImage], *, nodes: int = 2, name: str = "process-node"
 ) -> Iterator[ProcessNodes]:
-    """Nodes on which pods with these images run; they end with the block, and all that runs on them. Raises `NotStarted`."""
+    """Nodes `<name>-<number>` on which pods with these images run; they end with the block, and all that runs on them. Raises `NotStarted`."""
     images.save(named, folder / "images.json")
     command = [sys.executable, "-m", "tests.cluster.process_nodes.agent", f"--kubeconfig={plane.kubeconfig}"]
-    command += [f"--images={folder / 'images.json'}", f"--folder={folder}", f"--nodes={nodes}"]
+    command += [f"--images={folder / 'images.json'}", f"--folder={folder}", f"--nodes={nodes}", f"--name={name}"]
     with (folder / "agent.log").open("ab") as log:
         agent = subprocess.Popen(
             command,
