@@ -40,7 +40,7 @@ class ProcessNodes:
 def running(
     plane: ControlPlane, folder: Path, named: Mapping[str, FolderImage], *, nodes: int = 2, name: str = "process-node"
 ) -> Iterator[ProcessNodes]:
-    """Nodes `<name>-<number>` on which pods with these images run; they end with the block, and all that runs on them. Raises `NotStarted`."""
+    """Nodes `<name>-<number>` on which pods with these images run; they and their processes end with the block. Raises `NotStarted`."""
     images.save(named, folder / "images.json")
     command = [sys.executable, "-m", "tests.cluster.process_nodes.agent", f"--kubeconfig={plane.kubeconfig}"]
     command += [f"--images={folder / 'images.json'}", f"--folder={folder}", f"--nodes={nodes}", f"--name={name}"]
