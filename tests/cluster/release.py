@@ -95,6 +95,29 @@ class Release:
 
         await until(reached, HELM_S)
 
+    async def until_all_ready(self) -> None:
+        """Waits until every workload has all the pods that it wants, and each is ready."""
+
+        async def reached() -> bool:
+            wanted = 0
+            for plural in ("deployments", "statefulsets"):
+                wanted += sum(each["spec"]["replicas"] for each in await self.admin.items(self.path("apps/v1", plural)))
+            pods = await self.pods()
+            return len(pods) == wanted and all(map(is_ready, pods))
+
+        await until(reached, HELM_S)
+
+    async def until_restarted(self, pod: Object) -> None:
+        """Waits until the container of this very pod runs again, ready."""
+        path, before = self.path("v1", "pods", pod["metadata"]["name"]), pod["status"]["containerStatuses"][0]
+
+        async def reached() -> bool:
+            now = await self.admin.get(path)
+            assert now["metadata"]["uid"] == pod["metadata"]["uid"]
+            return is_ready(now) and now["status"]["containerStatuses"][0]["restartCount"] > before["restartCount"]
+
+        await until(reached, HELM_S)
+
     async def _release(self, verb: str, *words: str) -> None:
         values = ("--values", str(self.folder / "values.json"))
         wait: Sequence[str] = ("--wait", "--wait-for-jobs", "--timeout", f"{HELM_S}s")
@@ -105,3 +128,8 @@ def is_ready(pod: Object) -> bool:
     """Whether it takes work, and was not told to go."""
     conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def pid_of(pod: Object) -> int:
+    """The process that its one container is."""
+    return int(pod["status"]["containerStatuses"][0]["containerID"].removeprefix("process://"))

@@ -7,21 +7,25 @@ the other over connections that they keep, as SDKs do, and remember what was ack
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from loadtests.arrivals import Stream, Visitors, constant, draw
-from loadtests.generator.child import Load
+from loadtests.generator.child import Load, Loaded
 from loadtests.generator.log import Outcome
 from loadtests.generator.order import Order, Target
 from loadtests.oracles import books as oracle
 from loadtests.oracles import reading
+from loadtests.oracles.books import Promised
 from loadtests.platform.api import Door, Link
 
 LINKS = 5
@@ -29,6 +33,8 @@ PROGRAMS = 4
 PAUSE_S = 0.15
 """Between two rounds of a program, each of four calls."""
 WELL = range(200, 400)
+GOOD = (Outcome.COUNTED, Outcome.SPOOLED, Outcome.SKIPPED)
+PART_S = 8.0
 
 
 @dataclass
@@ -41,6 +47,8 @@ class Calls:
     """Destinations of links that were acknowledged, by name."""
     failures: list[str] = field(default_factory=list)
     count: int = 0
+    slowest: tuple[float, str] = (0.0, "")
+    """Seconds, and which call took them."""
 
     async def program(self, number: int) -> None:
         """Makes, reads, opens and sums up, until it is cancelled."""
@@ -81,6 +89,7 @@ class Calls:
     ) -> httpx.Response | None:
         """The answer; None when it is none, or not a good one, which is written down."""
         self.count += 1
+        began_s = time.monotonic()
         try:
             answer = await client.request(method, path, json=json, headers=headers)
         except httpx.HTTPError as error:
@@ -89,6 +98,7 @@ class Calls:
         if answer.status_code not in WELL:
             self.failures.append(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
             return None
+        self.slowest = max(self.slowest, (time.monotonic() - began_s, f"{method} {path}"))
         return answer
 
 
@@ -96,53 +106,85 @@ class Calls:
 class Visits:
     """What became of a load, and what the books say of it."""
 
-    rate: float
-    seconds: float = 0.0
-    outcomes: dict[str, int] = field(default_factory=dict)
+    calls: Calls
+    promised: Promised = field(default_factory=lambda: Promised({}, [0] * LINKS, [0] * LINKS, 0, 0))
+    off_shares: list[float] = field(default_factory=list)
+    """Of each part of the load: which share of its visits did not come when ordered."""
     wrong: list[str] = field(default_factory=list)
-    """Sentences of the judgements that do not hold."""
-    off_share: float = 0.0
-    calls: Calls = field(default_factory=lambda: Calls("", ""))
+    """Sentences of the judgements over the books that do not hold."""
+    refused: list[str] = field(default_factory=list)
+    """Connections that the door of the cluster could not hand on, as its forwarder told."""
 
     @property
     def failed(self) -> list[str]:
         """Every request that failed, of visitors and programs."""
-        good = {Outcome.COUNTED.name, Outcome.SPOOLED.name, Outcome.SKIPPED.name}
-        visits = [f"{count} visits {name}" for name, count in self.outcomes.items() if count and name not in good]
+        visits = [f"{count} visits {each.name}" for each, count in self.promised.outcomes.items() if each not in GOOD]
         return visits + self.calls.failures
+
+    def add(self, loaded: Loaded) -> None:
+        """A part of the load is over."""
+        self.promised = _sum(self.promised, oracle.promised(loaded, LINKS))
+        self.off_shares.append(loaded.off_share)
 
 
 @asynccontextmanager
-async def load(url: str, platform_key: str, folder: Path, *, rate: float, seconds_max: float) -> AsyncIterator[Visits]:
-    """A load of `rate` visits a second and `PROGRAMS` programs while the block runs; afterwards its books are read."""
-    _, key, links = await _tenant(url, platform_key)
-    visits = Visits(rate, calls=Calls(url, (await _tenant(url, platform_key))[1]))
-    plan = draw([Stream(constant(rate, seconds_max), 0, LINKS, 0.8)], Visitors(), seed=1)
+async def load(url: str, platform_key: str, folder: Path, rate: float) -> AsyncIterator[Visits]:
+    """A load of `rate` visits a second and `PROGRAMS` programs while the block runs; afterwards its books are read.
+
+    The visits come in parts of `PART_S` each, the last of which may outlast the block.
+    """
+    key, links = await _tenant(url, platform_key)
+    visits = Visits(Calls(url, (await _tenant(url, platform_key))[0]))
     order = Order(
         urlsplit(url).hostname or "", urlsplit(url).port or 0, 1, tuple(Target(e.host, e.path) for e in links)
     )
-    async with Load(folder, plan, order) as running, asyncio.TaskGroup() as group:
+    begun, over = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_visit(visits, order, folder, rate, begun, over))
         programs = [group.create_task(visits.calls.program(number)) for number in range(PROGRAMS)]
-        while not running.started_s:
-            await asyncio.sleep(0.02)
-        yield visits
-        for each in programs:
-            each.cancel()
-        loaded = await running.finished()
-    promised = oracle.promised(loaded, LINKS)
-    visits.outcomes = {outcome.name: count for outcome, count in promised.outcomes.items()}
-    visits.off_share = loaded.off_share
+        try:
+            await begun.wait()
+            yield visits
+        finally:
+            over.set()
+            for each in programs:
+                each.cancel()
     async with Door(url, key) as door:
-        read, _ = await reading.settled(door, links, promised)
-    visits.wrong = [f"{each.name}: {each.sentence}" for each in oracle.judge(promised, read) if not each.holds]
+        read, _ = await reading.settled(door, links, visits.promised)
+    visits.wrong = [f"{each.name}: {each.sentence}" for each in oracle.judge(visits.promised, read) if not each.holds]
 
 
-async def _tenant(url: str, platform_key: str) -> tuple[str, str, Sequence[Link]]:
-    """A new tenant with a key and links, made through the door as staff would."""
+async def _visit(
+    visits: Visits, order: Order, folder: Path, rate: float, begun: asyncio.Event, over: asyncio.Event
+) -> None:
+    for part in itertools.count():
+        plan = draw([Stream(constant(rate, PART_S), 0, LINKS, 0.8)], Visitors(), seed=part)
+        (place := folder / f"part-{part}").mkdir()
+        async with Load(place, plan, replace(order, seed=part)) as running:
+            while not running.started_s:
+                await asyncio.sleep(0.02)
+            begun.set()
+            visits.add(await running.finished())
+        if over.is_set():
+            return
+
+
+def _sum(one: Promised, other: Promised) -> Promised:
+    return Promised(
+        Counter(one.outcomes) + Counter(other.outcomes),
+        [sum(pair) for pair in zip(one.by_target, other.by_target, strict=True)],
+        [sum(pair) for pair in zip(one.unknown_by_target, other.unknown_by_target, strict=True)],
+        one.bots + other.bots,
+        one.unknown_bots + other.unknown_bots,
+    )
+
+
+async def _tenant(url: str, platform_key: str) -> tuple[str, Sequence[Link]]:
+    """The key of a new tenant, and its links, made through the door as staff would."""
     slug = f"load-{secrets.token_hex(4)}"
     async with Door(url, platform_key) as staff:
         tenant = await staff.create_tenant(slug, slug)
         key = await staff.create_key(tenant, "load")
     async with Door(url, key) as door:
         links = await door.create_links([f"https://shop.example/{slug}/{number}" for number in range(LINKS)])
-    return tenant, key, links
+    return key, links

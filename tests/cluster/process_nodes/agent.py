@@ -15,9 +15,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import uvloop
 
-from tests.cluster.control_plane.api import Api, Object, until
+from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.process_nodes import images, nodes
 from tests.cluster.process_nodes.addresses import PodAddresses
 from tests.cluster.process_nodes.doors import Doors
@@ -93,6 +94,9 @@ async def serve(options: argparse.Namespace) -> None:
             await asyncio.Event().wait()
         finally:
             await pods.stop()
+            for name in names:  # or the scheduler would go on choosing them
+                with suppress(Refused, httpx.HTTPError):
+                    await api.delete(f"/api/v1/nodes/{name}")
 
 
 async def _take_pods(api: Api, names: list[str]) -> bool:
