@@ -31,7 +31,9 @@ from loadtests.platform.api import Door, Link
 LINKS = 5
 PROGRAMS = 4
 PAUSE_S = 0.15
-"""Between two rounds of a program, each of four calls."""
+"""Between two rounds of a program, each of five calls."""
+PAGE_S = 2.0
+KEPT = ("counted", "spooled")
 WELL = range(200, 400)
 GOOD = (Outcome.COUNTED, Outcome.SPOOLED, Outcome.SKIPPED)
 PART_S = 8.0
@@ -45,29 +47,46 @@ class Calls:
     key: str
     made: dict[str, str] = field(default_factory=dict)
     """Destinations of links that were acknowledged, by name."""
+    events: int = 0
+    """Acknowledged events and clicks."""
     failures: list[str] = field(default_factory=list)
     count: int = 0
     slowest: tuple[float, str] = (0.0, "")
     """Seconds, and which call took them."""
 
-    async def program(self, number: int) -> None:
-        """Makes, reads, opens and sums up, until it is cancelled."""
-        headers = {"Authorization": f"Bearer {self.key}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False, timeout=15.0) as client:
-            while True:
+    async def program(self, number: int, over: asyncio.Event) -> None:
+        """Makes, reads and opens links and tells of events, round for round until it is over."""
+        async with self._client() as client:
+            while not over.is_set():
                 await self._round(client, f"https://shop.example/{number}/{secrets.token_hex(8)}")
                 await asyncio.sleep(PAUSE_S)
 
+    async def page(self, over: asyncio.Event) -> None:
+        """Reads the balance now and then until it is over."""
+        async with self._client() as client:
+            while not over.is_set():
+                await self._call(client, "GET", "/v1/analytics/balance")
+                await asyncio.sleep(PAGE_S)
+
     async def lost(self) -> list[str]:
-        """Acknowledged links that are not there, or lead elsewhere."""
-        headers = {"Authorization": f"Bearer {self.key}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False) as client:
+        """What was acknowledged and is not there: links, events and clicks. Called when nothing is under way."""
+        async with self._client() as client:
             found = {name: await client.get(f"/v1/{name}") for name in self.made}
-        return [
+        lost = [
             f"{name}: {answer.status_code} {answer.text[:200]}"
             for name, answer in found.items()
             if answer.status_code not in WELL or answer.json()["destination"] != self.made[name]
         ]
+        async with Door(self.url, self.key) as door:
+            balance, until_s = await door.balance(), time.monotonic() + reading.PATIENCE_S
+            while balance.stored != self.events and time.monotonic() < until_s:
+                await asyncio.sleep(reading.PAUSE_S)
+                balance = await door.balance()
+        return lost if balance.stored == self.events else [*lost, f"{self.events} events acknowledged, {balance}"]
+
+    def _client(self) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False, timeout=15.0)
 
     async def _round(self, client: httpx.AsyncClient, destination: str) -> None:
         answer = await self._call(client, "POST", "/v1/links", json={"destination": destination})
@@ -76,8 +95,12 @@ class Calls:
         link = answer.json()
         self.made[link["name"]] = destination
         await self._call(client, "GET", f"/v1/{link['name']}")
-        await self._call(client, "GET", f"/{link['code']}", headers={"Host": link["domain"], "User-Agent": "curl/8"})
-        await self._call(client, "GET", "/v1/analytics/balance")
+        opened = await self._call(client, "GET", f"/{link['code']}", headers={"Host": link["domain"]})
+        self.events += opened is not None and opened.headers.get("groundswell-view") in KEPT
+        event = {"kind": "view", "item": link["code"], "anonymousId": secrets.token_hex(8)}
+        told = await self._call(client, "POST", "/v1/events:collect", json={"events": [event]})
+        self.events += told is not None and told.json()["accepted"]
+        await self._call(client, "GET", "/v1/apiKeys")
 
     async def _call(
         self,
@@ -93,10 +116,12 @@ class Calls:
         try:
             answer = await client.request(method, path, json=json, headers=headers)
         except httpx.HTTPError as error:
-            self.failures.append(f"{method} {path}: {error!r}")
+            self.failures.append(f"{time.strftime('%H:%M:%S')} {method} {path}: {error!r}")
             return None
         if answer.status_code not in WELL:
-            self.failures.append(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
+            self.failures.append(
+                f"{time.strftime('%H:%M:%S')} {method} {path}: {answer.status_code} {answer.text[:300]}"
+            )
             return None
         self.slowest = max(self.slowest, (time.monotonic() - began_s, f"{method} {path}"))
         return answer
@@ -141,14 +166,14 @@ async def load(url: str, platform_key: str, folder: Path, rate: float) -> AsyncI
     begun, over = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(_visit(visits, order, folder, rate, begun, over))
-        programs = [group.create_task(visits.calls.program(number)) for number in range(PROGRAMS)]
+        for number in range(PROGRAMS):
+            group.create_task(visits.calls.program(number, over))
+        group.create_task(visits.calls.page(over))
         try:
             await begun.wait()
             yield visits
         finally:
             over.set()
-            for each in programs:
-                each.cancel()
     async with Door(url, key) as door:
         read, _ = await reading.settled(door, links, visits.promised)
     visits.wrong = [f"{each.name}: {each.sentence}" for each in oracle.judge(visits.promised, read) if not each.holds]
