@@ -6,6 +6,7 @@ session names them and says what to run.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.cluster.operating import Operated, operated
 from tests.cluster.tools.families import Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
+SLOW_VARIABLE = "GROUNDSWELL_CLUSTER_SLOW"
+SLOW = f"it takes long: set {SLOW_VARIABLE}=1"
 CRDS = ROOT / "operators" / "groundswell_operator" / "crds"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -87,12 +90,20 @@ async def place(
         yield made
 
 
+@pytest.fixture
+def slow() -> None:
+    """For a test that takes long, and runs only where that is asked for."""
+    if not os.environ.get(SLOW_VARIABLE):
+        pytest.skip(SLOW)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says aloud what was not tested for want of the cluster's programs."""
-    skipped = sorted(
-        {each.nodeid for each in terminalreporter.stats.get("skipped", []) if UNBUILT in str(each.longrepr)}
-    )
-    if skipped:
-        terminalreporter.write_sep("=", f"{len(skipped)} tests SKIPPED: {UNBUILT}", yellow=True, bold=True)
-        for name in skipped:
-            terminalreporter.write_line(f"  {name}")
+    """Says aloud what was not tested, and what to do about it."""
+    for reason in (UNBUILT, SLOW):
+        skipped = sorted(
+            {each.nodeid for each in terminalreporter.stats.get("skipped", []) if reason in str(each.longrepr)}
+        )
+        if skipped:
+            terminalreporter.write_sep("=", f"{len(skipped)} tests SKIPPED: {reason}", yellow=True, bold=True)
+            for name in skipped:
+                terminalreporter.write_line(f"  {name}")

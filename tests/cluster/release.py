@@ -72,12 +72,6 @@ class Release:
         selector = f"app.kubernetes.io/component={process}" if process else "app.kubernetes.io/component!=prepare"
         return await self.admin.items(self.path("v1", "pods"), labelSelector=selector)
 
-    async def evict(self, pod: Object) -> None:
-        """As a drain of its node does; raises `Refused` (429) while a disruption budget forbids it."""
-        name = pod["metadata"]["name"]
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
-        await self.admin.create(self.path("v1", "pods", name, "eviction"), eviction)
-
     async def scale(self, process: str, replicas: int) -> None:
         """By the scale subresource, as the operator does; an autoscaler's floor is lifted or lowered before."""
         floor = self.path("autoscaling/v2", "horizontalpodautoscalers", f"{RELEASE}-{process}")
@@ -94,6 +88,16 @@ class Release:
             return len(pods) == replicas and all(map(is_ready, pods))
 
         await until(reached, HELM_S)
+
+    async def restart(self, process: str) -> None:
+        """Replaces every pod of a process, and waits for that."""
+        await asyncio.to_thread(self.plane.kubectl, "rollout", "restart", _workload(process), "-n", self.namespace)
+        await self.until_rolled(process)
+
+    async def until_rolled(self, process: str) -> None:
+        """Waits until all pods of a process are of its newest template."""
+        words = ("rollout", "status", _workload(process), f"--timeout={HELM_S}s", "-n", self.namespace)
+        await asyncio.to_thread(self.plane.kubectl, *words)
 
     async def until_all_ready(self) -> None:
         """Waits until every workload has all the pods that it wants, and each is ready."""
@@ -128,6 +132,10 @@ def is_ready(pod: Object) -> bool:
     """Whether it takes work, and was not told to go."""
     conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def _workload(process: str) -> str:
+    return f"{WORKLOADS.get(process, 'deployments')}/{RELEASE}-{process}"
 
 
 def pid_of(pod: Object) -> int:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -62,10 +63,13 @@ class Calls:
                 await asyncio.sleep(PAUSE_S)
 
     async def page(self, over: asyncio.Event) -> None:
-        """Reads the balance now and then until it is over."""
+        """Asks the store how much there was of what today, now and then until it is over."""
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        days = {"start": _timestamp(today), "end": _timestamp(today + timedelta(days=2))}
+        asked = {"measures": ["events"], "dimensions": ["kind"], "range": days}
         async with self._client() as client:
             while not over.is_set():
-                await self._call(client, "GET", "/v1/analytics/balance")
+                await self._call(client, "POST", "/v1/analytics:query", json=asked)
                 await asyncio.sleep(PAGE_S)
 
     async def lost(self) -> list[str]:
@@ -213,3 +217,7 @@ async def _tenant(url: str, platform_key: str) -> tuple[str, Sequence[Link]]:
     async with Door(url, key) as door:
         links = await door.create_links([f"https://shop.example/{slug}/{number}" for number in range(LINKS)])
     return key, links
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
