@@ -258,6 +258,26 @@ async def test_secrets_and_config_maps_are_files_where_they_are_mounted(place: P
     assert json.loads(place.out.read_text()) == {"deep/b": "2", "key": "s3cret", "name": "files"}
 
 
+async def test_a_pod_with_a_token_may_ask_the_api_server_as_its_account(place: Place) -> None:
+    program = """
+import json, os, ssl, urllib.request
+told = json.load(open(os.environ["KUBECONFIG"]))
+cluster, user = told["clusters"][0]["cluster"], told["users"][0]["user"]
+review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+asked = urllib.request.Request(
+    cluster["server"] + "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+    json.dumps(review).encode(),
+    {"Authorization": "Bearer " + user["token"], "Content-Type": "application/json"},
+)
+context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+answer = json.load(urllib.request.urlopen(asked, context=context))
+open(os.environ["OUT"], "w").write(answer["status"]["userInfo"]["username"])
+"""
+    await place.start("asks", place.spec(program, restartPolicy="Never", automountServiceAccountToken=True))
+    await place.until_phase("asks", "Succeeded")
+    assert place.out.read_text() == f"system:serviceaccount:{place.namespace}:default"
+
+
 async def test_endpoints_names_and_doors_follow_readiness(place: Place, nodes: ProcessNodes) -> None:
     probe = {"httpGet": {"path": "/ready", "port": "web"}, "periodSeconds": 1, "failureThreshold": 2}
     container = {"readinessProbe": probe, "ports": [{"name": "web", "containerPort": PORT}]}

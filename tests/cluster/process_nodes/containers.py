@@ -134,8 +134,10 @@ class Container:
                 await asyncio.sleep(RETRY_S)
                 continue
             translation = self.order.translation
+            place = {"POD_IP": local(translation.address)}
             own = {
-                name: str(translation.mounts.get(value, value)) for name, value in self.order.image.environment.items()
+                name: expanded(str(translation.mounts.get(value, value)), place)
+                for name, value in self.order.image.environment.items()
             }
             own |= {"HOSTNAME": self.order.pod["metadata"]["name"]}
             if temporary := translation.mounts.get("/tmp"):

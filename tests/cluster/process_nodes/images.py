@@ -15,6 +15,7 @@ class FolderImage:
 
     entrypoint: Sequence[str]
     environment: Mapping[str, str]
+    """`$(POD_IP)` in a value becomes the pod's address: for programs that would otherwise listen at all of this machine's."""
     workdir: str
 
 
