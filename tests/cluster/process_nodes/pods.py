@@ -152,8 +152,8 @@ class PodRun:
     async def _variables(self, told: Object, mounts: Mapping[str, Path]) -> dict[str, str]:
         pod = {**self._pod, "status": {**self._pod.get("status", {}), "podIP": self._address}}
         found = await resolved(self._house.api, pod, told)
-        tokens = [place / KUBECONFIG for place in mounts.values() if (place / KUBECONFIG).exists()]
-        return {"KUBECONFIG": str(tokens[0]), **found} if tokens else found
+        tokens = [f"{mount}/{KUBECONFIG}" for mount, place in mounts.items() if (place / KUBECONFIG).exists()]
+        return {"KUBECONFIG": tokens[0], **found} if tokens else found
 
     async def _overtime(self) -> None:
         """Its own deadline is over."""
