@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import httpx
+
 from groundswell.engines.children import Child, Launch, kill_group
-from tests.cluster.control_plane.api import Object
+from tests.cluster.control_plane.api import Object, Refused
 from tests.cluster.process_nodes.addresses import local
 from tests.cluster.process_nodes.environment import expanded
 from tests.cluster.process_nodes.errors import NotThere, Unsupported
@@ -88,7 +90,7 @@ class Container:
     def kill(self) -> None:
         """At once, with all that it started."""
         self._stopping.set()
-        if self._child is not None:
+        if self._child is not None and self._child.exit_code is None:
             self._child.kill()
 
     async def execute(self, command: Sequence[str]) -> int:
@@ -129,7 +131,7 @@ class Container:
         while True:
             try:
                 manifest = await self.order.variables()
-            except NotThere as missing:
+            except (NotThere, Refused, httpx.HTTPError) as missing:
                 self._say(self.state.waits, "CreateContainerConfigError", str(missing))
                 await asyncio.sleep(RETRY_S)
                 continue

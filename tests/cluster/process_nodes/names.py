@@ -16,6 +16,7 @@ from tests.cluster.process_nodes.watching import Reflector
 SERVICE_NAME = "kubernetes.io/service-name"
 TTL_S = 5
 """How long an answer is repeated before endpoints are looked at again: as stale as a cluster's resolvers let answers become."""
+KEPT_MAX = 1_000
 ANSWERS_MAX = 30
 """More addresses do not fit into one datagram of 512 bytes."""
 A, IN = 1, 1
@@ -117,6 +118,8 @@ class NameServer(asyncio.DatagramProtocol):
             return kept
         service, _, rest = name.partition(".")
         namespace, _, domain = rest.partition(".")
+        if len(self._kept) == KEPT_MAX:
+            self._kept.clear()
         found = self.services.addresses(f"{namespace}/{service}") if domain == "svc.cluster.local" else None
         self._kept[name] = (time.monotonic() + TTL_S, found)
         return found
