@@ -14,10 +14,12 @@ import pytest
 from tests.cluster import dockerfile
 from tests.cluster.control_plane.api import Api
 from tests.cluster.control_plane.handle import ControlPlane, running
+from tests.cluster.forms import FULL
 from tests.cluster.operating import Operated, install_kinds, operated, own_namespace
 from tests.cluster.tools.families import Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
+SLOW = "they take long: `make test-cluster` runs them"
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +41,13 @@ def programs() -> Shelf:
 def control_plane(programs: Shelf) -> Iterator[ControlPlane]:
     """A running control plane."""
     with running() as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def process_plane(programs: Shelf) -> Iterator[ControlPlane]:
+    """A running control plane without simulated nodes: whatever pod is made there runs on process nodes."""
+    with running("--nodes=0") as plane:
         yield plane
 
 
@@ -71,12 +80,20 @@ async def place(
         yield made
 
 
+@pytest.fixture
+def slow() -> None:
+    """For a test that takes long, and runs only where that is asked for."""
+    if not FULL:
+        pytest.skip(SLOW)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says aloud what was not tested for want of the cluster's programs."""
-    skipped = sorted(
-        {each.nodeid for each in terminalreporter.stats.get("skipped", []) if UNBUILT in str(each.longrepr)}
-    )
-    if skipped:
-        terminalreporter.write_sep("=", f"{len(skipped)} tests SKIPPED: {UNBUILT}", yellow=True, bold=True)
-        for name in skipped:
-            terminalreporter.write_line(f"  {name}")
+    """Says aloud what was not tested, and what to do about it."""
+    for reason in (UNBUILT, SLOW):
+        skipped = sorted(
+            {each.nodeid for each in terminalreporter.stats.get("skipped", []) if reason in str(each.longrepr)}
+        )
+        if skipped:
+            terminalreporter.write_sep("=", f"{len(skipped)} tests SKIPPED: {reason}", yellow=True, bold=True)
+            for name in skipped:
+                terminalreporter.write_line(f"  {name}")

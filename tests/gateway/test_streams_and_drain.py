@@ -150,6 +150,19 @@ async def test_draining_fails_readiness_at_once_lets_requests_end_and_closes_str
         assert door.application.in_flight == 0
 
 
+async def test_a_door_that_was_drained_is_closed_and_says_nothing_of_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Method: connections that are kept are open when it ends."""
+    async with opened(tmp_path) as door:
+        assert (await door.client.get("/readyz")).status_code == 200
+        await door.public.drain()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*door.url.removeprefix("http://").split(":"))
+    await asyncio.sleep(0)
+    assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_without_a_build_the_front_page_says_how_to_make_one(tmp_path: Path) -> None:
     """A stranger who opens the address is told what to do next."""
     async with opened(tmp_path, GatewaySettings(console=str(tmp_path / "none"), drain_accept_s=0.05)) as door:

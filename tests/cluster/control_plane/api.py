@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -19,6 +20,7 @@ POLL_S = 0.05
 PATCHES = {
     "apply": "application/apply-patch+yaml",
     "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
     "json": "application/json-patch+json",
 }
 
@@ -40,6 +42,7 @@ class Api:
     def __init__(self, address: str, identity: ssl.SSLContext, token: str | None = None) -> None:
         """The user is who the certificate in `identity` names, or whom the token belongs to."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.address = address
         self._client = httpx.AsyncClient(base_url=address, verify=identity, headers=headers, timeout=REQUEST_S_MAX)
 
     async def __aenter__(self) -> Self:
@@ -66,8 +69,25 @@ class Api:
         """`kind` is one of `PATCHES`; applying wants `fieldManager`."""
         return await self._send("PATCH", path, parameters, value, PATCHES[kind])
 
-    async def delete(self, path: str) -> Object:
-        return await self._send("DELETE", path, {})
+    async def delete(self, path: str, options: Object | None = None) -> Object:
+        """`options` is a DeleteOptions."""
+        return await self._send("DELETE", path, {}, options)
+
+    async def watch(self, path: str, version: str, seconds: int) -> AsyncGenerator[Object, None]:
+        """The events of a list since a version of it; ends after `seconds`."""
+        asked = {
+            "watch": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+            "allowWatchBookmarks": "true",
+        }
+        limit = httpx.Timeout(REQUEST_S_MAX, read=seconds + REQUEST_S_MAX)
+        async with self._client.stream("GET", path, params=asked, timeout=limit) as answer:
+            if not answer.is_success:
+                await answer.aread()
+                raise _refusal(answer)
+            async for line in answer.aiter_lines():
+                yield json.loads(line)
 
     async def text(self, path: str) -> str:
         """An answer that is no object, such as that of /readyz."""

@@ -26,6 +26,8 @@ CONTROLLERS: Mapping[str, Mapping[str, str | int]] = {
     "default": {},
 }
 """How quick the controller manager is. Hastened, autoscalers look at a third of their own pause: tests wait for objects, not for rates."""
+PROCESS_NODE = "groundswell.dev/process-node"
+"""The label of nodes that are not simulated: processes run on them (`tests.cluster.process_nodes`)."""
 USERS = {"controller-manager": "system:kube-controller-manager", "scheduler": "system:kube-scheduler", "kwok": "kwok"}
 
 
@@ -167,7 +169,7 @@ class Plan:
         """Needs its role first."""
         options: dict[str, str | int | Path] = {
             "kubeconfig": self._kubeconfigs["kwok"],
-            "manage-all-nodes": "true",
+            "manage-nodes-with-label-selector": f"!{PROCESS_NODE}",
             "config": _HERE / "stages.yaml",
             "cidr": "10.1.0.0/16",
             "node-ip": "127.0.0.1",

@@ -28,6 +28,8 @@ REQUESTS_MAX = 4_096
 POLL_S = 0.01
 SWEEP_S = 1.0
 """How often silent connections are looked for; they live this much longer than they may."""
+CLOSE_S_MAX = 1.0
+"""How long the server may take to end what it serves with, once it is told to."""
 
 
 class PublicPort:
@@ -37,6 +39,7 @@ class PublicPort:
         host, self._port = settings.host_and_port("GATEWAY_ADDRESS", config.address)
         self._application, self._config = application, config
         self._drained = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
         buffer_bytes = TARGET_BYTES_MAX + HEADER_BYTES_MAX + 8_192
         self._server: Any = Server(  # typed Any: granian's embedded server is not annotated
             application,
@@ -58,7 +61,7 @@ class PublicPort:
 
     async def run(self) -> None:
         """Serves until cancelled, or until drained and cancelled."""
-        serving = asyncio.create_task(self._server.serve())
+        serving = self._serving = asyncio.create_task(self._server.serve())
         sweeping = asyncio.create_task(self._sweep())
         try:
             await serving
@@ -69,7 +72,7 @@ class PublicPort:
             sweeping.cancel()
             if not serving.done():
                 self._server.stop()
-                await asyncio.wait({serving}, timeout=1.0)
+                await asyncio.wait({serving}, timeout=CLOSE_S_MAX)
 
     async def drain(self) -> None:
         """Fails readiness at once, goes on accepting for a moment, lets what is in flight end, then closes the port."""
@@ -84,6 +87,8 @@ class PublicPort:
             log.warning("%d requests were still in flight when the time to drain was over", application.in_flight)
         self._drained.set()
         self._server.stop()
+        if self._serving is not None:  # whoever cancels it before it has ended finds the server's error in the log
+            await asyncio.wait({self._serving}, timeout=CLOSE_S_MAX)
 
     async def _sweep(self) -> None:
         """Ends silent connections; in a thread, for there may be thousands to look at."""

@@ -1,0 +1,143 @@
+"""The whole platform as the chart installs it, on process nodes of the real control plane, under load while its pods come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from tests.cluster.chart import PLACEMENTS, RELEASE
+from tests.cluster.control_plane.api import until
+from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.dockerfile import Image
+from tests.cluster.engines import Engines
+from tests.cluster.operating import RESTRICTED
+from tests.cluster.process_nodes import handle
+from tests.cluster.process_nodes.images import FolderImage
+from tests.cluster.release import Release, pid_of
+from tests.cluster.visitors import Visits, load
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NAMESPACE = "groundswell"
+NODE = "platform"
+NEXT = "0.1.1"
+RATE = 100.0
+"""Visits a second."""
+
+Loaded = Callable[[], AbstractAsyncContextManager[Visits]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def release(
+    process_plane: ControlPlane, image: Image, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Release]:
+    """The chart, installed on three process nodes."""
+    folder, engines = tmp_path_factory.mktemp("nodes"), Engines(tmp_path_factory.mktemp("engines"))
+    environment = {**image.environment(), "GROUNDSWELL_HEALTH_BIND": "$(POD_IP)"}
+    program = FolderImage(image.command(), environment, str(image.workdir))
+    named = {f"groundswell:{version}": program for version in ("0.1.0", NEXT)}
+    with handle.running(process_plane, folder, named, nodes=3, name=NODE) as nodes:
+        async with process_plane.admin() as admin:
+            try:
+                await engines.start()
+                metadata = {"name": NAMESPACE, "labels": RESTRICTED}
+                await admin.create("/api/v1/namespaces", {"metadata": metadata})
+                await until(lambda: admin.items(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"))
+                made = Release(process_plane, nodes, admin, NAMESPACE, folder)
+                await made.install(engines.addresses())
+                yield made
+            finally:
+                await engines.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def loaded(release: Release, tmp_path: Path) -> Loaded:
+    """Starts a load on the release; when it is over, every book is right and nothing that was acknowledged is lost."""
+
+    @asynccontextmanager
+    async def during() -> AsyncIterator[Visits]:
+        refused = len(release.nodes.refusals())
+        async with load(await release.url(), await release.key("platform-key"), tmp_path, RATE) as visits:
+            yield visits
+        visits.refused = release.nodes.refusals()[refused:]
+        assert visits.promised.total
+        assert not visits.wrong, release.nodes.logs()
+        assert not await visits.calls.lost(), release.nodes.logs()
+
+    return during
+
+
+def assert_none_failed(release: Release, visits: Visits) -> None:
+    """The control is below: `test_pods_that_are_killed_instead_of_drained_fail_requests`."""
+    assert not visits.failed + visits.refused, release.nodes.logs()
+
+
+@pytest.mark.promise("OPERATOR-13")
+async def test_an_install_brings_up_the_whole_platform_and_an_upgrade_under_load_fails_no_request_and_loses_no_work(
+    release: Release, loaded: Loaded
+) -> None:
+    """Goal: every pod of every process is replaced. Method: an image of another name, which is the same program."""
+    assert {pod["spec"]["containers"][0]["name"] for pod in await release.pods()} >= {*PLACEMENTS["each"]}
+    await release.helm("test", RELEASE, "--timeout", "60s")
+    before = {pod["metadata"]["uid"] for pod in await release.pods()}
+    async with loaded() as visits:
+        await release.upgrade("--set", f"image.tag={NEXT}")
+    after = await release.pods()
+    assert not {pod["metadata"]["uid"] for pod in after} & before
+    assert {pod["spec"]["containers"][0]["image"] for pod in after} == {f"groundswell:{NEXT}"}
+    assert_none_failed(release, visits)
+
+
+async def test_killed_processes_are_back_in_their_pods_and_nothing_that_was_acknowledged_is_lost(
+    release: Release, loaded: Loaded
+) -> None:
+    victims = [(await release.pods(process))[0] for process in ("gateway", "analytics", "writer", "links")]
+    async with loaded():
+        for pod in victims:
+            psutil.Process(pid_of(pod)).kill()
+        for pod in victims:
+            await release.until_restarted(pod)
+        await release.until_all_ready()
+
+
+async def test_processes_are_scaled_up_and_down_under_load_and_no_request_fails(
+    slow: None, release: Release, loaded: Loaded
+) -> None:
+    async with loaded() as visits:
+        for replicas in (3, 2):
+            for process in ("links", "gateway"):
+                await release.scale(process, replicas)
+            for process in ("links", "gateway"):
+                await release.until_ready(process, replicas)
+    assert_none_failed(release, visits)
+
+
+async def test_a_node_is_drained_under_load_and_no_request_fails(slow: None, release: Release, loaded: Loaded) -> None:
+    """Method: kubectl evicts its pods, which budgets let go one by one."""
+    node = f"{NODE}-0"
+    async with loaded() as visits:
+        words = ("drain", node, "--delete-emptydir-data", "--ignore-daemonsets", "--timeout=110s")
+        await asyncio.to_thread(release.plane.kubectl, *words)
+        await release.until_all_ready()
+        assert node not in {pod["spec"]["nodeName"] for pod in await release.pods()}
+    await asyncio.to_thread(release.plane.kubectl, "uncordon", node)
+    assert_none_failed(release, visits)
+
+
+async def test_pods_that_are_killed_instead_of_drained_fail_requests(
+    slow: None, release: Release, loaded: Loaded
+) -> None:
+    """The control of all above, and the last to use the release: without the pause and the grace of the chart, the same load sees it."""
+    path = release.path("apps/v1", "statefulsets", f"{RELEASE}-gateway")
+    hasty = {"terminationGracePeriodSeconds": 0, "containers": [{"name": "gateway", "lifecycle": None}]}
+    await release.admin.patch(path, {"spec": {"template": {"spec": hasty}}}, "strategic")
+    await release.until_rolled("gateway")
+    async with loaded() as visits:
+        await release.restart("gateway")
+    assert visits.failed
