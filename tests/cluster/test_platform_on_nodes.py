@@ -16,7 +16,7 @@ from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.dockerfile import Image
 from tests.cluster.engines import Engines
-from tests.cluster.operating import RESTRICTED
+from tests.cluster.operating import QUICK, RESTRICTED, Operated, scales
 from tests.cluster.process_nodes import handle
 from tests.cluster.process_nodes.images import FolderImage
 from tests.cluster.release import Release, pid_of
@@ -116,6 +116,23 @@ async def test_processes_are_scaled_up_and_down_under_load_and_no_request_fails(
                 await release.scale(process, replicas)
             for process in ("links", "gateway"):
                 await release.until_ready(process, replicas)
+    assert_none_failed(release, visits)
+
+
+async def test_the_operator_scales_real_processes_ahead_of_a_spike_and_back_under_load_and_no_request_fails(
+    slow: None, release: Release, loaded: Loaded
+) -> None:
+    """Goal: what is raised serves, and what goes again misses nobody. Method: the chart's own operator, a spike made by hand."""
+    place = Operated(release.plane, release.admin, NAMESPACE, release.folder, {})
+    policy = await place.policy(actions=[scales(f"{RELEASE}-links", 2)], cooldown=QUICK)
+    async with loaded() as visits:
+        spike = await place.spike("viral", policy)
+        await release.until_ready("links", 4)
+        await release.admin.delete(spike)
+        await until(lambda: place.gone(spike))
+        assert (await place.bounds(f"{RELEASE}-links"))[0] == 2
+        await release.scale("links", 2)  # as its autoscaler would, if there were metrics
+        await release.until_ready("links", 2)
     assert_none_failed(release, visits)
 
 
