@@ -69,7 +69,8 @@ async def loaded(release: Release, tmp_path: Path) -> Loaded:
         visits.refused = release.nodes.refusals()[refused:]
         assert visits.promised.total
         assert not visits.wrong, release.nodes.logs()
-        assert not await visits.calls.lost(), release.nodes.logs()
+        lost = await visits.calls.lost()
+        assert not lost, f"{lost}\n{release.nodes.logs()}"
 
     return during
 
