@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from groundswell.engines.children import Child, Launch, log_end
-from tests.cluster.tools.families import FLAGS, FOLDER_VARIABLE, Family, Shelf, shelf
+from tests.cluster.tools.families import CLUSTER, FLAGS, FOLDER_VARIABLE, MONITORING, Family, Shelf, shelf
 
 PROGRESS_S = 10.0
 POLL_S = 0.1
@@ -91,7 +91,7 @@ async def _build(place: Shelf, family: Family, program: str, say: Say, environme
     say(f"building {program} ({family.module} {family.version})")
     draft, log = place.folder / "drafts" / program, place.folder / "logs" / f"{program}.log"
     log.unlink(missing_ok=True)
-    options = [*FLAGS, f"-ldflags={family.linker_flags()}", f"-o={draft}"]
+    options = [*FLAGS, f"-tags={family.tags}", f"-ldflags={family.linker_flags()}", f"-o={draft}"]
     command = ["go", "build", "-v", *options, family.programs[program]]
     environment = {**ENVIRONMENT, **environment}
     go = Child(Launch(command, log, family.folder, environment, stop_signal=signal.SIGINT, grace_s=INTERRUPT_S_MAX))
@@ -160,7 +160,8 @@ async def _until_signal() -> None:
     task = asyncio.current_task()
     assert task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await build(shelf(), lambda line: print(line, flush=True))
+    for families in (CLUSTER, MONITORING):
+        await build(shelf(families), lambda line: print(line, flush=True))
 
 
 def main() -> int:

@@ -28,6 +28,8 @@ class Family:
     stamps: Mapping[str, str]
     """Values by variable of the programs, which they take for their own version: `{version}`, `{major}` and `{minor}` of `module`,
     or as they stand."""
+    tags: str = ""
+    """Build tags, by comma: what is left out."""
 
     @property
     def name(self) -> str:
@@ -103,7 +105,17 @@ HELM = Family(
         "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor": _MINOR,
     },
 )
-FAMILIES: Sequence[Family] = (ETCD, KUBERNETES, KWOK, HELM)
+PROMETHEUS = Family(
+    _HERE / "prometheus",
+    module="github.com/prometheus/prometheus",
+    programs={name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("promtool", "prometheus")},
+    stamps={"github.com/prometheus/common/version.Version": "{version}"},
+    tags="remove_all_sd",  # the ways to ask clouds for targets, which are most of the code; files and HTTP stay
+)
+CLUSTER: Sequence[Family] = (ETCD, KUBERNETES, KWOK, HELM)
+"""What tests of a cluster run, on one shelf."""
+MONITORING: Sequence[Family] = (PROMETHEUS,)
+"""What judges rules and dashboards, on a shelf of its own: neither is built again for the other's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +139,16 @@ class Shelf:
         return [(family, name) for family in self.families for name in family.programs if not self.path(name).exists()]
 
 
-def shelf(environment: Mapping[str, str] = os.environ) -> Shelf:
-    """Where the cluster's programs are on this machine."""
+def shelf(families: Sequence[Family] = CLUSTER, environment: Mapping[str, str] = os.environ) -> Shelf:
+    """Where these programs are on this machine."""
     cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Shelf.of(FAMILIES, Path(environment.get(FOLDER_VARIABLE) or cache / "groundswell" / "cluster-tools"))
+    return Shelf.of(families, Path(environment.get(FOLDER_VARIABLE) or cache / "groundswell" / "cluster-tools"))
 
 
 def _digest(families: Iterable[Family]) -> str:
     found = hashlib.sha256(f"{platform.system()} {platform.machine()} {FLAGS}".encode())
     for family in families:
-        found.update(f"{family.name} {family.programs} {family.linker_flags()}".encode())
+        found.update(f"{family.name} {family.programs} {family.linker_flags()}{family.tags}".encode())
         for name in MODULE_FILES:
             found.update((family.folder / name).read_bytes())
     return found.hexdigest()[:16]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster.tools.build import ENVIRONMENT, NOTHING, check_go
-from tests.cluster.tools.families import FAMILIES, KUBERNETES, Family
+from tests.cluster.tools.families import CLUSTER, KUBERNETES, MONITORING, Family
 
 _STAGED = re.compile(r"^\s*(k8s\.io/[\w.-]+) v0\.0\.0(?:\s*//.*)?$", re.MULTILINE)
 """A module that Kubernetes keeps in its own repository: nobody but Kubernetes finds it under this version."""
@@ -58,7 +58,7 @@ def _go(folder: Path, environment: Mapping[str, str], *words: str) -> str:
 
 def main() -> None:
     """The command."""
-    families = {family.name: family for family in FAMILIES}
+    families = {family.name: family for family in (*CLUSTER, *MONITORING)}
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.tools.pin", description=__doc__)
     parser.add_argument("family", choices=families)
     parser.add_argument("version", nargs="?", help="such as v1.36.4; the pinned one unless given")

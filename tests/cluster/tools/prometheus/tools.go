@@ -1,0 +1,8 @@
+//go:build tools
+
+package tools
+
+import (
+	_ "github.com/prometheus/prometheus/cmd/promtool"
+	_ "github.com/prometheus/prometheus/cmd/prometheus"
+)
