@@ -11,7 +11,7 @@ NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split("
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench drill up down ps logs test test-cluster check docs promises format proto cluster-tools console lock clean
+.PHONY: help setup demo bench drill up down ps logs test test-cluster check docs promises format proto observability cluster-tools console lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,7 @@ check: setup console protos/node_modules ## Check format, lint, types, import ru
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python docs/promises.py --check
+	$(BIN)/python -m charts.observability --check
 	$(NODE_PATH_FIRST) $(BIN)/python protos/check.py
 	cd console && $(NODE_PATH_FIRST) npm run --silent check
 
@@ -67,6 +68,9 @@ format: .venv/installed ## Format the sources and mend what lint can mend
 
 proto: .venv/installed ## Regenerate services/groundswell/api from protos/
 	$(BIN)/python protos/generate.py
+
+observability: .venv/installed ## Rebuild the chart's rules and dashboards from charts/observability
+	$(BIN)/python -m charts.observability
 
 cluster-tools: .venv/installed ## Build what the cluster's tests run from its Go modules, once (needs Go 1.26)
 	@$(BIN)/python -m tests.cluster.tools.build

@@ -5,7 +5,9 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
+import prometheus_client
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -109,6 +111,31 @@ async def test_a_backlog_leaves_in_order_per_key_and_the_hook_sees_each_event_fi
         assert len(revisions) == 250
     async with database.platform_tx() as tx:
         assert await tx.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_what_a_relay_holds_shows_since_when_also_while_it_fails_and_tries_again(
+    database: postgres.Database, producer: AIOKafkaProducer, topic: str
+) -> None:
+    tried, blocked = [], True
+
+    async def hook(rows: Sequence[Outbound]) -> None:
+        tried.append(time.time())
+        if blocked:
+            raise ConnectionError("the cache is away")
+
+    def held() -> float:
+        lines = prometheus_client.generate_latest().decode().splitlines()
+        name = urlsplit(database.dsn).path.removeprefix("/")
+        wanted = f'groundswell_outbox_held_timestamp_seconds{{database="{name}"}} '
+        return float(next(line.removeprefix(wanted) for line in lines if line.startswith(wanted)))
+
+    async with running(relay(database, producer, hook)):
+        await until(lambda: held() == 0)
+        await publish(database, event(topic, "1"))
+        await until(lambda: len(tried) >= 3)
+        assert 0 < held() <= tried[0]
+        blocked = False
+        await until(lambda: held() == 0)
 
 
 async def test_an_event_delivered_twice_has_one_effect(

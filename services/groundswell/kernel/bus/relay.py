@@ -7,13 +7,15 @@ database is active; the others wait for its lock. Memory is bounded by the batch
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import asyncpg
 import orjson
 from aiokafka.errors import KafkaError
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from groundswell.kernel import failpoints
 from groundswell.kernel.bus.events import wire_headers
@@ -28,6 +30,11 @@ RETRY_S = 0.5
 _LOCK = 0x6F7574626F78  # "outbox"
 
 _RELAYED = Counter("groundswell_outbox_relayed_total", "Events that left an outbox, by topic.", ["topic"])
+_HELD = Gauge(
+    "groundswell_outbox_held_timestamp_seconds",
+    "Since when the relay has had the events that it could not send yet; 0 with none.",
+    ["database"],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +53,55 @@ BeforePublish = Callable[[Sequence[Outbound]], Awaitable[None]]
 
 async def relay(database: Database, producer: Producer, before_publish: BeforePublish | None = None) -> None:
     """Relays until cancelled. `before_publish` sees each batch first, so that a cache is corrected before anyone hears of a change."""
+    held = _Held(database)
     while True:
         try:
-            await _lead(database, producer, before_publish)
+            await _lead(database, producer, before_publish, held)
         except (asyncpg.PostgresError, KafkaError, *GONE) as error:
             log.warning("the relay waits for its engines: %s", type(error).__name__)
             await asyncio.sleep(RETRY_S)
 
 
-async def _lead(database: Database, producer: Producer, before_publish: BeforePublish | None) -> None:
+class _Held:
+    """Since when events wait in the relay's hands, also while it fails and tries again."""
+
+    def __init__(self, database: Database) -> None:
+        self._gauge = _HELD.labels(urlsplit(database.dsn).path.removeprefix("/"))
+        self._since = 0.0
+        self.end()
+
+    def begin(self) -> None:
+        """There are some."""
+        self._since = self._since or time.time()
+        self._gauge.set(self._since)
+
+    def end(self) -> None:
+        """They were sent, or are another relay's."""
+        self._since = 0.0
+        self._gauge.set(0)
+
+
+async def _lead(database: Database, producer: Producer, before_publish: BeforePublish | None, held: _Held) -> None:
     connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10)
     try:
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+            held.end()
             await asyncio.sleep(RETRY_S)
         while True:
             database.outbox_written.clear()
             rows = await _next(connection)
             if not rows:
+                held.end()
                 await _written(database)
                 continue
+            held.begin()
             if before_publish is not None:
                 await before_publish(rows)
             failpoints.reach("relay.before_send")
             await _send(producer, rows)
             failpoints.reach("relay.after_send")
             await connection.execute("DELETE FROM outbox WHERE seq = ANY($1::bigint[])", [row.sequence for row in rows])
+            held.end()
     finally:
         connection.terminate()
 
