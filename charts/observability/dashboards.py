@@ -37,6 +37,7 @@ def by_service(expression: str) -> str:
 ANSWERED = f"({rate('groundswell_gateway_requests_total')} + {rate('groundswell_gateway_hot_total')})"
 HANDLED = f"rate(groundswell_rpc_handled_total[{EVERY}])"
 BROKEN_CALLS = f'rate(groundswell_rpc_handled_total{{code=~"{BROKEN}"}}[{EVERY}])'
+HELD = "groundswell_outbox_held_timestamp_seconds"
 WHOLE = f'{{route!~"{STREAMS}"}}'
 
 BURN = Panel(
@@ -231,7 +232,7 @@ EVENTS = Dashboard(
             ),
             Panel(
                 "Events held by a relay", "s",
-                [Query("time() - (max by (database) (groundswell_outbox_held_timestamp_seconds) > 0)", "{{database}}")],
+                [Query(f"max by (database) ((time() - {HELD}) * ({HELD} > bool 0))", "{{database}}")],
             ),
             DEAD,
         ],

@@ -16,7 +16,7 @@ from tests.cluster.control_plane.api import Api
 from tests.cluster.control_plane.handle import ControlPlane, running
 from tests.cluster.forms import FULL
 from tests.cluster.operating import Operated, install_kinds, operated, own_namespace
-from tests.cluster.tools.families import Shelf, shelf
+from tests.cluster.tools.families import MONITORING, Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
 SLOW = "they take long: `make test-cluster` runs them"
@@ -32,6 +32,15 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
 def programs() -> Shelf:
     """The cluster's programs; skips where one is not built."""
     place = shelf()
+    if place.missing():
+        pytest.skip(UNBUILT)
+    return place
+
+
+@pytest.fixture(scope="session")
+def monitoring() -> Shelf:
+    """promtool and Prometheus; skips where one is not built."""
+    place = shelf(MONITORING)
     if place.missing():
         pytest.skip(UNBUILT)
     return place

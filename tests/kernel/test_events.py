@@ -127,7 +127,7 @@ async def test_what_a_relay_holds_shows_since_when_also_while_it_fails_and_tries
         lines = prometheus_client.generate_latest().decode().splitlines()
         name = urlsplit(database.dsn).path.removeprefix("/")
         wanted = f'groundswell_outbox_held_timestamp_seconds{{database="{name}"}} '
-        return float(next(line.removeprefix(wanted) for line in lines if line.startswith(wanted)))
+        return float(next((line.removeprefix(wanted) for line in lines if line.startswith(wanted)), -1))
 
     async with running(relay(database, producer, hook)):
         await until(lambda: held() == 0)

@@ -87,3 +87,12 @@ ClickHouse have none, since theirs hold passwords.
 {{- end }}
 {{- end -}}
 {{- end -}}
+
+{{/* What tells a Prometheus that looks for annotations where a pod's metrics are: (root, port). */}}
+{{- define "groundswell.scraped" -}}
+{{- if eq (index . 0).Values.telemetry.monitoring "annotations" -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ index . 1 | quote }}
+prometheus.io/path: /metrics
+{{- end -}}
+{{- end -}}
