@@ -51,6 +51,10 @@ EVERYTHING_GIVEN = {
     "telemetry": {
         "otlp": {"endpoint": "http://collector.seen:4318/v1/traces", "peers": [{"namespaceSelector": {}}]},
         "scrapers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "monitoring": "annotations",
+        "rules": "configMap",
+        "dashboards": True,
+        "labels": {"release": "monitoring"},
     },
     "networkPolicy": {"visitors": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}]},
     "processes": {"gateway": {"settings": {"GATEWAY_CACHE_BYTES_MAX": 1024}}},

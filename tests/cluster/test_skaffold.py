@@ -21,16 +21,19 @@ def patched(*profiles: str) -> dict[str, Any]:
         place: Any = config
         for step in path:
             place = place[int(step) if isinstance(place, list) else step]
-        place[last] = patch["value"]
+        if last == "-":
+            place.append(patch["value"])
+        else:
+            place[last] = patch["value"]
     return config
 
 
 def values(config: dict[str, Any]) -> dict[str, Any]:
     """The values that the release is given, templates as Skaffold fills them."""
-    (release,) = config["deploy"]["helm"]["releases"]
+    release = config["deploy"]["helm"]["releases"][0]
     found: dict[str, Any] = {}
-    for file in release.get("valuesFiles", []):
-        found |= yaml.safe_load((ROOT / file).read_text())
+    for file in release["valuesFiles"]:
+        found = merged(found, yaml.safe_load((ROOT / file).read_text()))
     for name, text in {**release.get("setValues", {}), **release["setValueTemplates"]}.items():
         filled = re.sub(
             r"\{\{\.IMAGE_(REPO|TAG)_groundswell\}\}",
@@ -43,6 +46,13 @@ def values(config: dict[str, Any]) -> dict[str, Any]:
             place = place.setdefault(step, {})
         place[last] = filled
     return found
+
+
+def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """As Helm takes one file of values after the other."""
+    both = {name: (first[name], value) for name, value in second.items() if name in first}
+    deeper = {name: merged(*pair) for name, pair in both.items() if all(isinstance(each, dict) for each in pair)}
+    return first | second | deeper
 
 
 def test_the_configuration_is_of_the_version_that_is_meant() -> None:
@@ -59,16 +69,16 @@ def test_it_builds_the_last_stage_of_the_dockerfile() -> None:
     assert re.findall(r"^FROM .* AS (\w+)", dockerfile, re.MULTILINE)[-1] == artifact["docker"]["target"]
 
 
-@pytest.mark.parametrize("profiles", [(), ("kind",), ("debug",), ("kind", "debug")])
+@pytest.mark.parametrize("profiles", [(), ("kind",), ("debug",), ("kind", "debug"), ("kind", "observability")])
 def test_every_profile_gives_the_built_image_to_the_whole_chart(profiles: tuple[str, ...]) -> None:
     config = patched(*profiles)
-    (release,) = config["deploy"]["helm"]["releases"]
+    release = config["deploy"]["helm"]["releases"][0]
     assert (ROOT / release["chartPath"] / "Chart.yaml").exists()
     assert release["name"] == RELEASE
     rendered = render(values(config))
     images = {pod["containers"][0]["image"] for component, _, pod in rendered.pods() if component not in ENGINES}
     assert images == {"there/groundswell:a1b2"}
-    (forward,) = config["portForward"]
+    forward = config["portForward"][0]
     service = rendered.one("Service", forward["resourceName"])
     assert forward["port"] in {port["port"] for port in service["spec"]["ports"]}
     assert forward["namespace"] == release["namespace"]
@@ -94,6 +104,26 @@ def test_the_profile_for_kind_pushes_nothing_and_fits_a_small_node() -> None:
 def test_the_profile_for_debugging_lets_processes_say_everything() -> None:
     data = render(values(patched("debug"))).one("ConfigMap", "groundswell-config")["data"]
     assert data["TELEMETRY_LOG_LEVEL"] == "DEBUG"
+
+
+def test_the_profile_for_looking_installs_what_finds_pods_rules_and_dashboards() -> None:
+    """The public charts themselves are not here: what is held is that their values name what ours makes."""
+    config = patched("kind", "observability")
+    ours, prometheus, grafana = config["deploy"]["helm"]["releases"]
+    for each in (prometheus, grafana):
+        assert re.fullmatch(r"\d+\.\d+\.\d+", each["version"])
+        assert each["namespace"] == ours["namespace"]
+    rendered = render(values(config))
+    server, drawing = (yaml.safe_load((ROOT / each["valuesFiles"][0]).read_text()) for each in (prometheus, grafana))
+    (mount,) = server["server"]["extraConfigmapMounts"]
+    assert rendered.one("ConfigMap", mount["configMap"])["data"].keys() == {"objectives.yaml", "product.yaml"}
+    assert server["serverFiles"]["prometheus.yml"]["rule_files"] == [f"{mount['mountPath']}/*.yaml"]
+    sidecar = drawing["sidecar"]["dashboards"]
+    shown = [each for each in rendered.of("ConfigMap") if each["metadata"]["labels"].get(sidecar["label"])]
+    assert {each["metadata"]["labels"][sidecar["label"]] for each in shown} == {sidecar["labelValue"]}
+    (source,) = drawing["datasources"]["datasources.yaml"]["datasources"]
+    assert source["url"] == f"http://{config['portForward'][1]['resourceName']}"
+    assert len(shown) == 4
 
 
 def _number(quantity: str, factors: dict[str, float]) -> float:

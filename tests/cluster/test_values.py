@@ -47,6 +47,11 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
         {"engines": {"kafka": {"image": "apache/kafka"}}},
         "'/engines/kafka/image'",
     ),
+    "metrics that nobody may read": (
+        {"telemetry": {"monitoring": "annotations"}},
+        "telemetry.monitoring is annotations, but the network policies let nobody read metrics",
+    ),
+    "rules that are neither": ({"telemetry": {"rules": "yes"}}, "'/telemetry/rules': value must be one of 'none', "),
     "a password where everybody reads it": (
         {"engines": {"valkey": {"external": {"address": "redis://:secret@valkey:6379"}}}},
         "engines.valkey.external.address holds a password",
