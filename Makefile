@@ -72,7 +72,7 @@ proto: .venv/installed ## Regenerate services/groundswell/api from protos/
 observability: .venv/installed ## Rebuild the chart's rules and dashboards from charts/observability
 	$(BIN)/python -m charts.observability
 
-cluster-tools: .venv/installed ## Build what the cluster's tests run from its Go modules, once (needs Go 1.26)
+cluster-tools: .venv/installed ## Build what the cluster's tests run from its Go modules, once (needs Go 1.26.7)
 	@$(BIN)/python -m tests.cluster.tools.build
 
 console: console/dist/index.html ## Build the web console
