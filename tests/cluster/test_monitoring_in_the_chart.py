@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.chart import FOLDER, RELEASE, Object, Rendered, matches, render
+from tests.cluster.chart import FOLDER, RELEASE, ROOT, Object, Rendered, matches, render
+from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed
 from tests.cluster.observed import DASHBOARDS, RULES
 
 SCRAPERS = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 LABELS = {"release": "monitoring"}
+KINDS = ROOT / "tests" / "cluster" / "kinds"
 
 
 def told(**telemetry: Any) -> Rendered:
@@ -84,6 +86,32 @@ def test_each_dashboard_is_a_config_map_that_grafana_s_sidecar_finds() -> None:
     assert all(each["metadata"]["labels"]["grafana_dashboard"] == "1" for each in maps)
     found = {name: json.loads(text) for each in maps for name, text in each["data"].items()}
     assert found == {f"groundswell-{name}": dashboard for name, dashboard in DASHBOARDS.items()}
+
+
+@pytest.fixture(scope="session")
+def monitoring_kinds(control_plane: ControlPlane) -> None:
+    """The kinds of Prometheus' operator, served."""
+    control_plane.kubectl("apply", "--server-side", "-f", str(KINDS))
+    names = [f"crd/{file.stem}.monitoring.coreos.com" for file in KINDS.iterdir()]
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+
+
+@pytest.mark.usefixtures("monitoring_kinds")
+async def test_the_kinds_of_prometheus_operator_take_what_the_chart_makes_and_no_misspelt_field(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    found = told(monitoring="serviceMonitor", rules="prometheusRule").of("ServiceMonitor", "PrometheusRule")
+
+    def create(objects: list[Object]) -> str:
+        own = [each | {"metadata": each["metadata"] | {"namespace": namespace}} for each in objects]
+        return control_plane.kubectl(
+            "create", "--dry-run=server", "-o", "name", "-f", "-", given=yaml.safe_dump_all(own)
+        )
+
+    assert len(create(found).split()) == len(found) == 2
+    for each in found:
+        with pytest.raises(ProgramFailed, match="unknown field"):
+            create([each | {"spec": each["spec"] | {"endpoint": []}}])
 
 
 @pytest.mark.parametrize("folder", ["rules", "dashboards"])
