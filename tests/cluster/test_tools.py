@@ -12,7 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -20,12 +20,24 @@ import pytest
 
 from groundswell.engines import ports
 from tests.cluster.tools import build
-from tests.cluster.tools.families import ETCD, FOLDER_VARIABLE, HELM, KUBERNETES, KWOK, Family, Shelf
+from tests.cluster.tools.families import (
+    CLUSTER,
+    ETCD,
+    FOLDER_VARIABLE,
+    HELM,
+    KUBERNETES,
+    KWOK,
+    MONITORING,
+    PROMETHEUS,
+    Family,
+    Shelf,
+    shelf,
+)
 from tests.cluster.tools.pin import pin
 
 MODULE, VERSION = "example.test/hello", "v1.2.3"
 GO_MOD = f"module {MODULE}\n\ngo 1.21.0\n"
-MAIN = 'package main\n\nvar version = "unstamped"\n\nfunc main() { println(version) }\n'
+MAIN = '//go:build !small\n\npackage main\n\nvar version = "unstamped"\n\nfunc main() { println(version) }\n'
 ROOT = Path(__file__).parents[2]
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
@@ -170,6 +182,21 @@ def test_another_version_or_checksum_is_another_folder(workshop: Workshop) -> No
 
 
 @needs_go
+async def test_a_build_tag_leaves_out_what_it_names_and_is_another_folder(workshop: Workshop) -> None:
+    await workshop.build()
+    whole = workshop.shelf.folder
+    workshop.family = replace(workshop.family, tags="small")
+    assert workshop.shelf.folder != whole
+    with pytest.raises(build.BuildError, match="build constraints exclude all Go files"):
+        await workshop.build()
+
+
+def test_a_new_promtool_builds_nothing_of_the_cluster_again() -> None:
+    assert PROMETHEUS not in CLUSTER
+    assert shelf(CLUSTER).folder != shelf(MONITORING).folder
+
+
+@needs_go
 def test_without_a_network_the_command_says_what_a_first_build_needs(tmp_path: Path) -> None:
     with _command(tmp_path, f"http://127.0.0.1:{ports.draw(1)[0]}") as command:
         said, _ = command.communicate(timeout=60)
@@ -220,6 +247,14 @@ def test_the_programs_of_the_cluster_know_their_versions(programs: Shelf, tmp_pa
     assert f"Client Version: {KUBERNETES.version}\n" in said("kubectl", "version", "--client")
     assert KWOK.version.removeprefix("v") in said("kwok", "--version")
     assert said("helm", "version", "--template", "{{.Version}}") == HELM.version
+
+
+def test_promtool_and_prometheus_know_their_version(monitoring: Shelf) -> None:
+    for name in PROMETHEUS.programs:
+        said = subprocess.run(
+            [monitoring.path(name), "--version"], capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+        assert said.startswith(f"{name}, version {PROMETHEUS.version} ")
 
 
 def test_charts_are_rendered_for_the_kubernetes_that_runs_them(programs: Shelf, tmp_path: Path) -> None:
