@@ -155,6 +155,7 @@ async def test_every_expression_has_an_answer_in_what_a_platform_at_work_emits(
             with suppress(TimeoutError):  # what is missing is said below
                 await until(lambda: all_answered(prometheus), ANSWERED_S_MAX)
             assert await unanswered(prometheus) == []
+            assert not coming.done(), "the visitors gave up"
         finally:
             coming.cancel()
         assert [rule for rule in await prometheus.rules() if rule["health"] != "ok"] == []

@@ -104,10 +104,10 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
 """By alert: metrics by the minute with which it fires, and such with which it does not."""
 
 
-def judged(monitoring: Shelf, folder: Path, cases: Sequence[Mapping[str, object]]) -> None:
-    """Runs promtool's own tests of rules; raises with what it says."""
+def judged(monitoring: Shelf, folder: Path, rules: str, cases: Sequence[Mapping[str, object]]) -> None:
+    """Runs promtool's own tests on a file of rules; raises with what it says."""
     file = folder / "cases.yaml"
-    told = {"rule_files": [str(each) for each in RULES], "evaluation_interval": "1m", "tests": list(cases)}
+    told = {"rule_files": [str(FOLDER / "rules" / rules)], "evaluation_interval": "1m", "tests": list(cases)}
     file.write_text(yaml.safe_dump(told))
     promtool(monitoring, "test", "rules", str(file))
 
@@ -198,6 +198,7 @@ def test_two_percent_of_failures_for_an_hour_page_and_the_objective_itself_does_
     judged(
         monitoring,
         tmp_path,
+        "objectives.yaml",
         [
             case("2 % for an hour", gateway(980, 20, 65), 65, {fast: 1}),
             case("at the objective for two hours", gateway(999, 1, 120), 120, {fast: 0, slow: 0}),
@@ -230,6 +231,7 @@ def test_answers_out_of_memory_count_as_good_and_fast_ones(monitoring: Shelf, tm
     judged(
         monitoring,
         tmp_path,
+        "objectives.yaml",
         [
             case("20 of a million failed", cold, 65, {fast: 0}),
             case("half of them took longer", slow, 65, {fast: 1}),
@@ -245,4 +247,4 @@ def test_each_other_alert_fires_when_it_should_and_only_then(monitoring: Shelf, 
     for alert, (wrong, right) in CASES.items():
         cases.append(case(f"{alert} fires", wrong, MINUTES, {alert: 1}))
         cases.append(case(f"{alert} is silent", right, MINUTES, {alert: 0}))
-    judged(monitoring, tmp_path, cases)
+    judged(monitoring, tmp_path, "product.yaml", cases)
