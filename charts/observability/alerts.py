@@ -10,6 +10,9 @@ _PAGE, _TICKET = Severity.PAGE, Severity.TICKET
 JOURNAL_BYTES_NOTICED = 64 << 20
 """A quarter of what a journal may take (FRAMES_JOURNAL_BYTES_MAX)."""
 
+VIEWS = '{view=~"spooled|counted"}'
+"""Those that are counted live; other rows may be set aside, or repeat what was counted."""
+
 
 def _flows(metric: str, matchers: str = "") -> str:
     return f"sum by (namespace) (rate({metric}{matchers}[5m])) > 0"
@@ -61,7 +64,8 @@ EVENT_CORE: Sequence[Alert] = (
     ),
     Alert(
         "GroundswellLiveStands",
-        f"{_flows('groundswell_frames_rows_sent_total')} unless {_flows('groundswell_live_events_total')}",
+        f"{_flows('groundswell_frames_rows_sent_total')} and {_flows('groundswell_gateway_views_total', VIEWS)}"
+        f" unless {_flows('groundswell_live_events_total')}",
         "3m", _PAGE, "The live page stands still",
         "{{ $value | humanize }} rows a second are sent and none is counted live.",
     ),

@@ -113,6 +113,7 @@ def test_the_profile_for_looking_installs_what_finds_pods_rules_and_dashboards()
     for each in (prometheus, grafana):
         assert re.fullmatch(r"\d+\.\d+\.\d+", each["version"])
         assert each["namespace"] == ours["namespace"]
+        assert each["dependsOn"] == [ours["name"]], "which makes the namespace and what they mount"
     rendered = render(values(config))
     server, drawing = (yaml.safe_load((ROOT / each["valuesFiles"][0]).read_text()) for each in (prometheus, grafana))
     (mount,) = server["server"]["extraConfigmapMounts"]
