@@ -107,7 +107,7 @@ VIRAL = Dashboard(
         [
             VIEWS,
             Panel(
-                "Out of memory", "percentunit", [Query(share(rate("groundswell_gateway_hot_total"), ANSWERED), "hot")],
+                "Answered from memory", "percentunit", [Query(share(rate("groundswell_gateway_hot_total"), ANSWERED), "hot")],
                 "The share of answers that asked nobody.",
             ),
             Panel(

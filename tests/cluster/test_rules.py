@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from charts.observability.__main__ import FOLDERS, stale, write
-from tests.cluster.chart import FOLDER, ROOT
+from charts.observability.objectives import OBJECTIVES
+from tests.cluster.chart import FOLDER, MODULES, ROOT
 from tests.cluster.observed import DASHBOARDS, RULES, queries, rules
 from tests.cluster.tools.families import Shelf
 
@@ -154,6 +155,10 @@ def test_what_is_in_the_chart_is_what_the_code_says(tmp_path: Path) -> None:
     assert stale(tmp_path) == []
 
 
+def test_every_module_that_answers_calls_has_objectives() -> None:
+    assert {each.service for each in OBJECTIVES} == MODULES.keys() - {"live"}, "live only streams"
+
+
 def test_every_alert_says_what_to_do_under_its_own_heading() -> None:
     text = (ROOT / "docs" / "observability.md").read_text()
     headings = {re.sub(r"\W+", "-", each.lower()) for each in re.findall(r"^### (.+)$", text, re.MULTILINE)}
@@ -204,7 +209,7 @@ def test_two_percent_of_failures_for_an_hour_page_and_the_objective_itself_does_
     judged(
         monitoring,
         tmp_path,
-        of_gateway(tmp_path),
+        of_service("gateway", tmp_path),
         [
             case(
                 "2 % for an hour after a calm night", over(gateway(1000, 0, 360), gateway(980, 20, 62)), 422, {fast: 1}
@@ -219,12 +224,12 @@ def test_two_percent_of_failures_for_an_hour_page_and_the_objective_itself_does_
     )
 
 
-def of_gateway(folder: Path) -> Path:
-    """The rules of objectives without those of other services, which have the same form and take most of the time."""
+def of_service(name: str, folder: Path) -> Path:
+    """The rules of objectives without those of other services, which would take most of the time."""
     told = yaml.safe_load((FOLDER / "rules" / "objectives.yaml").read_text())
     for group in told["groups"]:
-        group["rules"] = [rule for rule in group["rules"] if rule["labels"].get("service", "gateway") == "gateway"]
-    file = folder / "gateway.yaml"
+        group["rules"] = [rule for rule in group["rules"] if rule["labels"].get("service", name) == name]
+    file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(told))
     return file
 
@@ -250,11 +255,30 @@ def test_answers_out_of_memory_count_as_good_and_fast_ones(monitoring: Shelf, tm
     judged(
         monitoring,
         tmp_path,
-        of_gateway(tmp_path),
+        of_service("gateway", tmp_path),
         [
             case("20 of a million failed", cold, 65, {fast: 0}),
             case("half of them took longer", slow, 65, {fast: 1}),
             case("streams take as long as their readers stay", streams, 65, {fast: 0}),
+        ],
+    )
+
+
+def test_a_service_answers_for_its_own_failures_and_not_for_its_callers(monitoring: Shelf, tmp_path: Path) -> None:
+    def links(code: str, service: str = "links.v1.LinkService") -> Mapping[str, str]:
+        handled = f'groundswell_rpc_handled_total{{method="groundswell.api.{service}.GetLink",code='
+        return {f'{handled}"OK"}}': "0+50x65", f'{handled}"{code}"}}': "0+50x65"}
+
+    fast = "GroundswellBudgetBurnsFast"
+    judged(
+        monitoring,
+        tmp_path,
+        of_service("links", tmp_path),
+        [
+            case("an engine is away", links("UNAVAILABLE"), 65, {fast: 1}),
+            case("a defect", links("INTERNAL"), 65, {fast: 1}),
+            case("callers ask for what is not there", links("NOT_FOUND"), 65, {fast: 0}),
+            case("another service fails", links("INTERNAL", "tenancy.v1.TenantService"), 65, {fast: 0}),
         ],
     )
 
