@@ -155,6 +155,9 @@ class Plan:
             "use-service-account-credentials": "true",
             "cluster-signing-cert-file": self.authority,
             "cluster-signing-key-file": self._authority.pair.key,
+            # A node that is not heard of has its pods called not ready, which the simulation never takes back: an API server may be silent
+            # for a minute without that.
+            "node-monitor-grace-period": "300s",
             **CONTROLLERS[self._controllers],
         }
         return self._component(
