@@ -113,7 +113,9 @@ async def make_anew(stage: Stage, web: int) -> None:
     for name in ("readers", "web"):
         await stage.admin.delete(place.deployment(name))
     await until(lambda: _podless(stage), GONE_S_MAX)
-    await asyncio.gather(place.target("readers", READERS), place.target("web", web))
+    await asyncio.gather(
+        place.target("readers", READERS, patience_s=GONE_S_MAX), place.target("web", web, patience_s=GONE_S_MAX)
+    )
 
 
 async def _podless(stage: Stage) -> bool:

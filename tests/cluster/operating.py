@@ -165,7 +165,14 @@ class Operated:
         await until(lambda: self.ready(name, replicas, self.stateful_set(name)))
 
     async def target(
-        self, name: str, replicas: int, *, scaler: Object | None = None, delay: str = "1s", cpu: str = "0"
+        self,
+        name: str,
+        replicas: int,
+        *,
+        scaler: Object | None = None,
+        delay: str = "1s",
+        cpu: str = "0",
+        patience_s: float = 30.0,
     ) -> None:
         """A Deployment whose pods ask for `cpu` and are ready after `delay`, all of them ready; `scaler` is the spec of its autoscaler."""
         made = deployment(name, replicas, pod())
@@ -175,7 +182,7 @@ class Operated:
         if scaler is not None:
             spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, **scaler}
             await self.helm_sets(name, spec)
-        await until(lambda: self.ready(name, replicas))
+        await until(lambda: self.ready(name, replicas), patience_s)
 
     async def helm_sets(self, name: str, spec: Object) -> None:
         """What `helm upgrade` does to an autoscaler."""
