@@ -99,8 +99,7 @@ async def set_up(plane: ControlPlane, admin: Api) -> AsyncIterator[Stage]:
 
 async def set_web(stage: Stage, replicas: int) -> None:
     """Gives web another floor, as `helm upgrade` does, and so many pods."""
-    target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
-    await stage.place.helm_sets("web", {**target, **_web_scaler(replicas)})
+    await stage.place.helm_sets("web", _web_scaler(replicas))
     await make_anew(stage, replicas)
 
 

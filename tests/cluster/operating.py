@@ -180,12 +180,12 @@ class Operated:
         made["spec"]["template"]["metadata"]["annotations"] = {"pod-ready.stage.kwok.x-k8s.io/delay": delay}
         await self.admin.create(self.path("apps/v1", "deployments"), made)
         if scaler is not None:
-            spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, **scaler}
-            await self.helm_sets(name, spec)
+            await self.helm_sets(name, scaler)
         await until(lambda: self.ready(name, replicas), patience_s)
 
     async def helm_sets(self, name: str, spec: Object) -> None:
-        """What `helm upgrade` does to an autoscaler."""
+        """What `helm upgrade` does to an autoscaler, which is the Deployment's of its name unless `spec` says otherwise."""
+        spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, **spec}
         value = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}}
         await self.admin.patch(
             self.autoscaler(name), {**value, "spec": spec}, "apply", fieldManager="helm", force="true"

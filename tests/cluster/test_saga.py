@@ -90,8 +90,7 @@ async def test_who_resets_the_floor_finds_it_raised_again_within_five_seconds(pl
     policy = await place.policy(actions=[scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "Holding")
-    target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
-    await place.helm_sets("web", {**target, "minReplicas": 5, "maxReplicas": 25})
+    await place.helm_sets("web", {"minReplicas": 5, "maxReplicas": 25})
     began = time.monotonic()
 
     async def raised() -> bool:
@@ -111,8 +110,7 @@ async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_t
     policy = await place.policy(actions=[scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "Holding")
-    target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}
-    await place.helm_sets("web", {**target, "minReplicas": 30, "maxReplicas": 30})
+    await place.helm_sets("web", {"minReplicas": 30, "maxReplicas": 30})
     assert len(await place.floor_managers("web")) == 2
     await place.admin.delete(path)
     await until(lambda: place.gone(path))
