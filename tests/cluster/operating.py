@@ -141,7 +141,7 @@ class Operated:
                 each.get("objectRef", {}).get("resource") == "leases"
                 and each["objectRef"].get("namespace") == self.namespace
                 and each.get("userAgent") == f"groundswell-operator/{process.identity}"
-                for each in self.plane.audit()
+                for each in self.plane.audit(self.namespace)
             )
 
         await until(looked)
@@ -253,7 +253,7 @@ class Operated:
         """What operators wrote in the namespace and the API server took, as audit events; `identity` is one operator's."""
         return [
             each
-            for each in self.plane.audit()
+            for each in self.plane.audit(self.namespace)
             if each["user"]["username"].endswith(f":{ACCOUNT}")
             and each["verb"] in WRITING
             and each.get("objectRef", {}).get("namespace") == self.namespace
@@ -266,11 +266,23 @@ class Operated:
         found = [each["objectRef"] for each in self.writes(identity) if each["objectRef"]["resource"] not in OWN]
         return [f"{each['resource']}/{each['name']}" for each in found]
 
+    def scalings(self) -> list[Object]:
+        """Every write to the scale of a Deployment that the API server took, in the order of its answers, as audit events."""
+        return [
+            each
+            for each in self.plane.audit(self.namespace)
+            if each["verb"] in WRITING
+            and each.get("objectRef", {}).get("resource") == "deployments"
+            and each["objectRef"].get("subresource") == "scale"
+            and each["objectRef"]["namespace"] == self.namespace
+            and each["responseStatus"]["code"] < 300
+        ]
+
     def refusals(self) -> list[str]:
         """What the Roles of operator and bridge did not let them do."""
         return [
             f"{each['verb']} {each['requestURI']}"
-            for each in self.plane.audit()
+            for each in self.plane.audit(self.namespace)
             if each["user"]["username"].startswith(f"system:serviceaccount:{self.namespace}:groundswell-")
             and each["responseStatus"]["code"] == 403
         ]

@@ -92,7 +92,7 @@ async def test_who_has_no_role_is_refused_and_the_audit_log_says_so(
         with pytest.raises(Refused, match='cannot list resource "secrets"') as refusal:
             await account.items(secrets)
     assert refusal.value.status == 403
-    asked = [each for each in control_plane.audit() if each["requestURI"] == secrets]
+    asked = [each for each in control_plane.audit(namespace) if each["requestURI"] == secrets]
     assert [(each["user"]["username"], each["verb"], each["responseStatus"]["code"]) for each in asked] == [
         (f"system:serviceaccount:{namespace}:default", "list", 403)
     ]

@@ -74,7 +74,7 @@ def _writes_of_the_floor(place: Operated) -> list[Object]:
     """Who wrote the autoscaler of links, one after the other; its status is the autoscaler's own affair."""
     return [
         each
-        for each in place.plane.audit()
+        for each in place.plane.audit(place.namespace)
         if each["verb"] in ("create", "patch", "update")
         and each.get("objectRef", {}).get("namespace") == place.namespace
         and each["objectRef"]["resource"] == "horizontalpodautoscalers"

@@ -28,7 +28,7 @@ async def test_changes_of_targets_and_of_statuses_begin_no_pass_while_no_spike_l
 
 def _passes_meanwhile(place: Operated) -> list[Object]:
     """The operator's lists of spikes between the first of those changes and the spike."""
-    events = place.plane.audit()
+    events = place.plane.audit(place.namespace)
     ours = [each for each in events if each.get("objectRef", {}).get("namespace") == place.namespace]
     changed = [each["stageTimestamp"] for each in ours if each["verb"] == "patch" and _about(each) == "deployments"]
     made = [

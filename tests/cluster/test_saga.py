@@ -292,7 +292,7 @@ def _first_look_s(place: Operated) -> float:
     """When the API server was first asked for the namespace's policies by the operator that leads: before its first write was sent."""
     looks = (
         each
-        for each in place.plane.audit()
+        for each in place.plane.audit(place.namespace)
         if each["requestURI"] == place.policies and each.get("userAgent") == "groundswell-operator/one"
     )
     return min(map(_moment_s, looks))

@@ -16,6 +16,7 @@ from loadtests.oracles.books import Finding, judge
 from loadtests.reports.journal import Journal
 from loadtests.reports.page import page
 from loadtests.scenario import Ran, Verdict
+from tests.analytics.test_writer_crash import FAILPOINTS
 from tests.loadtests.test_books import PROMISED, RIGHT
 
 EVENT_KILL = spec.load("event-kill")
@@ -35,6 +36,13 @@ def test_every_drill_can_be_read_and_has_a_control(name: str) -> None:
     drill = spec.load(name)
     assert drill.name == name
     assert drill.controls
+
+
+@pytest.mark.parametrize("name", spec.names())
+def test_the_crash_points_of_every_drill_are_points_at_which_the_writer_is_known_to_die(name: str) -> None:
+    """A point that no code reaches kills nobody, and the run ends without a verdict after all its minutes."""
+    points = {way for ways in spec.load(name).kills.values() for way in ways if "." in way}
+    assert points <= set(FAILPOINTS)
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,11 @@ class ControlPlane:
             answer = await admin.create(path, asked)
         return Api(self.address, self._trust(), answer["status"]["token"])
 
-    def audit(self) -> list[Object]:
-        """Every answered request so far, as audit.k8s.io/v1 events; not what was given up before it was known whose it was."""
+    def audit(self, namespace: str) -> list[Object]:
+        """Every answered request so far that names a namespace, in its path or as its sender's, as audit.k8s.io/v1 events; not what was
+        given up before it was known whose it was."""
         with (self.folder / "audit.log").open() as log:
-            events = [json.loads(line) for line in log if line.endswith("\n")]
+            events = [json.loads(line) for line in log if namespace in line and line.endswith("\n")]
         return [each for each in events if each["user"].get("username")]
 
     def api_server(self) -> psutil.Process:
