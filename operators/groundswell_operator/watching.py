@@ -2,6 +2,9 @@
 
 kopf keeps the watches: it lists, follows, and begins anew after errors and gaps. It writes nothing: its handlers only observe, so it needs
 no finalizers, annotations or Events of its own, and what it would put into them is under our prefix all the same.
+
+ScaledObjects are not among the kinds, since a cluster may not serve them: KEDA changes the autoscaler that it keeps whenever one changes,
+and that tells of both.
 """
 
 from __future__ import annotations

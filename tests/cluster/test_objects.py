@@ -170,6 +170,7 @@ RIGHTS: Mapping[str, Mapping[tuple[str, str], str]] = {
         ("apps/deployments/scale", ""): "patch",
         ("apps/statefulsets/scale", ""): "patch",
         ("autoscaling/horizontalpodautoscalers", ""): "list watch patch",
+        ("keda.sh/scaledobjects", ""): "list patch",
         ("events", ""): "list create",
         ("pods", ""): "list",
         ("coordination.k8s.io/leases", ""): "create",

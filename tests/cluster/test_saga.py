@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from groundswell.engines import ports
-from groundswell_operator.applying import reading
+from groundswell_operator.applying import scalers
 from groundswell_operator.applying.requests import WRITES_S_MAX
 from tests.cluster import load
 from tests.cluster.control_plane.api import Object, until
@@ -365,7 +365,7 @@ async def test_observing_compares_the_plan_with_what_the_autoscaler_did_alone(pl
 
 
 async def _wants(place: Operated, replicas: int) -> bool:
-    return reading.wants(await place.admin.get(place.autoscaler("web"))) == replicas
+    return scalers.wants(await place.admin.get(place.autoscaler("web"))) == replicas
 
 
 async def _floors_until(place: Operated, last: int) -> list[int]:

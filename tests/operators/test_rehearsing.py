@@ -59,11 +59,19 @@ SCALER = {
     "metadata": {"name": "live"},
     "spec": {"scaleTargetRef": {"kind": "StatefulSet", "name": "live"}, "minReplicas": 2, "maxReplicas": 6},
 }
+KEDAS = {
+    "apiVersion": "keda.sh/v1alpha1",
+    "kind": "ScaledObject",
+    "metadata": {"name": "live"},
+    "spec": {"scaleTargetRef": {"kind": "StatefulSet", "name": "live"}, "maxReplicaCount": 6, "triggers": []},
+}
 
 
-def planned(folder: Path, policy: object, event: object, *words: str) -> subprocess.CompletedProcess[str]:
+def planned(
+    folder: Path, policy: object, event: object, *words: str, scaler: object = SCALER
+) -> subprocess.CompletedProcess[str]:
     """What the command says of them, with two objects beside."""
-    for name, value in (("policy", policy), ("event", event), ("objects", {"kind": "List", "items": [LIVE, SCALER]})):
+    for name, value in (("policy", policy), ("event", event), ("objects", {"kind": "List", "items": [LIVE, scaler]})):
         (folder / name).write_text(json.dumps(value) if name == "event" else yaml.safe_dump(value))
     files = [str(folder / name) for name in ("policy", "event", "objects")]
     command = [sys.executable, "-m", "groundswell_operator", "plan", *files, *words]
@@ -130,6 +138,16 @@ def test_the_command_prints_the_writes_their_times_and_what_they_cost(tmp_path: 
         "cost: 33 more replicas at most (of 500),",
         "      859 replica-minutes (of 60,000 a day)",
     ]
+
+
+def test_a_scaled_object_is_planned_for_as_an_autoscaler_is_and_what_it_does_not_say_is_unset_again(
+    tmp_path: Path,
+) -> None:
+    done = planned(tmp_path, POLICY, EVENT, "--lasts", "10m", scaler=KEDAS)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [line.strip() for line in done.stdout.splitlines() if "StatefulSet live" in line]
+    assert said[:2] == ["0 s  StatefulSet live: floor 8, ceiling 8", "0 s  StatefulSet live: scale 8"]
+    assert said[-1].endswith("StatefulSet live: floor unset, ceiling 6")
 
 
 @pytest.mark.parametrize(

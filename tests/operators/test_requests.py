@@ -16,15 +16,15 @@ from groundswell_operator.applying.requests import RETRY_S, WRITES_S_MAX, Pace, 
 
 
 class Server:
-    """Answers everything with one status, and keeps when it was asked."""
+    """Answers everything with one status and an empty list, and keeps when it was asked."""
 
     def __init__(self, status: int, headers: dict[str, str]) -> None:
-        self._status, self._headers = status, headers
+        self.status, self._headers = status, headers
         self.asked_s: list[float] = []
 
     async def answer(self, _: web.Request) -> web.Response:
         self.asked_s.append(time.monotonic())
-        return web.json_response({"message": "as told"}, status=self._status, headers=self._headers)
+        return web.json_response({"message": "as told", "items": []}, status=self.status, headers=self._headers)
 
 
 @asynccontextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 
 import pytest
 
 from groundswell_operator.applying.errors import RequestFailed
 from groundswell_operator.planning.raising import Baseline
-from groundswell_operator.policies import Target
+from groundswell_operator.saga import claims
 from groundswell_operator.saga.state import OVER
-from tests.operators.passing import BEFORE, bounds, flags, raised, reconciled
-from tests.operators.world import VALUES, Crash, World, faults, telling
+from tests.operators.passing import flags, raised, reconciled
+from tests.operators.world import VALUES, WEB, Crash, World, faults, governed_by_keda, telling
 
 WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
 """How many interleavings are walked; 10,000 take about five minutes of one core."""
@@ -36,12 +37,15 @@ async def test_whatever_happens_between_any_two_steps_there_is_one_baseline_and_
 
 async def _walk(chance: random.Random) -> None:
     world = World(telling())
+    if chance.random() < 0.5:
+        world.show(governed_by_keda().state.targets[WEB])
+    before = {target.name: claims.current(scaled) for target, scaled in world.state.targets.items()}
     baselines: dict[tuple[str, str], object] = {}
     for turn in range(40):
         world.fault = faults(chance, RATE)
         _happens(world, chance, turn)
         await _attempted(world)
-        _check(world, baselines)
+        _check(world, baselines, before)
     world.fault = lambda: None
     for name in list(world.state.spikes):
         world.over(name)
@@ -52,7 +56,7 @@ async def _walk(chance: random.Random) -> None:
         await reconciled(world)
         if is_over:
             break  # and the autoscalers have looked since
-    assert bounds(world) == BEFORE
+    assert {target.name: claims.current(scaled) for target, scaled in world.state.targets.items()} == before
     assert flags(world) == {**VALUES, **world.set_by_others}
     assert all(each.progress.phase in OVER for each in world.state.spikes.values())
     told = {name for name, _ in world.notices}
@@ -81,16 +85,12 @@ def _happens(world: World, chance: random.Random, turn: int) -> None:
         world.delete(chance.choice(sorted(world.state.spikes)))
 
 
-def _check(world: World, baselines: dict[tuple[str, str], object]) -> None:
+def _check(world: World, baselines: dict[tuple[str, str], object], before: Mapping[str, Baseline]) -> None:
     """One baseline for each claim, nothing above its maximum, nothing below what was there before."""
     for each in world.state.spikes.values():
         for claim in each.progress.claims:
             known = baselines.setdefault((each.name, claim.action), claim.baseline)
-            assert claim.baseline == known == _before(claim.target)
+            assert claim.baseline == known == before[claim.target.name]
     for target, scaled in world.state.targets.items():
-        assert scaled.replicas >= BEFORE[target.name][0]
-        assert scaled.replicas <= 10 * BEFORE[target.name][0]
-
-
-def _before(target: Target) -> object:
-    return Baseline(*BEFORE[target.name])
+        assert scaled.replicas >= before[target.name].replicas
+        assert scaled.replicas <= 10 * before[target.name].replicas

@@ -74,6 +74,16 @@ def targets() -> dict[Target, Scaled]:
     }
 
 
+def governed_by_keda(replicas: int = 3, floor: int | None = None) -> World:
+    """A namespace whose web has a ScaledObject instead, which says no ceiling and no floor unless one is given."""
+    world = World(governing())
+    scaler = Autoscaler(
+        "web", "1", floor or 0, 100, "ScaledObject", floor is not None, ceiling_set=False, wants=replicas
+    )
+    world.show(Scaled(WEB, "1", replicas, replicas, autoscaler=scaler))
+    return world
+
+
 def spike(name: str, now_s: float, policy: str = "default", views: int = 1_000_000, item: str = "") -> Spike:
     """A viral one, of an item of its own unless one is named."""
     evidence = Evidence(name, "acme", "link", Level.VIRAL, views, 0.9, 5_000, now_s)

@@ -9,6 +9,7 @@ StatefulSets and autoscalers are not tied to names; ConfigMaps and Secrets are.
 - {apiGroups: [apps], resources: [deployments, statefulsets], verbs: [get, list, watch]}
 - {apiGroups: [apps], resources: [deployments/scale, statefulsets/scale], verbs: [patch]}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list, watch, patch]}
+- {apiGroups: [keda.sh], resources: [scaledobjects], verbs: [list, patch]}
 - {apiGroups: [""], resources: [events], verbs: [list, create]}
 - {apiGroups: [""], resources: [pods], verbs: [list]}
 {{- with .Values.operator.configMaps }}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from groundswell_operator.applying import shortfalls, statuses
+from groundswell_operator.applying import scalers, shortfalls, statuses
 from groundswell_operator.applying.errors import Refused
+from groundswell_operator.applying.ownership import MANAGER, owners
 from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.scaled_objects import ScaledObjects
+from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
 from groundswell_operator.saga.state import LIVE, Autoscaler, ConfigMap, Governing, Namespace, Pauses, Scaled, Spike
@@ -21,14 +23,10 @@ PARTITIONS = f"{PREFIX}/partitions"
 """Annotation of a target: how many partitions its pods read together; more pods than that would have nothing to read."""
 GROUP = f"{PREFIX}/v1alpha1"
 FINALIZER = f"{PREFIX}/restore"
-MANAGER = "groundswell-spike"
-"""Field manager of everything that the operator writes."""
-AUTOSCALER = "kube-controller-manager"
-"""Field manager of the replicas that an autoscaler has written."""
+AUTOSCALERS = {"kube-controller-manager", "keda"}
+"""Field managers of the replicas that an autoscaler, or KEDA by itself, has written."""
 PAGE = 250
 """Spikes in one answer."""
-TOLERANCE = 0.1
-"""An autoscaler leaves replicas as they are while a metric is so near to its target."""
 
 
 class Paths:
@@ -39,7 +37,8 @@ class Paths:
         self.spikes = f"/apis/{GROUP}/namespaces/{namespace}/viralspikes"
         self.deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
         self.stateful_sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
-        self.autoscalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+        self.autoscalers = f"/apis/{HORIZONTAL.api_version}/namespaces/{namespace}/horizontalpodautoscalers"
+        self.scaled_objects = f"/apis/{SCALED_OBJECT.api_version}/namespaces/{namespace}/scaledobjects"
         self.pods = f"/api/v1/namespaces/{namespace}/pods"
         self.config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
         self.secrets = f"/api/v1/namespaces/{namespace}/secrets"
@@ -50,20 +49,24 @@ class Paths:
         plural = self.stateful_sets if target.kind == STATEFUL_SET else self.deployments
         return f"{plural}/{target.name}"
 
+    def scaler(self, scaler: Autoscaler) -> str:
+        """What governs a target."""
+        return f"{self.scaled_objects if scaler.kind == SCALED_OBJECT.name else self.autoscalers}/{scaler.name}"
 
-async def read(requests: Requests, paths: Paths) -> Namespace:
+
+async def read(requests: Requests, paths: Paths, scaled_objects: ScaledObjects) -> Namespace:
     """Everything that decides, as it is now."""
-    spikes, *lists = await asyncio.gather(
+    spikes, policies, deployments, stateful_sets, governed = await asyncio.gather(
         _spikes(requests, paths.spikes),
-        *(requests.get(path) for path in (paths.policies, paths.deployments, paths.stateful_sets, paths.autoscalers)),
+        _items(requests, paths.policies),
+        _items(requests, paths.deployments),
+        _items(requests, paths.stateful_sets),
+        _scalers(requests, paths, scaled_objects),
     )
-    policies, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
-    found = [scaled(each, DEPLOYMENT, autoscalers) for each in deployments]
-    found += [scaled(each, STATEFUL_SET, autoscalers) for each in stateful_sets]
     state = Namespace(
         policies={each["metadata"]["name"]: governing(each) for each in policies if not _deleted(each)},
         spikes=spikes,
-        targets={each.target: each for each in found},
+        targets=_targets(deployments, DEPLOYMENT, governed) | _targets(stateful_sets, STATEFUL_SET, governed),
     )
     if names := _named(state):
         state = dataclasses.replace(state, config_maps=await _config_maps(requests, paths, names))
@@ -72,6 +75,24 @@ async def read(requests: Requests, paths: Paths) -> Namespace:
         return state
     since_s = min(each.decided_s or 0.0 for each in live)
     return await _with_shortfalls(requests, paths, state, stateful_sets, since_s)
+
+
+async def _items(requests: Requests, path: str) -> Sequence[Object]:
+    found: Sequence[Object] = (await requests.get(path))["items"]
+    return found
+
+
+async def _scalers(requests: Requests, paths: Paths, scaled_objects: ScaledObjects) -> Mapping[Target, Autoscaler]:
+    """What governs each target that something governs."""
+    autoscalers, kedas = await asyncio.gather(_items(requests, paths.autoscalers), scaled_objects.listed())
+    if kedas is None and any(scalers.owner(each) for each in autoscalers):
+        kedas = await scaled_objects.told_of()
+    return scalers.by_target(autoscalers, kedas)
+
+
+def _targets(values: Sequence[Object], kind: str, governing: Mapping[Target, Autoscaler]) -> dict[Target, Scaled]:
+    targets = {Target(APPS, kind, each["metadata"]["name"]): each for each in values}
+    return {target: scaled(each, kind, governing.get(target)) for target, each in targets.items()}
 
 
 def _named(state: Namespace) -> set[str]:
@@ -98,11 +119,11 @@ async def _if_open(requests: Requests, path: str) -> Object | None:
 
 def config_map(value: Object) -> ConfigMap:
     """A ConfigMap, as far as its text goes."""
-    metadata, owners = value["metadata"], Counter[str]()
+    metadata, writers = value["metadata"], Counter[str]()
     ours: set[str] = set()
     for each in metadata.get("managedFields", ()):
         keys = {name.removeprefix("f:") for name in each.get("fieldsV1", {}).get("f:data", {}) if name != "."}
-        owners.update(keys)
+        writers.update(keys)
         ours |= keys if each.get("manager") == MANAGER else set()
     data = value.get("data") or {}
     return ConfigMap(
@@ -110,7 +131,7 @@ def config_map(value: Object) -> ConfigMap:
         version=metadata["resourceVersion"],
         data=data,
         ours=frozenset(ours & data.keys()),
-        shared=frozenset(key for key in ours if owners[key] > 1),
+        shared=frozenset(key for key in ours if writers[key] > 1),
         is_immutable=value.get("immutable", False),
     )
 
@@ -176,14 +197,14 @@ def _pauses(metadata: Object) -> Pauses:
 def spike(value: Object) -> Spike:
     """A ViralSpike."""
     metadata, spec, status = value["metadata"], value["spec"], value.get("status", {})
-    owners = [each["name"] for each in metadata.get("ownerReferences", ()) if each["kind"] == "ViralSpikePolicy"]
+    policies = [each["name"] for each in metadata.get("ownerReferences", ()) if each["kind"] == "ViralSpikePolicy"]
     evidence = spec["evidence"]
     deleted = metadata.get("deletionTimestamp")
     return Spike(
         name=metadata["name"],
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
-        policy=owners[0] if owners else "",
+        policy=policies[0] if policies else "",
         evidence=Evidence(
             id=metadata["name"],
             tenant=spec["tenant"],
@@ -206,22 +227,24 @@ def spike(value: Object) -> Spike:
     )
 
 
-def scaled(value: Object, kind: str, autoscalers: Sequence[Object]) -> Scaled:
-    """A Deployment or StatefulSet, with the autoscaler that governs it."""
+def scaled(value: Object, kind: str, scaler: Autoscaler | None) -> Scaled:
+    """A Deployment or StatefulSet, with what governs it, whose pauses are its own."""
     metadata, status = value["metadata"], value.get("status", {})
-    target, owners = Target(APPS, kind, metadata["name"]), _owners(metadata, "f:replicas")
+    writers, pauses = owners(metadata, "f:replicas"), _pauses(metadata)
     partitions = (metadata.get("annotations") or {}).get(PARTITIONS)
-    governing_it = [each for each in autoscalers if _governs(each, target)]
+    if scaler is not None:
+        theirs = scaler.pauses
+        pauses = Pauses(pauses.scale_in or theirs.scale_in, pauses.scale_out or theirs.scale_out)
     found = Scaled(
-        target=target,
+        target=Target(APPS, kind, metadata["name"]),
         version=metadata["resourceVersion"],
         replicas=value["spec"].get("replicas", 1),
         ready=status.get("readyReplicas", 0),
-        replicas_ours=MANAGER in owners,
-        replicas_by_autoscaler=AUTOSCALER in owners,
+        replicas_ours=MANAGER in writers,
+        replicas_by_autoscaler=not AUTOSCALERS.isdisjoint(writers),
         partitions=_count(partitions) if partitions is not None else None,
-        pauses=_pauses(metadata),
-        autoscaler=autoscaler(governing_it[0]) if governing_it else None,
+        pauses=pauses,
+        autoscaler=scaler,
     )
     return shortfalls.with_shortfalls(found, shortfalls.denied(value))
 
@@ -229,76 +252,3 @@ def scaled(value: Object, kind: str, autoscalers: Sequence[Object]) -> Scaled:
 def _count(annotation: str) -> int:
     """The number in an annotation; 0, which lets nothing be raised, where it is none."""
     return int(annotation) if re.fullmatch("[0-9]{1,6}", annotation) else 0
-
-
-def _governs(value: Object, target: Target) -> bool:
-    found = value["spec"]["scaleTargetRef"]
-    return (found["kind"], found["name"]) == (target.kind, target.name)
-
-
-def _owners(metadata: Object, name: str) -> set[str]:
-    """The managers of a field of the spec."""
-    return {
-        each["manager"]
-        for each in metadata.get("managedFields", ())
-        if name in each.get("fieldsV1", {}).get("f:spec", {}) and each.get("manager")
-    }
-
-
-def autoscaler(value: Object) -> Autoscaler:
-    """A HorizontalPodAutoscaler."""
-    metadata, spec = value["metadata"], value["spec"]
-    floors, ceilings = _owners(metadata, "f:minReplicas"), _owners(metadata, "f:maxReplicas")
-    foreign = [each["name"] for each in metadata.get("ownerReferences", ()) if each["kind"] == "ScaledObject"]
-    return Autoscaler(
-        name=metadata["name"],
-        version=metadata["resourceVersion"],
-        floor=spec.get("minReplicas", 1),
-        ceiling=spec["maxReplicas"],
-        floor_ours=MANAGER in floors,
-        ceiling_ours=MANAGER in ceilings,
-        ceiling_shared=len(ceilings) > 1,
-        floor_shared=len(floors) > 1,
-        wants=wants(value),
-        foreign=f"the ScaledObject {foreign[0]}" if foreign else "",
-    )
-
-
-def wants(value: Object) -> int | None:
-    """The replicas that the metrics call for, whatever the floor; None when one of them is not known.
-
-    Its status says what it wants only within its bounds, so this is its own arithmetic over the metrics that it saw.
-    """
-    status, metrics = value.get("status", {}), value["spec"].get("metrics") or []
-    active = [each["status"] for each in status.get("conditions") or () if each["type"] == "ScalingActive"]
-    seen = {_key(each): each for each in status.get("currentMetrics") or () if each.get("type")}
-    if active != ["True"] or not metrics or any(_key(each) not in seen for each in metrics):
-        return None
-    replicas = status.get("currentReplicas", 0)
-    return max(_called_for(_part(each)["target"], _part(seen[_key(each)])["current"], replicas) for each in metrics)
-
-
-def _part(metric: Object) -> Object:
-    part: Object = metric[metric["type"][0].lower() + metric["type"][1:]]
-    return part
-
-
-def _key(metric: Object) -> tuple[str, str]:
-    part = _part(metric)
-    return metric["type"], str(part.get("name") or part["metric"]["name"])
-
-
-def _called_for(target: Object, current: Object, replicas: int) -> int:
-    name = {"Utilization": "averageUtilization", "AverageValue": "averageValue", "Value": "value"}[target["type"]]
-    ratio = _number(current.get(name, 0)) / _number(target[name])
-    return replicas if abs(ratio - 1) <= TOLERANCE else math.ceil(round(ratio * replicas, 6))
-
-
-_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-
-
-def _number(quantity: str | int) -> float:
-    """1.5 of 1500m."""
-    text = str(quantity)
-    unit = next((each for each in sorted(_UNITS, key=len, reverse=True) if text.endswith(each)), "")
-    return float(text.removesuffix(unit)) * _UNITS.get(unit, 1)

@@ -61,7 +61,7 @@ def _claim(value: Object) -> Claim:
         action=value["name"],
         order=value["order"],
         target=Target(target["apiVersion"], target["kind"], target["name"]),
-        baseline=Baseline(baseline["replicas"], baseline.get("hpaMin"), baseline.get("hpaMax")),
+        baseline=_baseline(baseline),
         version=baseline["resourceVersion"],
         max=value["max"],
         desired=value["desired"],
@@ -71,6 +71,12 @@ def _claim(value: Object) -> Claim:
         stepped_s=_maybe_s(value, "steppedAt"),
         would_have=_would_have(value["wouldHave"]) if "wouldHave" in value else None,
     )
+
+
+def _baseline(value: Object) -> Baseline:
+    unset = value.get("unset", ())
+    floor_set, ceiling_set = (name not in unset for name in ("hpaMin", "hpaMax"))
+    return Baseline(value["replicas"], value.get("hpaMin"), value.get("hpaMax"), floor_set, ceiling_set)
 
 
 def _would_have(value: Object) -> WouldHave:
@@ -180,14 +186,14 @@ def _timeline(spike: Spike, found: Progress) -> Object:
     return times
 
 
+def _baseline_status(found: Baseline, version: str) -> Object:
+    unset = [name for name, is_set in (("hpaMin", found.floor_set), ("hpaMax", found.ceiling_set)) if not is_set]
+    status = {"replicas": found.replicas, "hpaMin": found.floor, "hpaMax": found.ceiling, "unset": unset or None}
+    return {name: value for name, value in {**status, "resourceVersion": version}.items() if value is not None}
+
+
 def _claim_status(claim: Claim, decided_s: float | None) -> Object:
     observed = claim.would_have
-    baseline = {
-        "replicas": claim.baseline.replicas,
-        "hpaMin": claim.baseline.floor,
-        "hpaMax": claim.baseline.ceiling,
-        "resourceVersion": claim.version,
-    }
     return {
         "name": claim.action,
         "targetRef": {
@@ -197,7 +203,7 @@ def _claim_status(claim: Claim, decided_s: float | None) -> Object:
         },
         "order": claim.order,
         "max": claim.max,
-        "baseline": {name: value for name, value in baseline.items() if value is not None},
+        "baseline": _baseline_status(claim.baseline, claim.version),
         "desired": claim.desired,
         "ready": claim.ready,
         **_present(appliedAt=claim.applied_s, readyAt=claim.ready_s, steppedAt=claim.stepped_s),

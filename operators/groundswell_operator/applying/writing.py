@@ -11,10 +11,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from groundswell_operator.applying import reading, statuses, webhooks
+from groundswell_operator.applying import reading, scalers, statuses, webhooks
 from groundswell_operator.applying.errors import Conflict, Refused
-from groundswell_operator.applying.reading import FINALIZER, GROUP, MANAGER, Paths
+from groundswell_operator.applying.ownership import MANAGER
+from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
 from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
 from groundswell_operator.saga.state import Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
@@ -33,10 +35,11 @@ class Cluster:
     def __init__(self, requests: Requests, namespace: str) -> None:
         self._requests, self._namespace = requests, namespace
         self._paths = Paths(namespace)
+        self._scaled_objects = ScaledObjects(requests, self._paths.scaled_objects)
 
     async def read(self) -> Namespace:
         """Everything that decides."""
-        return await reading.read(self._requests, self._paths)
+        return await reading.read(self._requests, self._paths, self._scaled_objects)
 
     async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
         """The state after a step."""
@@ -98,22 +101,22 @@ class Cluster:
         return dataclasses.replace(state, targets={**state.targets, scaled.target: found})
 
     async def _apply(self, scaler: Autoscaler, spec: Object) -> Autoscaler:
+        kind = scalers.KINDS[scaler.kind]
         value = {
-            "apiVersion": "autoscaling/v2",
-            "kind": "HorizontalPodAutoscaler",
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
             "metadata": {"name": scaler.name, "resourceVersion": scaler.version},
             **({"spec": spec} if spec else {}),
         }
-        return reading.autoscaler(
-            await self._requests.apply(f"{self._paths.autoscalers}/{scaler.name}", value, MANAGER)
-        )
+        answer = await self._requests.apply(self._paths.scaler(scaler), value, MANAGER)
+        return scalers.following(scaler, answer)
 
     async def _scale(self, scaled: Scaled, replicas: int) -> Scaled:
         path = self._paths.scaled(scaled.target)
         value = {"metadata": {"resourceVersion": scaled.version}, "spec": {"replicas": replicas}}
         await self._requests.merge(f"{path}/scale", value, MANAGER)
-        found = reading.scaled(await self._requests.get(path), scaled.target.kind, [])
-        return dataclasses.replace(found, autoscaler=scaled.autoscaler, shortfalls=scaled.shortfalls)
+        found = reading.scaled(await self._requests.get(path), scaled.target.kind, scaled.autoscaler)
+        return dataclasses.replace(found, shortfalls=scaled.shortfalls)
 
     async def _set(self, step: SetKeys, state: Namespace) -> Namespace:
         found = step.config_map
@@ -174,15 +177,20 @@ class Cluster:
 
 
 def _bounds(scaler: Autoscaler, change: SetFloor) -> Object:
-    """The ceiling is applied only where it must change or is ours already: leaving it out would take it away then."""
-    if change.ceiling == scaler.ceiling and not scaler.ceiling_ours:
-        return {"minReplicas": change.floor}
-    return {"minReplicas": change.floor, "maxReplicas": change.ceiling}
+    """The ceiling is applied only where it must change or is ours already: leaving it out would take it away then.
+
+    What is to be unset is left out for just that.
+    """
+    kind = scalers.KINDS[scaler.kind]
+    floor = {kind.floor: change.floor} if change.floor_set else {}
+    kept = change.ceiling == scaler.ceiling and not scaler.ceiling_ours
+    return floor if kept or not change.ceiling_set else {**floor, kind.ceiling: change.ceiling}
 
 
 def _kept(scaler: Autoscaler) -> Object:
     """What stays ours when the floor is left to others: a ceiling that nobody else has set, which may not be missing."""
-    return {"maxReplicas": scaler.ceiling} if scaler.ceiling_ours and not scaler.ceiling_shared else {}
+    only_ours = scaler.ceiling_ours and not scaler.ceiling_shared
+    return {scalers.KINDS[scaler.kind].ceiling: scaler.ceiling} if only_ours else {}
 
 
 def _without(state: Namespace, spike: Spike) -> Namespace:

@@ -24,9 +24,11 @@ class Baseline:
 
     replicas: int
     floor: int | None = None
-    """`minReplicas` of its autoscaler; None without one."""
+    """Of its autoscaler; None without one."""
     ceiling: int | None = None
-    """`maxReplicas` of its autoscaler."""
+    floor_set: bool = True
+    """Whether somebody had said so; otherwise the floor is what stands for a missing one."""
+    ceiling_set: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,9 @@ class SetFloor:
 
     floor: int
     ceiling: int
+    floor_set: bool = True
+    """Otherwise it is taken away, since it was not there before."""
+    ceiling_set: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,5 +85,6 @@ def _said(step: Write | SetKeys | Notify) -> str:
         return f"notice {step.notice.name}"
     name, change = f"{step.scaled.target.kind} {step.scaled.target.name}", step.change
     if isinstance(change, SetFloor):
-        return f"{name}: floor {change.floor}, ceiling {change.ceiling}"
+        floor = change.floor if change.floor_set else "unset"
+        return f"{name}: floor {floor}, ceiling {change.ceiling if change.ceiling_set else 'unset'}"
     return f"{name}: scale {change.replicas}" if isinstance(change, SetScale) else f"{name}: floor left to others"

@@ -11,12 +11,11 @@ from typing import Any
 import yaml
 from google.protobuf import json_format
 
-from groundswell_operator.applying import reading
+from groundswell_operator.applying import reading, scalers
 from groundswell_operator.bridge import records
-from groundswell_operator.policies import DEPLOYMENT, STATEFUL_SET, Object, Policy
-from groundswell_operator.saga.state import ConfigMap, Governing, Namespace, Scaled, Spike
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Object, Policy, Target
+from groundswell_operator.saga.state import Autoscaler, ConfigMap, Governing, Namespace, Scaled, Spike
 
-SCALER = "HorizontalPodAutoscaler"
 OWN = {"namespace": "default", "uid": "", "resourceVersion": "1", "generation": 1}
 """What an API server gives an object."""
 
@@ -61,8 +60,10 @@ def state(owner: Object, found: Spike, objects: Sequence[Path], replicas: int) -
     """What the event would meet: of targets that no file has, so many replicas without an autoscaler."""
     governing = dataclasses.replace(reading.governing(owner), approved=frozenset({found.name}))
     values = [each for file in objects for each in _documents(file)]
-    scalers = [_served(each) for each in values if each.get("kind") == SCALER]
-    targets = {each.target: each for value in values if (each := _target(value, scalers)) is not None}
+    governed = scalers.by_target(
+        *([_served(each) for each in values if each.get("kind") == kind] for kind in scalers.KINDS)
+    )
+    targets = {each.target: each for value in values if (each := _target(value, governed)) is not None}
     for scale in governing.policy.scales:
         targets.setdefault(scale.target, Scaled(scale.target, "1", replicas, replicas))
     config_maps = {each.name: each for each in _config_maps(governing, values)}
@@ -102,12 +103,12 @@ def _served(value: Object) -> Object:
     return {**value, "metadata": OWN | value["metadata"]}
 
 
-def _target(value: Object, scalers: Sequence[Object]) -> Scaled | None:
+def _target(value: Object, governed: Mapping[Target, Autoscaler]) -> Scaled | None:
     """A target, all of its pods ready; its autoscaler wants what is there, where it does not say what it wants."""
     if value.get("kind") not in (DEPLOYMENT, STATEFUL_SET):
         return None
-    found = reading.scaled(_served(value), value["kind"], scalers)
-    scaler = found.autoscaler
+    scaler = governed.get(Target(APPS, value["kind"], value["metadata"]["name"]))
+    found = reading.scaled(_served(value), value["kind"], scaler)
     if scaler is not None:
         found = dataclasses.replace(found, replicas=max(found.replicas, scaler.floor))
         wants = found.replicas if scaler.wants is None else scaler.wants

@@ -119,8 +119,8 @@ def unusable(scale: Scale, state: Namespace) -> str:
         return f"{scale.target.kind} {scale.target.name} does not exist"
     if scaled.partitions == 0:
         return f"the partitions that are annotated on {scale.target.name} are no number of 1 or more"
-    if scaled.autoscaler is not None and scaled.autoscaler.foreign:
-        return f"{scaled.autoscaler.foreign} governs {scale.target.name} and would take its floor back"
+    if scaled.autoscaler is not None and scaled.autoscaler.unusable:
+        return f"{scale.target.name} cannot be raised: {scaled.autoscaler.unusable}"
     if scaled.autoscaler is not None and scale.via is Via.SCALE_SUBRESOURCE:
         return f"an autoscaler governs {scale.target.name}: it is raised by its floor only"
     return ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from groundswell_operator.planning.raising import Baseline
+from groundswell_operator.planning.raising import Baseline, SetFloor
 from groundswell_operator.policies import Target
-from groundswell_operator.saga.state import LIVE, Claim, Held, Namespace, Scaled
+from groundswell_operator.saga.state import LIVE, Autoscaler, Claim, Held, Namespace, Scaled
 
 NOTHING = Held()
 
@@ -20,15 +20,20 @@ def on(state: Namespace, target: Target) -> Held:
 def current(scaled: Scaled) -> Baseline:
     """What a target has now."""
     scaler = scaled.autoscaler
-    return Baseline(scaled.replicas, scaler.floor if scaler else None, scaler.ceiling if scaler else None)
+    if scaler is None:
+        return Baseline(scaled.replicas)
+    return Baseline(scaled.replicas, scaler.floor, scaler.ceiling, scaler.floor_set, scaler.ceiling_set)
 
 
 def natural(scaled: Scaled) -> Baseline:
-    """What a target has by itself. An autoscaler is slow to leave what an earlier raise brought: multiplied, it would be too much."""
+    """What a target has by itself. An autoscaler is slow to leave what an earlier raise brought: multiplied, it would be too much.
+
+    One pod is left of those that run, though the floor be none: whether there is nothing to do is not said by metrics alone.
+    """
     found, scaler = current(scaled), scaled.autoscaler
     if scaler is None or (scaler.wants is None and not scaled.replicas_ours):
         return found
-    return dataclasses.replace(found, replicas=min(scaled.replicas, max(scaler.floor, scaler.wants or 0)))
+    return dataclasses.replace(found, replicas=min(scaled.replicas, max(scaler.floor, scaler.wants or 0, 1)))
 
 
 def rebased(claim: Claim, scaled: Scaled, wanted: int) -> Claim:
@@ -37,11 +42,11 @@ def rebased(claim: Claim, scaled: Scaled, wanted: int) -> Claim:
     if scaler is None:
         if baseline.floor is None and not scaled.replicas_ours and scaled.replicas < wanted:
             baseline = dataclasses.replace(baseline, replicas=scaled.replicas)
-    else:
+    elif not scaler.hidden:
         if not scaler.floor_ours and scaler.floor < wanted:
-            baseline = dataclasses.replace(baseline, floor=scaler.floor)
+            baseline = dataclasses.replace(baseline, floor=scaler.floor, floor_set=scaler.floor_set)
         if not scaler.ceiling_ours and scaler.ceiling < wanted:
-            baseline = dataclasses.replace(baseline, ceiling=scaler.ceiling)
+            baseline = dataclasses.replace(baseline, ceiling=scaler.ceiling, ceiling_set=scaler.ceiling_set)
     return claim if baseline == claim.baseline else dataclasses.replace(claim, baseline=baseline)
 
 
@@ -68,8 +73,10 @@ def returned(claim: Claim, state: Namespace) -> Return:
     scaler, baseline = scaled.autoscaler, claim.baseline
     if scaler is None or baseline.floor is None:
         same, ours, shared = scaled.replicas == baseline.replicas, replicas_ours(baseline, scaled), False
+    elif scaler.hidden:
+        return Return.WAITS
     else:
-        same = (scaler.floor, scaler.ceiling) == restored_bounds(baseline, scaled)
+        same = bounds(scaler) == restored_bounds(baseline, scaler)
         ours, shared = scaler.floor_ours, scaler.floor_shared
     if ours and (shared or not same):
         return Return.WAITS
@@ -81,13 +88,18 @@ def replicas_ours(baseline: Baseline, scaled: Scaled) -> bool:
     return scaled.replicas_ours or (baseline.floor is not None and scaled.replicas_by_autoscaler)
 
 
-def restored_bounds(baseline: Baseline, scaled: Scaled) -> tuple[int, int]:
-    """The floor and ceiling of an autoscaler that gives the baseline back by value, where the value is still ours."""
-    scaler = scaled.autoscaler
-    assert scaler is not None
-    ceiling = baseline.ceiling if scaler.ceiling_ours and baseline.ceiling is not None else scaler.ceiling
-    floor = baseline.floor if baseline.floor is not None else scaler.floor
-    return min(floor, ceiling), ceiling
+def bounds(scaler: Autoscaler) -> SetFloor:
+    """The write that would change nothing."""
+    return SetFloor(scaler.floor, scaler.ceiling, scaler.floor_set, scaler.ceiling_set)
+
+
+def restored_bounds(baseline: Baseline, scaler: Autoscaler) -> SetFloor:
+    """What gives the baseline back by value, where the value is still ours; what was not set is unset again."""
+    floor, ceiling, ceiling_set = baseline.floor, scaler.ceiling, scaler.ceiling_set
+    assert floor is not None
+    if scaler.ceiling_ours and baseline.ceiling is not None:
+        ceiling, ceiling_set = baseline.ceiling, baseline.ceiling_set
+    return SetFloor(min(floor, ceiling), ceiling, baseline.floor_set, ceiling_set)
 
 
 def extra(state: Namespace, policy: str) -> int:

@@ -29,6 +29,8 @@ def _wrong(claim: Claim, spike: Spike, state: Namespace) -> Iterator[tuple[str, 
         return
     if claim.baseline.floor is not None and scaled.autoscaler is None:
         yield "AutoscalerGone", f"the autoscaler of {name} is gone"
+    if scaled.autoscaler is not None and scaled.autoscaler.unusable:
+        yield "AutoscalerUnusable", f"the floor of {name} does not hold: {scaled.autoscaler.unusable}"
     if spike.acts and claim.asks and scaled.ready < claim.desired:
         for each in scaled.shortfalls:
             yield each.reason, f"{each.pods} of {scaled.replicas} pods of {name} are missing: {each.message}"

@@ -63,11 +63,24 @@ def _written(scaled: Scaled, step: Write) -> Scaled:
     if isinstance(change, SetScale):
         return following(dataclasses.replace(scaled, replicas=change.replicas, replicas_ours=True))
     assert scaler is not None
-    scaler = dataclasses.replace(scaler, floor_shared=False, floor_ours=isinstance(change, SetFloor))
+    scaler = dataclasses.replace(scaler, floor_shared=False, floor_ours=False)
     if isinstance(change, SetFloor):
-        ours = scaler.ceiling_ours or change.ceiling != scaler.ceiling
-        scaler = dataclasses.replace(scaler, floor=change.floor, ceiling=change.ceiling, ceiling_ours=ours)
+        scaler = _bounded(scaler, change)
     return dataclasses.replace(scaled, autoscaler=following(scaler))
+
+
+def _bounded(scaler: Autoscaler, change: SetFloor) -> Autoscaler:
+    """A ceiling that stays as it is stays whose it is."""
+    written = scaler.ceiling_ours or change.ceiling != scaler.ceiling
+    return dataclasses.replace(
+        scaler,
+        floor=change.floor,
+        floor_set=change.floor_set,
+        floor_ours=change.floor_set,
+        ceiling=change.ceiling,
+        ceiling_set=change.ceiling_set if written else scaler.ceiling_set,
+        ceiling_ours=written and change.ceiling_set,
+    )
 
 
 def _set(config_map: ConfigMap, step: SetKeys) -> ConfigMap:

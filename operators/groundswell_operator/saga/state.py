@@ -208,12 +208,16 @@ class Governing:
 
 @dataclass(frozen=True, slots=True)
 class Autoscaler:
-    """The HorizontalPodAutoscaler of a target."""
+    """What governs the replicas of a target, of whichever kind."""
 
     name: str
     version: str
     floor: int
     ceiling: int
+    kind: str = "HorizontalPodAutoscaler"
+    floor_set: bool = True
+    """Whether somebody has said so; otherwise the floor is what stands for a missing one."""
+    ceiling_set: bool = True
     floor_ours: bool = False
     """Whether we wrote the floor last."""
     ceiling_ours: bool = False
@@ -222,8 +226,11 @@ class Autoscaler:
     """Whether somebody else has set our floor's value too."""
     wants: int | None = None
     """The replicas that its metrics call for; None when that is not known."""
-    foreign: str = ""
-    """What owns it and would take a floor back, such as a KEDA ScaledObject."""
+    pauses: Pauses = Pauses()
+    unusable: str = ""
+    """Why a floor of it would not be held."""
+    hidden: bool = False
+    """Whether it follows something that cannot be read: whose the floor is, is not known then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,9 @@ def _rises(asked: Held) -> bool:
 
 
 def _up(state: Namespace, scaled: Scaled, asked: Held, part: int) -> Iterator[Write]:
-    """Nothing is raised for spikes that only cool down, nor once the policy only observes: both give back."""
+    """Nothing is raised for spikes that only cool down, nor once the policy only observes: both give back. Nor is what would not hold."""
+    if scaled.autoscaler is not None and scaled.autoscaler.unusable:
+        return
     may = any(
         spike.policy in state.policies and state.policies[spike.policy].policy.mode is not Mode.OBSERVE
         for spike, _ in asked.asking
@@ -97,7 +99,7 @@ def _back(scaled: Scaled, baseline: Baseline) -> Iterator[Write]:
     if scaler is not None and baseline.floor is not None:
         if scaler.floor_ours and scaler.floor_shared:
             yield Write(scaled, GiveUpFloor())
-        elif scaler.floor_ours and (scaler.floor, scaler.ceiling) != claims.restored_bounds(baseline, scaled):
-            yield Write(scaled, SetFloor(*claims.restored_bounds(baseline, scaled)))
+        elif scaler.floor_ours and claims.bounds(scaler) != (before := claims.restored_bounds(baseline, scaler)):
+            yield Write(scaled, before)
     elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas != baseline.replicas:
         yield Write(scaled, SetScale(baseline.replicas))
