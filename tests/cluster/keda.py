@@ -1,9 +1,9 @@
 """What stands for KEDA beside the tests' control plane: the kind ScaledObject, and a controller that keeps one autoscaler for each.
 
 The schema is our own and says only what the tests and the operator use, with KEDA's rule that the floor is not above the ceiling. The
-controller does one thing that KEDA documents: the autoscaler `keda-hpa-<name>`, which belongs to its ScaledObject, has its bounds (1 and 100
-where it says none; an autoscaler has no floor of 0), and there is none while it is paused. It has no triggers: its autoscalers go by the
-metric of `load`. So it proves what the operator writes and what an autoscaler then does, and nothing that KEDA does besides.
+controller does one thing that KEDA documents: the autoscaler `keda-hpa-<name>`, which belongs to its ScaledObject, has its bounds (1 and
+100 where it says none; an autoscaler has no floor of 0), and there is none while it is paused. It has no triggers: its autoscalers go by
+the metric of `load`. So it proves what the operator writes and what an autoscaler then does, and nothing that KEDA does besides.
 """
 
 from __future__ import annotations

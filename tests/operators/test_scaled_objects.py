@@ -56,7 +56,7 @@ def test_a_scaled_object_that_names_no_kind_governs_a_deployment_and_its_autosca
 
 def test_whose_a_scaled_objects_bounds_are_is_said_by_their_fields_managers() -> None:
     value = scaled_object(minReplicaCount=30, maxReplicaCount=40)
-    fields = {"helm": {"f:maxReplicaCount": {}}, MANAGER: {"f:minReplicaCount": {}}}
+    fields: Object = {"helm": {"f:maxReplicaCount": {}}, MANAGER: {"f:minReplicaCount": {}}}
     value["metadata"]["managedFields"] = [
         {"manager": name, "fieldsV1": {"f:spec": each}} for name, each in fields.items()
     ]
