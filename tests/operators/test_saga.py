@@ -81,6 +81,9 @@ async def test_what_the_autoscaler_wants_now_is_never_taken_away() -> None:
     assert bounds(world)["web"][1] == 12
     assert bounds(world)["readers"][1] == 20
     assert phase(world) is Phase.COOLING_DOWN
+    degraded = world.state.spikes["a"].progress.conditions["Degraded"]
+    assert (degraded.status, degraded.reason) == (True, "MetricsUnknown")
+    assert degraded.message.startswith("readers is not lowered")
 
 
 async def test_who_resets_the_floor_finds_it_raised_again_and_gets_that_value_in_the_end() -> None:
@@ -139,6 +142,21 @@ async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_t
     world.delete("a")
     await run_for(world, 5)
     assert bounds(world)["web"][1] == 30
+    assert not world.state.spikes
+
+
+@pytest.mark.promise("OPERATOR-8")
+@pytest.mark.parametrize(("floor", "ceiling"), [(5, 20), (25, 25)])
+async def test_a_ceiling_is_given_back_though_somebody_else_has_set_the_floor_meanwhile(
+    floor: int, ceiling: int
+) -> None:
+    """As far as their floor lets it."""
+    world = raised(World(governing()))
+    await run_for(world, 10)
+    world.delete("a")
+    world.scale(world.state.targets[WEB], floor=floor, floor_ours=False)
+    await run_for(world, 5)
+    assert bounds(world)["web"][1:] == (floor, ceiling)
     assert not world.state.spikes
 
 

@@ -136,11 +136,14 @@ def wants(value: Object) -> int | None:
     """
     status, metrics = value.get("status", {}), value["spec"].get("metrics") or []
     active = [each["status"] for each in status.get("conditions") or () if each["type"] == "ScalingActive"]
-    seen = {_key(each): each for each in status.get("currentMetrics") or () if each.get("type")}
-    if active != ["True"] or not metrics or any(_key(each) not in seen for each in metrics):
+    seen = status.get("currentMetrics") or []
+    if active != ["True"] or not metrics or [*map(_key, metrics)] != [*map(_key, seen)]:
         return None
     replicas = status.get("currentReplicas", 0)
-    return max(_called_for(_part(each)["target"], _part(seen[_key(each)])["current"], replicas) for each in metrics)
+    pairs = zip(
+        metrics, seen, strict=True
+    )  # in the order of the spec: two may have the same name and differ in their selector
+    return max(_called_for(_part(each)["target"], _part(found)["current"], replicas) for each, found in pairs)
 
 
 def _part(metric: Object) -> Object:
@@ -148,9 +151,12 @@ def _part(metric: Object) -> Object:
     return part
 
 
-def _key(metric: Object) -> tuple[str, str]:
+def _key(metric: Object) -> tuple[str, str, str]:
+    """Type, name and container; of one that could not be read nothing."""
+    if not metric.get("type"):
+        return "", "", ""
     part = _part(metric)
-    return metric["type"], str(part.get("name") or part["metric"]["name"])
+    return metric["type"], str(part.get("name") or part["metric"]["name"]), str(part.get("container", ""))
 
 
 def _called_for(target: Object, current: Object, replicas: int) -> int:

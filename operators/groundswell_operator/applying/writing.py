@@ -20,7 +20,19 @@ from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
 from groundswell_operator.saga.state import Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
-from groundswell_operator.saga.steps import Hold, LetGo, Note, Notify, Record, Remove, SetKeys, Step, Told, Write
+from groundswell_operator.saga.steps import (
+    GiveUpFloor,
+    Hold,
+    LetGo,
+    Note,
+    Notify,
+    Record,
+    Remove,
+    SetKeys,
+    Step,
+    Told,
+    Write,
+)
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +108,9 @@ class Cluster:
             found = await self._scale(scaled, change.replicas)
         else:
             assert scaled.autoscaler is not None
-            spec = _bounds(scaled.autoscaler, change) if isinstance(change, SetFloor) else _kept(scaled.autoscaler)
+            spec = (
+                _bounds(scaled.autoscaler, change) if isinstance(change, SetFloor) else _kept(scaled.autoscaler, change)
+            )
             found = dataclasses.replace(scaled, autoscaler=await self._apply(scaled.autoscaler, spec))
         return dataclasses.replace(state, targets={**state.targets, scaled.target: found})
 
@@ -187,10 +201,10 @@ def _bounds(scaler: Autoscaler, change: SetFloor) -> Object:
     return floor if kept or not change.ceiling_set else {**floor, kind.ceiling: change.ceiling}
 
 
-def _kept(scaler: Autoscaler) -> Object:
+def _kept(scaler: Autoscaler, change: GiveUpFloor) -> Object:
     """What stays ours when the floor is left to others: a ceiling that nobody else has set, which may not be missing."""
-    only_ours = scaler.ceiling_ours and not scaler.ceiling_shared
-    return {scalers.KINDS[scaler.kind].ceiling: scaler.ceiling} if only_ours else {}
+    only_ours = scaler.ceiling_ours and not scaler.ceiling_shared and change.ceiling_set
+    return {scalers.KINDS[scaler.kind].ceiling: change.ceiling} if only_ours else {}
 
 
 def _without(state: Namespace, spike: Spike) -> Namespace:

@@ -77,7 +77,7 @@ def returned(claim: Claim, state: Namespace) -> Return:
         return Return.WAITS
     else:
         same = bounds(scaler) == restored_bounds(baseline, scaler)
-        ours, shared = scaler.floor_ours, scaler.floor_shared
+        ours, shared = scaler.floor_ours or raised_ceiling(baseline, scaler), scaler.floor_shared
     if ours and (shared or not same):
         return Return.WAITS
     return Return.DONE if same else Return.CHANGED
@@ -93,12 +93,23 @@ def bounds(scaler: Autoscaler) -> SetFloor:
     return SetFloor(scaler.floor, scaler.ceiling, scaler.floor_set, scaler.ceiling_set)
 
 
+def raised_ceiling(baseline: Baseline, scaler: Autoscaler) -> bool:
+    """Whether the ceiling is ours alone, and not what it was; it may be so though the floor is another's by now."""
+    before = restored_bounds(baseline, scaler)
+    alone = scaler.ceiling_ours and not scaler.ceiling_shared
+    return alone and (scaler.ceiling, scaler.ceiling_set) != (before.ceiling, before.ceiling_set)
+
+
 def restored_bounds(baseline: Baseline, scaler: Autoscaler) -> SetFloor:
-    """What gives the baseline back by value, where the value is still ours; what was not set is unset again."""
+    """What gives the baseline back by value, where the value is still ours; what was not set is unset again.
+
+    A floor that somebody else has set meanwhile stays, and no ceiling goes below it.
+    """
     floor, ceiling, ceiling_set = baseline.floor, scaler.ceiling, scaler.ceiling_set
     assert floor is not None
     if scaler.ceiling_ours and baseline.ceiling is not None:
-        ceiling, ceiling_set = baseline.ceiling, baseline.ceiling_set
+        least = 0 if scaler.floor_ours and not scaler.floor_shared else scaler.floor
+        ceiling, ceiling_set = max(baseline.ceiling, least), baseline.ceiling_set or least > baseline.ceiling
     return SetFloor(min(floor, ceiling), ceiling, baseline.floor_set, ceiling_set)
 
 

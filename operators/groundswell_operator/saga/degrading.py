@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from groundswell_operator.saga.conditions import Conditions, with_condition
-from groundswell_operator.saga.state import Claim, Namespace, Spike
+from groundswell_operator.saga.state import Autoscaler, Claim, Namespace, Spike
 
 
 def degraded(
@@ -31,6 +31,12 @@ def _wrong(claim: Claim, spike: Spike, state: Namespace) -> Iterator[tuple[str, 
         yield "AutoscalerGone", f"the autoscaler of {name} is gone"
     if scaled.autoscaler is not None and scaled.autoscaler.unusable:
         yield "AutoscalerUnusable", f"the floor of {name} does not hold: {scaled.autoscaler.unusable}"
+    if spike.acts and claim.asks and spike.over_s is not None and _unknown(scaled.autoscaler):
+        yield "MetricsUnknown", f"{name} is not lowered while its autoscaler does not know all of its metrics"
     if spike.acts and claim.asks and scaled.ready < claim.desired:
         for each in scaled.shortfalls:
             yield each.reason, f"{each.pods} of {scaled.replicas} pods of {name} are missing: {each.message}"
+
+
+def _unknown(scaler: Autoscaler | None) -> bool:
+    return scaler is not None and scaler.wants is None

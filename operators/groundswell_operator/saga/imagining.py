@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Namespace, Scaled, Spike
-from groundswell_operator.saga.steps import Hold, LetGo, Note, Notify, Record, Remove, SetKeys, Step, Write
+from groundswell_operator.saga.steps import GiveUpFloor, Hold, LetGo, Note, Notify, Record, Remove, SetKeys, Step, Write
 
 T = TypeVar("T", Spike, Governing, Scaled, Autoscaler, ConfigMap)
 
@@ -64,9 +64,16 @@ def _written(scaled: Scaled, step: Write) -> Scaled:
         return following(dataclasses.replace(scaled, replicas=change.replicas, replicas_ours=True))
     assert scaler is not None
     scaler = dataclasses.replace(scaler, floor_shared=False, floor_ours=False)
-    if isinstance(change, SetFloor):
-        scaler = _bounded(scaler, change)
+    scaler = _bounded(scaler, change) if isinstance(change, SetFloor) else _left(scaler, change)
     return dataclasses.replace(scaled, autoscaler=following(scaler))
+
+
+def _left(scaler: Autoscaler, change: GiveUpFloor) -> Autoscaler:
+    if not scaler.ceiling_ours or scaler.ceiling_shared:
+        return dataclasses.replace(scaler, ceiling_ours=False, ceiling_shared=False)
+    return dataclasses.replace(
+        scaler, ceiling=change.ceiling, ceiling_set=change.ceiling_set, ceiling_ours=change.ceiling_set
+    )
 
 
 def _bounded(scaler: Autoscaler, change: SetFloor) -> Autoscaler:

@@ -60,7 +60,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class GiveUpFloor:
-    """Drops our ownership of an autoscaler's bounds, and leaves their values to whoever set them too."""
+    """Leaves an autoscaler's floor to whoever has set it too, and sets the ceiling, where that is ours alone, to this one."""
+
+    ceiling: int
+    ceiling_set: bool = True
+    """Otherwise it is taken away, since it was not there before."""
 
 
 @dataclass(frozen=True, slots=True)

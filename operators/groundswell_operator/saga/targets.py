@@ -97,9 +97,11 @@ def _back(scaled: Scaled, baseline: Baseline) -> Iterator[Write]:
     """The baseline by value, where the value is still ours; what somebody else set too is left to them."""
     scaler = scaled.autoscaler
     if scaler is not None and baseline.floor is not None:
-        if scaler.floor_ours and scaler.floor_shared:
-            yield Write(scaled, GiveUpFloor())
-        elif scaler.floor_ours and claims.bounds(scaler) != (before := claims.restored_bounds(baseline, scaler)):
-            yield Write(scaled, before)
+        before = claims.restored_bounds(baseline, scaler)
+        if scaler.floor_ours and not scaler.floor_shared:
+            if claims.bounds(scaler) != before:
+                yield Write(scaled, before)
+        elif scaler.floor_ours or claims.raised_ceiling(baseline, scaler):
+            yield Write(scaled, GiveUpFloor(before.ceiling, before.ceiling_set))
     elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas != baseline.replicas:
         yield Write(scaled, SetScale(baseline.replicas))
