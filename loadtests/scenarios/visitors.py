@@ -66,7 +66,10 @@ def _at_the_door(environment: Environment, **_: object) -> None:
     environment.stop_timeout = max(environment.stop_timeout, STOP_S)
     options = _given(environment)
     if not (options.host and options.key):
-        found = Installation(Path(options.home)).credentials()
+        try:
+            found = Installation(Path(options.home)).credentials()
+        except FileNotFoundError as error:
+            raise SystemExit(f"Nothing was started in {options.home}: make up, or give --host and --key.") from error
         environment.host, options.key = options.host or found.url, options.key or found.api_key
 
 

@@ -88,3 +88,10 @@ def test_without_a_door_there_is_no_visit_and_no_success() -> None:
     done = visited(*SHORT, "1", "--host=http://127.0.0.1:1", "--key=any")
     assert "No links, no visitors" in done.stderr
     assert done.returncode == 1
+
+
+def test_a_home_where_nothing_was_started_is_told_with_what_to_do(tmp_path: Path) -> None:
+    done = visited("--headless", f"--home={tmp_path}")
+    assert f"Nothing was started in {tmp_path}: make up, or give --host and --key." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
