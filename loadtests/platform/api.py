@@ -92,7 +92,7 @@ class Door:
         for start in range(0, len(destinations), BATCH_MAX):
             batch = [{"destination": each} for each in destinations[start : start + BATCH_MAX]]
             links += [
-                _link(each) for each in (await self._call("POST", "/v1/links:batchCreate", {"links": batch}))["links"]
+                link_of(each) for each in (await self._call("POST", "/v1/links:batchCreate", {"links": batch}))["links"]
             ]
         return links
 
@@ -149,7 +149,8 @@ class Door:
         return told
 
 
-def _link(told: dict[str, Any]) -> Link:
+def link_of(told: dict[str, Any]) -> Link:
+    """The link that an answer of the public API tells of."""
     return Link(told["name"].removeprefix("links/"), told["domain"], f"/{told['code']}")
 
 

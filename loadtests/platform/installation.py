@@ -55,6 +55,8 @@ class Credentials:
 
     url: str
     platform_key: str
+    api_key: str
+    """Of the first tenant."""
 
 
 class Installation:
@@ -93,7 +95,7 @@ class Installation:
 
     def credentials(self) -> Credentials:
         told = json.loads((self.home / "credentials.json").read_text())
-        return Credentials(told["url"], told["platform_key"])
+        return Credentials(told["url"], told["platform_key"], told["api_key"])
 
     async def up(self, topology: str, port: int | None) -> bool:
         """Starts the platform unless it runs; says whether it did. Raises `PlatformFailed`, also when another topology runs.
