@@ -58,3 +58,25 @@ async def test_a_process_that_comes_to_a_name_gets_its_share_and_costs_no_call()
         async with asyncio.timeout(20):
             while len(two.calls) < CALLS:
                 await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(), ALICE)
+
+
+async def test_addresses_at_which_nobody_listens_cost_no_call_and_are_used_once_somebody_does() -> None:
+    """The replicas of a laptop: all addresses are known beforehand. Calls without a retry, before, while and after a second one serves."""
+    Signer.key = KEY
+    addresses = [f"127.0.0.1:{port}" for port in ports.draw(4)]
+    one, two = Keys(), Keys()
+    async with (
+        rpc.serve([one], addresses[0], KEY, access.Verifier(check)),
+        rpc.channel(" ".join(addresses)) as channel,
+    ):
+        stub = identity_pb2_grpc.ApiKeyServiceStub(channel)
+        for _ in range(CALLS):
+            await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(), ALICE)
+        assert len(one.calls) == CALLS
+        async with rpc.serve([two], addresses[2], KEY, access.Verifier(check)), asyncio.timeout(20):
+            while len(two.calls) < CALLS:
+                await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(), ALICE)
+        before = len(one.calls)
+        for _ in range(CALLS):
+            await rpc.call(stub.CreateApiKey, pb.CreateApiKeyRequest(), ALICE)
+        assert len(one.calls) == before + CALLS

@@ -38,8 +38,10 @@ class Signer:
     key: bytes = b""
 
 
-def channel(target: str) -> grpc.aio.Channel:
-    """A channel to the processes behind `host:port`."""
+def channel(endpoint: str) -> grpc.aio.Channel:
+    """A channel to the processes behind `host:port`, or behind several `ip:port` separated by spaces."""
+    addresses = endpoint.split()
+    target = endpoint if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
     return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 
