@@ -20,7 +20,11 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 _OPTIONS = (
     # A name may stand for many processes: each gets its share, and after a lost connection the name is looked up again at once, since
     # a rollout replaces the others within seconds (gRPC's own pause of 30 s would outlast it).
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # And their health is watched, so that one that is about to leave is called no more (`leaving`).
+    (
+        "grpc.service_config",
+        '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}',
+    ),
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # A killed neighbour is back within a second: look often, or its callers wait for gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
