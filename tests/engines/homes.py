@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -22,15 +23,19 @@ WAIT_S_MAX = 20.0
 class Platform:
     """The command line, pointed at one home."""
 
-    def __init__(self, home: Path, topology: Path = TOPOLOGY) -> None:
+    def __init__(self, home: Path, topology: Path = TOPOLOGY, given: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`given` are addresses of engines of one's own."""
         self.home = home
         self.topology = topology
+        self._given = given
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One command; its exit code, stdout and stderr."""
         verb, *rest = words
         command = [sys.executable, "-m", "groundswell", verb, f"--home={self.home}", *rest]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment())
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=60, env=environment() | dict(self._given)
+        )
 
     def up(self, *words: str, topology: str = "each") -> subprocess.CompletedProcess[str]:
         return self.run("up", f"--topology={topology}", f"--topology-file={self.topology}", *(words or ("--port=0",)))

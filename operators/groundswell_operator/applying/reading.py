@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from groundswell_operator.applying import shortfalls, statuses
 from groundswell_operator.applying.errors import Refused
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
 from groundswell_operator.saga.state import LIVE, Autoscaler, ConfigMap, Governing, Namespace, Pauses, Scaled, Spike
@@ -51,7 +51,7 @@ class Paths:
         return f"{plural}/{target.name}"
 
 
-async def read(requests: Requests, paths: Paths) -> Namespace:
+async def read(requests: Asking, paths: Paths) -> Namespace:
     """Everything that decides, as it is now."""
     spikes, *lists = await asyncio.gather(
         _spikes(requests, paths.spikes),
@@ -81,12 +81,12 @@ def _named(state: Namespace) -> set[str]:
     return named | {each.config_map for progress in live for each in progress.patches}
 
 
-async def _config_maps(requests: Requests, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
+async def _config_maps(requests: Asking, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
     found = await asyncio.gather(*(_if_open(requests, f"{paths.config_maps}/{name}") for name in sorted(names)))
     return {each["metadata"]["name"]: config_map(each) for each in found if each is not None}
 
 
-async def _if_open(requests: Requests, path: str) -> Object | None:
+async def _if_open(requests: Asking, path: str) -> Object | None:
     """An object, if it is there and the operator's rights name it."""
     try:
         return await requests.get(path)
@@ -116,7 +116,7 @@ def config_map(value: Object) -> ConfigMap:
 
 
 async def _with_shortfalls(
-    requests: Requests, paths: Paths, state: Namespace, stateful_sets: Sequence[Object], since_s: float
+    requests: Asking, paths: Paths, state: Namespace, stateful_sets: Sequence[Object], since_s: float
 ) -> Namespace:
     """The state with what lists of targets do not say. A StatefulSet's pods that are not let in are known from Events only."""
     pods = (await requests.get(paths.pods, fieldSelector=shortfalls.UNPLACED))["items"]
@@ -131,7 +131,7 @@ async def _with_shortfalls(
     return dataclasses.replace(state, targets=found)
 
 
-async def _spikes(requests: Requests, path: str) -> dict[str, Spike]:
+async def _spikes(requests: Asking, path: str) -> dict[str, Spike]:
     """All spikes by name, of one moment; those that are over are many, and their objects large, so they come in pages."""
     found: dict[str, Spike] = {}
     rest = {"limit": str(PAGE)}

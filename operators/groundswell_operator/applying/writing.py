@@ -14,7 +14,7 @@ from contextlib import suppress
 from groundswell_operator.applying import reading, statuses, webhooks
 from groundswell_operator.applying.errors import Conflict, Refused
 from groundswell_operator.applying.reading import FINALIZER, GROUP, MANAGER, Paths
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
 from groundswell_operator.saga.state import Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
@@ -30,7 +30,7 @@ WARNINGS = {("Degraded", True), ("Restored", False), ("Configured", False), ("No
 class Cluster:
     """A namespace that steps are carried out in. Every method raises what `Requests` does."""
 
-    def __init__(self, requests: Requests, namespace: str) -> None:
+    def __init__(self, requests: Asking, namespace: str) -> None:
         self._requests, self._namespace = requests, namespace
         self._paths = Paths(namespace)
 
