@@ -1,5 +1,6 @@
 """`python -m groundswell_operator run`: the operator; `… bridge`: what turns records into the objects that it acts upon; `… release`:
-what gives back all that is raised before both are taken away; `… plan`: what a policy would do about an event."""
+what gives back all that is raised before both are taken away; `… plan`: what a policy would do about an event; `… laptop`: operator and
+bridge of a home instead of a cluster."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import sys
 
 from groundswell_operator import releasing, running
 from groundswell_operator.bridge import consuming
+from groundswell_operator.laptop import command as laptop
 from groundswell_operator.rehearsing import command
 from groundswell_operator.settings import SettingMissing, Settings
 
@@ -25,9 +27,12 @@ def main() -> int:
     commands.add_parser("bridge", help="from records to the objects that it acts upon")
     commands.add_parser("release", help="give back all that is raised, before an uninstall")
     command.add(commands.add_parser("plan", help=command.__doc__, description=command.__doc__))
+    laptop.add(commands.add_parser("laptop", help=laptop.__doc__, description=laptop.__doc__))
     asked = parser.parse_args()
     if asked.command == "plan":
         return command.run(asked)
+    if asked.command == "laptop":
+        return laptop.run(asked)
     # The first process of a container has no handler but its own: an operator that waits for the Lease would have to be killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -106,7 +106,7 @@ class Reconciler:
             return min(CONFLICT_S * self._conflicts, CONFLICT_S_MAX)
         except Away as away:
             self._metrics.outcome("away")
-            log.warning("the API server is asked again in %.1f s: %s", away.retry_s, away)
+            log.warning("there is another try in %.1f s: %s", away.retry_s, away)
             await asyncio.sleep(away.retry_s)
             return 0.0
         except Refused as refused:

@@ -1,4 +1,4 @@
-"""The command line: `groundswell up`, `down`, `ps`, `logs`, `stop`, `start`, `restart`, `dlq`, `fetch`, `prepare`, `run`.
+"""The command line: `groundswell up`, `down`, `ps`, `logs`, `stop`, `start`, `restart`, `scale`, `dlq`, `fetch`, `prepare`, `run`.
 
 Every failure that a user can mend is one sentence on stderr and exit code 1; a stack trace means a defect of ours. Imports are
 local to each command, because a process that runs one module should not load the supervisor, nor the other way round.
@@ -110,6 +110,12 @@ def _change(options: argparse.Namespace) -> int:
     from groundswell.engines import commands, home
 
     return commands.change(home.Home(options.home), options.verb, options.name, dict(getattr(options, "set", [])))
+
+
+def _scale(options: argparse.Namespace) -> int:
+    from groundswell.engines import commands, home
+
+    return commands.scale(home.Home(options.home), options.name, options.replicas)
 
 
 def _dlq(options: argparse.Namespace) -> int:
@@ -231,6 +237,9 @@ def _add_parts(commands: Commands) -> None:
                 metavar="KEY=VALUE",
                 help="add a variable (empty VALUE: its default)",
             )
+    scale = _add(commands, "scale", "keep so many replicas of one process, until `down`", _scale)
+    scale.add_argument("name", metavar="NAME", help="a process or a module, as `ps` names it")
+    scale.add_argument("replicas", type=int, metavar="N", help="how many; `ps` shows how many are ready")
     dlq = _add(commands, "dlq", "list dead letters of a topic, or send them back to it", _dlq)
     dlq.add_argument("verb", choices=("list", "redrive"))
     dlq.add_argument("topic", metavar="TOPIC")

@@ -12,11 +12,8 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -24,70 +21,11 @@ import pytest
 from groundswell.engines import children, ports, topics
 from groundswell.engines.errors import SupervisorError
 from groundswell.engines.home import Home
-from groundswell.engines.state import ProcessState, State, read
 from groundswell.engines.topology import load
+from tests.engines.homes import TOPOLOGY, WAIT_S_MAX, Platform, environment, gone, wait_for
 
-TOPOLOGY = Path(__file__).with_name("topology.yaml")
 WITH_ENGINE = Path(__file__).with_name("topology_with_engine.yaml")
 TOPICS = Path(__file__).parents[2] / "protos" / "topics"
-WAIT_S_MAX = 20.0
-
-
-class Platform:
-    """The command line, pointed at one home."""
-
-    def __init__(self, home: Path, topology: Path = TOPOLOGY) -> None:
-        self.home = home
-        self.topology = topology
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """One command; its exit code, stdout and stderr."""
-        verb, *rest = words
-        command = [sys.executable, "-m", "groundswell", verb, f"--home={self.home}", *rest]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=_environment())
-
-    def up(self, *words: str, topology: str = "each") -> subprocess.CompletedProcess[str]:
-        return self.run("up", f"--topology={topology}", f"--topology-file={self.topology}", *(words or ("--port=0",)))
-
-    def state(self) -> State:
-        found = read(self.home / "state.json")
-        assert found is not None
-        return found
-
-    def process(self, name: str) -> ProcessState:
-        return next(each for each in self.state().processes if each.name == name)
-
-    def pid(self, name: str) -> int:
-        pid = self.process(name).pid
-        assert pid is not None
-        return pid
-
-    def settings(self, name: str) -> dict[str, str]:
-        """The environment that a running program sees."""
-        with urllib.request.urlopen(f"http://{self.process(name).addresses['ops']}/settings", timeout=5) as answer:
-            found: dict[str, str] = json.load(answer)
-        return found
-
-    def pids(self) -> list[int]:
-        """Everything that belongs to the platform now, the supervisor included."""
-        return [int(self.state().supervisor["pid"]), *(each.pid for each in self.state().processes if each.pid)]
-
-
-def _environment() -> dict[str, str]:
-    """Engines of the test session's environment would replace those of the topology."""
-    given = {"REDIS_URL", "OBJECT_STORE_URL", "KAFKA_BOOTSTRAP_SERVERS"}
-    return {name: value for name, value in os.environ.items() if name not in given}
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(children.POLL_S)
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.fixture
@@ -162,7 +100,7 @@ def test_an_address_in_the_environment_replaces_an_engine(platform: Platform) ->
     command = [sys.executable, "-m", "groundswell", "up", f"--home={platform.home}", "--port=0"]
     command += ["--topology=each", f"--topology-file={WITH_ENGINE}"]
     theirs = {"REDIS_URL": "redis://127.0.0.1:6390"}
-    subprocess.run(command, check=True, capture_output=True, env=_environment() | theirs)
+    subprocess.run(command, check=True, capture_output=True, env=environment() | theirs)
     assert platform.settings("links")["REDIS_URL"] == theirs["REDIS_URL"]
     assert "valkey" not in [each.name for each in platform.state().processes]
 
@@ -248,8 +186,8 @@ def test_dead_letters_of_a_broker_that_was_given_and_is_away_are_answered_with_a
     described = TOPOLOGY.read_text().replace("[objects]", "[kafka]").replace("{folder}", str(TOPOLOGY.parent))
     topology.write_text(described)
     up = [sys.executable, "-m", "groundswell", "up", f"--home={platform.home}", f"--topology-file={topology}"]
-    environment = {**_environment(), "KAFKA_BOOTSTRAP_SERVERS": broker}
-    subprocess.run([*up, "--port=0"], check=True, capture_output=True, env=environment)
+    theirs = {**environment(), "KAFKA_BOOTSTRAP_SERVERS": broker}
+    subprocess.run([*up, "--port=0"], check=True, capture_output=True, env=theirs)
     done = platform.run("dlq", verb, "links.events.v1")
     assert done.returncode == 1
     assert done.stderr == f"groundswell: The broker at {broker} does not answer. Start it, then try again.\n"
@@ -260,8 +198,8 @@ def test_dead_letters_of_a_topic_that_has_none_are_answered_with_those_that_have
 ) -> None:
     asyncio.run(topics.create(kafka_address, TOPICS))
     command = [sys.executable, "-m", "groundswell", "dlq", f"--home={platform.home}", "list", "typo"]
-    environment = {**_environment(), "KAFKA_BOOTSTRAP_SERVERS": kafka_address}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    theirs = {**environment(), "KAFKA_BOOTSTRAP_SERVERS": kafka_address}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=theirs)
     assert done.returncode == 1
     assert done.stderr.startswith("groundswell: No dead letters are kept of 'typo'. They are of: ")
     assert "links.events.v1" in done.stderr
@@ -270,7 +208,9 @@ def test_dead_letters_of_a_topic_that_has_none_are_answered_with_those_that_have
 def test_down_leaves_no_process_and_a_later_up_keeps_every_address(running: Platform) -> None:
     before = {each.name: each.addresses for each in running.state().processes}
     pids = running.pids()
-    assert running.run("down").returncode == 0
+    done = running.run("down")
+    assert done.returncode == 0
+    assert "links: stopped" in done.stdout
     assert all(gone(pid) for pid in pids)
     assert running.run("ps").returncode == 1
     assert running.up("--port", before["gateway"]["http"].rpartition(":")[2]).returncode == 0
@@ -292,7 +232,7 @@ def test_sigterm_to_the_supervisor_leaves_no_process(running: Platform) -> None:
 def test_ctrl_c_in_the_foreground_leaves_no_process(platform: Platform) -> None:
     command = [sys.executable, "-m", "groundswell", "up", f"--home={platform.home}", "--foreground", "--port=0"]
     command += ["--topology=each", f"--topology-file={TOPOLOGY}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment()) as foreground:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as foreground:
         assert foreground.stdout is not None
         wait_for(lambda: foreground.stdout and "is up" in foreground.stdout.readline())
         pids = platform.pids()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from groundswell_operator.applying import scalers, shortfalls, statuses
 from groundswell_operator.applying.errors import Refused
 from groundswell_operator.applying.ownership import MANAGER, owners
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
@@ -54,7 +54,7 @@ class Paths:
         return f"{self.scaled_objects if scaler.kind == SCALED_OBJECT.name else self.autoscalers}/{scaler.name}"
 
 
-async def read(requests: Requests, paths: Paths, scaled_objects: ScaledObjects) -> Namespace:
+async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) -> Namespace:
     """Everything that decides, as it is now."""
     spikes, policies, deployments, stateful_sets, governed = await asyncio.gather(
         _spikes(requests, paths.spikes),
@@ -77,12 +77,12 @@ async def read(requests: Requests, paths: Paths, scaled_objects: ScaledObjects) 
     return await _with_shortfalls(requests, paths, state, stateful_sets, since_s)
 
 
-async def _items(requests: Requests, path: str) -> Sequence[Object]:
+async def _items(requests: Asking, path: str) -> Sequence[Object]:
     found: Sequence[Object] = (await requests.get(path))["items"]
     return found
 
 
-async def _scalers(requests: Requests, paths: Paths, scaled_objects: ScaledObjects) -> Mapping[Target, Autoscaler]:
+async def _scalers(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) -> Mapping[Target, Autoscaler]:
     """What governs each target that something governs."""
     autoscalers, kedas = await asyncio.gather(_items(requests, paths.autoscalers), scaled_objects.listed())
     if kedas is None and any(scalers.owner(each) for each in autoscalers):
@@ -102,12 +102,12 @@ def _named(state: Namespace) -> set[str]:
     return named | {each.config_map for progress in live for each in progress.patches}
 
 
-async def _config_maps(requests: Requests, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
+async def _config_maps(requests: Asking, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
     found = await asyncio.gather(*(_if_open(requests, f"{paths.config_maps}/{name}") for name in sorted(names)))
     return {each["metadata"]["name"]: config_map(each) for each in found if each is not None}
 
 
-async def _if_open(requests: Requests, path: str) -> Object | None:
+async def _if_open(requests: Asking, path: str) -> Object | None:
     """An object, if it is there and the operator's rights name it."""
     try:
         return await requests.get(path)
@@ -137,7 +137,7 @@ def config_map(value: Object) -> ConfigMap:
 
 
 async def _with_shortfalls(
-    requests: Requests, paths: Paths, state: Namespace, stateful_sets: Sequence[Object], since_s: float
+    requests: Asking, paths: Paths, state: Namespace, stateful_sets: Sequence[Object], since_s: float
 ) -> Namespace:
     """The state with what lists of targets do not say. A StatefulSet's pods that are not let in are known from Events only."""
     pods = (await requests.get(paths.pods, fieldSelector=shortfalls.UNPLACED))["items"]
@@ -152,7 +152,7 @@ async def _with_shortfalls(
     return dataclasses.replace(state, targets=found)
 
 
-async def _spikes(requests: Requests, path: str) -> dict[str, Spike]:
+async def _spikes(requests: Asking, path: str) -> dict[str, Spike]:
     """All spikes by name, of one moment; those that are over are many, and their objects large, so they come in pages."""
     found: dict[str, Spike] = {}
     rest = {"limit": str(PAGE)}

@@ -7,6 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import aiohttp
 import orjson
@@ -38,6 +39,22 @@ class Pace:
             if len(self._moments) == self._moments.maxlen:
                 await asyncio.sleep(max(0.0, self._moments[0] + 1.0 - time.monotonic()))
             self._moments.append(time.monotonic())
+
+
+class Asking(Protocol):
+    """Who answers for an API server. Every method but the last raises `Conflict`, `Refused` or `Away`."""
+
+    async def get(self, path: str, **parameters: str) -> Object: ...
+
+    async def create(self, path: str, value: Object) -> Object: ...
+
+    async def apply(self, path: str, value: Object, manager: str) -> Object: ...
+
+    async def merge(self, path: str, value: Object, manager: str) -> Object: ...
+
+    async def delete(self, path: str, version: str) -> None: ...
+
+    def require_lead(self) -> None: ...
 
 
 class Requests:

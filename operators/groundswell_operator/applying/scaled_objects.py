@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from groundswell_operator.applying.errors import Refused
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.policies import Object
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ FORBIDDEN, UNKNOWN = 403, 404
 class ScaledObjects:
     """A namespace's, at `path`; `clock` is monotonic."""
 
-    def __init__(self, requests: Requests, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, requests: Asking, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._requests, self._path, self._clock = requests, path, clock
         self._asked_s: float | None = None
         self._refusal: int | None = UNKNOWN

@@ -15,7 +15,7 @@ import aiohttp
 from groundswell_operator.applying import statuses
 from groundswell_operator.applying.errors import Refused
 from groundswell_operator.applying.reading import Paths
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.policies import Notice, Object
 from groundswell_operator.saga.state import Spike
 
@@ -27,7 +27,7 @@ class NotSent(Exception):
     """A notice did not arrive, or nobody said that it did; the message is for people, and holds no address."""
 
 
-async def send(requests: Requests, paths: Paths, namespace: str, spike: Spike, notice: Notice) -> None:
+async def send(requests: Asking, paths: Paths, namespace: str, spike: Spike, notice: Notice) -> None:
     """One attempt; raises `NotSent`, and what `Requests` does."""
     address = await _address(requests, paths, notice)
     requests.require_lead()
@@ -65,7 +65,7 @@ def body(namespace: str, spike: Spike) -> Object:
     }
 
 
-async def _address(requests: Requests, paths: Paths, notice: Notice) -> str:
+async def _address(requests: Asking, paths: Paths, notice: Notice) -> str:
     try:
         data = (await requests.get(f"{paths.secrets}/{notice.secret}")).get("data") or {}
     except Refused as refused:

@@ -15,7 +15,7 @@ from groundswell_operator.applying import reading, scalers, statuses, webhooks
 from groundswell_operator.applying.errors import Conflict, Refused
 from groundswell_operator.applying.ownership import MANAGER
 from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
@@ -44,7 +44,7 @@ WARNINGS = {("Degraded", True), ("Restored", False), ("Configured", False), ("No
 class Cluster:
     """A namespace that steps are carried out in. Every method raises what `Requests` does."""
 
-    def __init__(self, requests: Requests, namespace: str) -> None:
+    def __init__(self, requests: Asking, namespace: str) -> None:
         self._requests, self._namespace = requests, namespace
         self._paths = Paths(namespace)
         self._scaled_objects = ScaledObjects(requests, self._paths.scaled_objects)

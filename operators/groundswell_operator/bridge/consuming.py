@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from groundswell_operator import health
 from groundswell_operator.applying import requests
 from groundswell_operator.applying.errors import Away, Conflict, Refused
-from groundswell_operator.applying.requests import Pace, Requests
+from groundswell_operator.applying.requests import Asking, Pace, Requests
 from groundswell_operator.bridge.intake import Governed, Intake
 from groundswell_operator.bridge.records import TOPIC, Malformed, sighting
 from groundswell_operator.bridge.sources import Source, Sources
@@ -51,7 +51,7 @@ async def run(settings: Settings) -> int:
 class Bridge:
     """One reader of the topic."""
 
-    def __init__(self, settings: Settings, asking: Requests) -> None:
+    def __init__(self, settings: Settings, asking: Asking) -> None:
         self._registry = CollectorRegistry()
         records = Counter(
             "groundswell_bridge_records_total", "Records by outcome.", ["outcome"], registry=self._registry
@@ -125,7 +125,7 @@ class Bridge:
                     await self._take(record, policies)
                     break
                 except Away as away:
-                    log.warning("the API server is asked again in %.1f s: %s", away.retry_s, away)
+                    log.warning("there is another try in %.1f s: %s", away.retry_s, away)
                     self._progressed_s = time.monotonic()
                     policies = None
                     await asyncio.sleep(away.retry_s)

@@ -11,7 +11,7 @@ from prometheus_client import Counter
 
 from groundswell_operator.applying.errors import Conflict, Refused
 from groundswell_operator.applying.reading import Paths
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
 from groundswell_operator.bridge.records import Sighting, manifest, object_name
 from groundswell_operator.planning import admission
@@ -37,7 +37,7 @@ class Intake:
 
     def __init__(
         self,
-        requests: Requests,
+        requests: Asking,
         namespace: str,
         records: Counter,
         named: Callable[[str, str], str] = object_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from groundswell_operator.applying.reading import GROUP, Paths
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment, seconds_of
 from groundswell_operator.policies import Object
 
@@ -31,7 +31,7 @@ class Source:
 class Sources:
     """Writes it, where it has changed, and now and then that nothing has."""
 
-    def __init__(self, requests: Requests, namespace: str) -> None:
+    def __init__(self, requests: Asking, namespace: str) -> None:
         self._requests, self._paths = requests, Paths(namespace)
 
     async def tell(self, policy: Object, source: Source, now_s: float) -> None:

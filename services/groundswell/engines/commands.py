@@ -1,4 +1,4 @@
-"""The commands on a platform that runs: down, ps, logs, stop, start, restart. They talk to its supervisor, or read its files.
+"""The commands on a platform that runs: down, ps, logs, stop, start, restart, scale. They talk to its supervisor, or read its files.
 
 Each returns an exit code and raises `SupervisorError` with a sentence.
 """
@@ -42,18 +42,25 @@ def change(home: Home, verb: str, name: str, settings: Mapping[str, str]) -> int
     return 0
 
 
+def scale(home: Home, name: str, replicas: int) -> int:
+    """So many replicas of one process, or of the process that runs a module; ends once they are there."""
+    print(_ask(home, {"do": "scale", "name": name, "replicas": replicas}))
+    return 0
+
+
 def ps(home: Home) -> int:
     """A table of what runs; exit code 1 when something is not ready."""
     found = state.read(home.state_file) if home.running() else None
     if found is None:
         raise SupervisorError(nothing_runs(home))
-    rows: list[tuple[str, ...]] = [("NAME", "STATE", "PID", "RESTARTS", "UP", "MEMORY", "MODULES")]
-    rows += [_row(each) for each in found.processes]
+    rows: list[tuple[str, ...]] = [("NAME", "STATE", "REPLICAS", "PID", "RESTARTS", "UP", "MEMORY", "MODULES")]
+    rows += [_row(each, found.replicas.get(each.name)) for each in found.processes]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\n{found.url}  topology {found.topology}  home {home.path}")
-    return 0 if all(each.state == "ready" for each in found.processes) else 1
+    few = any(each.ready < each.desired for each in found.replicas.values())
+    return 0 if all(each.state == "ready" for each in found.processes) and not few else 1
 
 
 def logs(home: Home, name: str, *, follow: bool) -> int:
@@ -103,14 +110,16 @@ def say(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
-def _row(process: state.ProcessState) -> tuple[str, ...]:
+def _row(process: state.ProcessState, replicas: state.ReplicasState | None) -> tuple[str, ...]:
+    """The first replica's line says how many there are of its process."""
     alive = (
         process.pid is not None and process.started is not None and children.same_process(process.pid, process.started)
     )
     memory = f"{_memory_bytes(process.pid) >> 20} MiB" if alive and process.pid else ""
     uptime = f"{time.time() - process.started:.0f} s" if alive and process.started else ""
     modules = " ".join(process.modules)
-    return process.name, process.state, str(process.pid or ""), str(process.restarts), uptime, memory, modules
+    ready = f"{replicas.ready}/{replicas.desired}" if replicas else ""
+    return process.name, process.state, ready, str(process.pid or ""), str(process.restarts), uptime, memory, modules
 
 
 def _memory_bytes(pid: int) -> int:

@@ -4,7 +4,7 @@
     {"say": "writer: starting (pid 71)"}        any number of them, while it happens
     {"done": "…"} or {"error": "…"}             the last one
 
-The socket belongs to its user alone (0600); nothing listens on the network.
+Who speaks HTTP instead is answered by `http_control`. The socket belongs to its user alone (0600); nothing listens on the network.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from groundswell.engines import http_control
 from groundswell.engines.errors import SupervisorError
 
 SOCKET_PATH_MAX = 100
@@ -30,8 +31,10 @@ Answer = Callable[[Request, Say], Awaitable[str]]
 
 
 @asynccontextmanager
-async def serve(socket: Path, answer: Answer) -> AsyncIterator[None]:
-    """Answers requests on `socket`."""
+async def serve(
+    socket: Path, answer: Answer, processes: http_control.Processes, scale: http_control.Scale
+) -> AsyncIterator[None]:
+    """Answers requests on `socket`: lines by `answer`, HTTP by the other two."""
 
     talks: set[asyncio.Task[None]] = set()
 
@@ -44,13 +47,16 @@ async def serve(socket: Path, answer: Answer) -> AsyncIterator[None]:
             writer.write(json.dumps(message).encode() + b"\n")
 
         try:
-            request = json.loads(await reader.readline())
-            try:
-                send({"done": await answer(request, lambda line: send({"say": line}))})
-            except SupervisorError as error:
-                send({"error": str(error)})
+            first = await reader.readline()
+            if first.startswith(b"{"):
+                try:
+                    send({"done": await answer(json.loads(first), lambda line: send({"say": line}))})
+                except SupervisorError as error:
+                    send({"error": str(error)})
+            else:
+                await http_control.talk(first, reader, writer, processes, scale)
             await writer.drain()
-        except (ConnectionError, ValueError):
+        except (ConnectionError, ValueError, asyncio.IncompleteReadError):
             writer.transport.abort()  # the other side left, or never spoke our language
         finally:
             writer.close()

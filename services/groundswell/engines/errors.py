@@ -7,3 +7,19 @@ class SupervisorError(Exception):
 
 class EngineError(SupervisorError):
     """An engine cannot be prepared or started."""
+
+
+class ScaleRefused(SupervisorError):
+    """A process cannot have so many replicas."""
+
+
+class Outdated(SupervisorError):
+    """What a change was decided on is no longer so."""
+
+
+class Unknown(SupervisorError):
+    """Nothing here has that name."""
+
+
+class NotUp(SupervisorError):
+    """The platform is starting or stopping."""

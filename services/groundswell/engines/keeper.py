@@ -42,6 +42,7 @@ class Keeper:
         self._restarts = 0
         self._last_exit = ""
         self._wanted = False
+        self._leaving = False
         self._changed = asyncio.Event()
 
     @property
@@ -55,6 +56,15 @@ class Keeper:
     @property
     def restarts(self) -> int:
         return self._restarts
+
+    @property
+    def wanted(self) -> bool:
+        return self._wanted
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may take work: not while it leaves, though it be wanted again by then."""
+        return self._state == "ready" and not self._leaving
 
     def snapshot(self) -> ProcessState:
         """Its line in state.json."""
@@ -130,8 +140,10 @@ class Keeper:
             self._enter("ready" if ready else "starting", "no longer ready" if was_ready and not ready else "")
             await self._pause(PROBE_READY_S if self._state == "ready" else PROBE_STARTING_S)
         if self._child is not None:
+            self._leaving = True
             await self._child.stop()
             self._child = None
+        self._leaving = False
         self._enter("stopped", "stopped")
         return False
 

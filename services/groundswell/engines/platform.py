@@ -41,7 +41,8 @@ class Platform:
         self._home = home
         self._environment = environment
         gateway_port = home.settle_gateway_port(port)
-        names = [f"{process} {use}" for process in topology.processes for use in ("rpc", "ops")]
+        self._replicas = {process: _names(process, topology.bound_of(process).most) for process in topology.processes}
+        names = [f"{name} {use}" for each in self._replicas.values() for name in each for use in ("rpc", "ops")]
         self._ports = home.settle_ports([*names, "kafka", "kafka controller", "valkey", "valkey bus", "postgres"])
         self._door = f"127.0.0.1:{gateway_port}"
         self.url = self.url_with({})
@@ -62,9 +63,11 @@ class Platform:
         """The engines to keep."""
         return [self._kept_engine(each) for each in self._engines]
 
-    def processes(self) -> list[Kept]:
-        """The processes to keep, in the topology's order."""
-        return [self._kept_process(each) for each in self.topology.processes]
+    def processes(self) -> dict[str, list[Kept]]:
+        """The processes to keep, in the topology's order, each with all the replicas that there may be of it."""
+        return {
+            process: [self._kept_process(process, each) for each in names] for process, names in self._replicas.items()
+        }
 
     def prepare(self, say: Say) -> None:
         """Prepares every engine; blocks."""
@@ -111,22 +114,23 @@ class Platform:
 
         return described, launch, engine.healthy
 
-    def _kept_process(self, name: str) -> Kept:
+    def _kept_process(self, process: str, name: str) -> Kept:
+        """The replica `name` of a process; the first one has the name of its process."""
         folders = Folders(self._home.path / "data" / name, self._home.logs / f"{name}.log")
-        modules = tuple(self.topology.processes[name])
+        modules = tuple(self.topology.processes[process])
         rpc, ops = self._address(name, "rpc"), self._address(name, "ops")
         addresses = {"rpc": rpc, "ops": ops} | ({"http": self._door} if self.topology.door in modules else {})
 
         def launch(settings: Mapping[str, str]) -> Launch:
             folders.data.mkdir(parents=True, exist_ok=True)
-            own = {"GROUNDSWELL_PROCESS": name, "GROUNDSWELL_DATA": str(folders.data)}
+            own = {"GROUNDSWELL_PROCESS": process, "GROUNDSWELL_INSTANCE": name, "GROUNDSWELL_DATA": str(folders.data)}
             own |= {"GROUNDSWELL_RPC_ADDRESS": rpc, "GROUNDSWELL_OPS_ADDRESS": ops}
             return Launch(
                 [*self.topology.command, *modules],
                 folders.log,
                 Path.cwd(),
                 self._shared() | own | dict(settings),
-                niceness=self.topology.niceness_of(name),
+                niceness=self.topology.niceness_of(process),
             )
 
         async def ready() -> bool:
@@ -134,8 +138,12 @@ class Platform:
 
         return _described(name, "process", folders, modules=modules, addresses=addresses), launch, ready
 
-    def _address(self, process: str, use: str) -> str:
-        return f"127.0.0.1:{self._ports[f'{process} {use}']}"
+    def _address(self, name: str, use: str) -> str:
+        return f"127.0.0.1:{self._ports[f'{name} {use}']}"
+
+    def _addresses_of(self, process: str) -> str:
+        """Where all of its replicas listen or will, in the words of `GROUNDSWELL_ENDPOINTS`."""
+        return " ".join(self._address(name, "rpc") for name in self._replicas[process])
 
     def _addresses(self) -> dict[str, str]:
         return {each.variable: each.address for each in self._engines} | self.given
@@ -144,19 +152,24 @@ class Platform:
         """What every process is told."""
         keys = self._home.secrets()
         endpoints = {
-            module: self._address(name, "rpc")
-            for name, modules in self.topology.processes.items()
+            module: self._addresses_of(process)
+            for process, modules in self.topology.processes.items()
             for module in modules
         }
         return {
             **self._addresses(),
-            "GROUNDSWELL_ENDPOINTS": ",".join(f"{module}={address}" for module, address in endpoints.items()),
+            "GROUNDSWELL_ENDPOINTS": ",".join(f"{module}={addresses}" for module, addresses in endpoints.items()),
             "GROUNDSWELL_INTERNAL_KEY": keys["internal_key"],
             "GROUNDSWELL_STATE_FILE": str(self._home.state_file),
             "GATEWAY_ADDRESS": self._door,
             "IDENTITY_BOOTSTRAP_KEYS": bootstrap_keys(keys),
             "TENANCY_FIRST_SLUG": FIRST_SLUG,
         }
+
+
+def _names(process: str, replicas_max: int) -> list[str]:
+    """links, links-2, links-3."""
+    return [process, *(f"{process}-{number}" for number in range(2, replicas_max + 1))]
 
 
 async def answers_ready(ops_address: str) -> bool:

@@ -1,10 +1,12 @@
 """state.json: what runs now, for people, drills and the console.
 
     {"version": 1, "topology": "each", "url": "http://127.0.0.1:8080", "started": 1767225600.0,
-     "supervisor": {"pid": 1, "started": 1767225600.0}, "processes": [{"name": "kafka", "kind": "engine", …}, …]}
+     "supervisor": {"pid": 1, "started": 1767225600.0}, "processes": [{"name": "kafka", "kind": "engine", …}, …],
+     "replicas": {"links": {"desired": 2, "ready": 2, "most": 4, "version": 1767225600001, "by": "user"}, …}}
 
-Times are seconds since 1970. A pid names a process only together with its start time. The file is replaced by renaming, so a
-reader never sees half of it. It holds what the user has set, passwords in addresses included, so it is its owner's alone.
+The second replica of `links` is a process `links-2`, and so on. Times are seconds since 1970. A pid names a process only together with
+its start time. The file is replaced by renaming, so a reader never sees half of it. It holds what the user has set, passwords in
+addresses included, so it is its owner's alone.
 """
 
 import json
@@ -46,6 +48,20 @@ class ProcessState:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicasState:
+    """How many of one process there are to be."""
+
+    desired: int
+    ready: int
+    most: int
+    """That there may be."""
+    version: int
+    """Rises with every change of `desired`, over restarts of the supervisor too."""
+    by: str
+    """Who set `desired` last; empty when nobody has."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything that the supervisor keeps."""
 
@@ -56,6 +72,8 @@ class State:
     processes: Sequence[ProcessState]
     given: dict[str, str] = field(default_factory=dict)
     """Addresses of engines that are the user's own, by variable."""
+    replicas: dict[str, ReplicasState] = field(default_factory=dict)
+    """By process."""
     version: int = VERSION
 
     def holder(self, name: str) -> ProcessState | None:
@@ -82,4 +100,5 @@ def read(file: Path) -> State | None:
         return None
     if found.get("version") != VERSION:
         return None
-    return State(**{**found, "processes": [ProcessState(**each) for each in found["processes"]]})
+    replicas = {name: ReplicasState(**each) for name, each in found.get("replicas", {}).items()}
+    return State(**{**found, "processes": [ProcessState(**each) for each in found["processes"]], "replicas": replicas})

@@ -11,14 +11,16 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 from groundswell.engines import children, control, state
-from groundswell.engines.errors import SupervisorError
+from groundswell.engines.errors import NotUp, SupervisorError, Unknown
 from groundswell.engines.home import Home
 from groundswell.engines.keeper import Keeper
 from groundswell.engines.platform import Platform
+from groundswell.engines.replicas import USER, Replicas
 
 START_S_MAX = 120.0
 CRASHES_AT_START_MAX = 5
@@ -43,8 +45,12 @@ class Supervisor:
         self._up = asyncio.Event()
         self._trouble: SupervisorError | None = None
         self._engines = [Keeper(*each, self._report) for each in platform.engines()]
-        self._processes = [Keeper(*each, self._report) for each in platform.processes()]
-        self._keepers = {each.name: each for each in (*self._engines, *self._processes)}
+        kept = {process: [Keeper(*each, self._report) for each in one] for process, one in platform.processes().items()}
+        self._processes = {
+            process: Replicas(process, keepers, platform.topology.bound_of(process))
+            for process, keepers in kept.items()
+        }
+        self._all = [*self._engines, *(keeper for keepers in kept.values() for keeper in keepers)]
 
     async def run(self) -> None:
         """Runs the platform until it is told to stop; raises `SupervisorError` when it cannot be started."""
@@ -54,8 +60,8 @@ class Supervisor:
         await self._end_leftovers()
         async with AsyncExitStack() as stack:
             stack.callback(self._home.state_file.unlink, missing_ok=True)
-            await stack.enter_async_context(control.serve(self._home.socket, self._answer))
-            keeping = [asyncio.create_task(keeper.run()) for keeper in self._keepers.values()]
+            await stack.enter_async_context(control.serve(self._home.socket, self._answer, self._told, self._put))
+            keeping = [asyncio.create_task(keeper.run()) for keeper in self._all]
             stack.push_async_callback(_ended, *keeping)
             stack.push_async_callback(self._stop_all)
             starting = asyncio.create_task(self._start_all())
@@ -85,22 +91,25 @@ class Supervisor:
             loop.call_soon_threadsafe(self._report, line)
 
         await asyncio.to_thread(self._platform.prepare, say)
-        await self._start(self._engines)
+        for engine in self._engines:
+            engine.want(True)
+        await self._until_all_ready(self._engines)
         created = await self._platform.create_topics()
         if created:
             self._report(f"created {len(created)} topics")
-        await self._start(self._processes)
+        for process in self._processes.values():
+            process.start()
+        await self._until_all_ready([keeper for each in self._processes.values() for keeper in each.wanted])
 
-    async def _start(self, keepers: Sequence[Keeper]) -> None:
-        for keeper in keepers:
-            keeper.want(True)
+    async def _until_all_ready(self, keepers: Sequence[Keeper]) -> None:
         await asyncio.gather(*(self._until_ready(keeper) for keeper in keepers))
 
     async def _until_ready(self, keeper: Keeper) -> None:
-        """Raises `SupervisorError` with the end of its log when it crashes again and again, or takes too long."""
+        """Or until nobody wants it any more; raises `SupervisorError` with the end of its log when it crashes again and again, or takes
+        too long."""
         deadline = time.monotonic() + START_S_MAX
         crashes_before = keeper.restarts
-        while keeper.state != "ready":
+        while keeper.wanted and not keeper.is_ready:
             crashes = keeper.restarts - crashes_before
             if crashes >= CRASHES_AT_START_MAX or time.monotonic() > deadline:
                 why = f"crashed {crashes} times" if crashes else f"was not ready after {START_S_MAX:.0f} s"
@@ -109,10 +118,12 @@ class Supervisor:
 
     async def _stop_all(self) -> None:
         self._report("stopping")
-        for group in (list(reversed(self._processes)), list(reversed(self._engines))):
-            for keeper in group:
-                keeper.want(False)
-            await asyncio.gather(*(keeper.until("stopped") for keeper in group))
+        for process in reversed(self._processes.values()):
+            process.stop()
+        await _until_stopped(keeper for each in self._processes.values() for keeper in each.shown)
+        for engine in reversed(self._engines):
+            engine.want(False)
+        await _until_stopped(self._engines)
         self._report("everything is stopped")
 
     async def _end_leftovers(self) -> None:
@@ -133,9 +144,11 @@ class Supervisor:
             case "down":
                 return await self._down(say)
             case "stop":
-                return await self._stop_one(self._named(name, say))
+                return await self._stop(self._named(name, say))
             case "start" | "restart":
-                return await self._restart_one(self._named(name, say), settings, must_run=request["do"] == "start")
+                return await self._restart(self._named(name, say), settings, must_run=request["do"] == "start")
+            case "scale" if isinstance(replicas := request.get("replicas"), int):
+                return await self._scale(self._named(name, say), replicas)
         raise SupervisorError(f"This supervisor does not know how to {request.get('do')!r}. Is it of another version?")
 
     async def _follow(self, say: Say) -> str:
@@ -156,47 +169,102 @@ class Supervisor:
     async def _down(self, say: Say) -> str:
         self._listeners.add(say)
         self._stopping.set()
-        for keeper in self._keepers.values():
+        for keeper in self._all:
             await keeper.until("stopped")
         return "stopped"
 
-    async def _stop_one(self, keeper: Keeper) -> str:
+    async def _stop(self, kept: Keeper | Replicas) -> str:
+        if isinstance(kept, Replicas):
+            kept.stop()
+            await _until_stopped(kept.shown)
+        else:
+            kept.want(False)
+            await kept.until("stopped")
+        return f"{kept.name} is stopped, and stays so until: {self._home.command('start', kept.name)}"
+
+    async def _restart(self, kept: Keeper | Replicas, settings: Mapping[str, str], *, must_run: bool) -> str:
+        """What runs is left alone if it only `must_run`; replicas are replaced one after the other, so that the others answer meanwhile."""
+        keepers = kept.wanted if isinstance(kept, Replicas) else [kept]
+        running = [each for each in keepers if each.wanted]
+        if must_run and running and settings:
+            raise SupervisorError(
+                f"{kept.name} runs already; settings take effect with: {self._home.command('restart', kept.name)} --set NAME=VALUE"
+            )
+        idle = [each for each in keepers if each not in running]
+        await _until_stopped(idle)
+        for keeper in idle:
+            keeper.settings.update(settings)
+        if isinstance(kept, Replicas):
+            kept.start()
+        else:
+            kept.want(True)
+        for keeper in running if not must_run else ():
+            await self._restart_one(keeper, settings, kept)
+        await self._until_all_ready([each for each in keepers if each.wanted])
+        self._home.write_credentials(self._url)
+        return f"{kept.name} is ready"
+
+    async def _restart_one(self, keeper: Keeper, settings: Mapping[str, str], kept: Keeper | Replicas) -> None:
+        """Unless somebody scales it away, or stops it, meanwhile."""
         keeper.want(False)
         await keeper.until("stopped")
-        return f"{keeper.name} is stopped, and stays so until: {self._home.command('start', keeper.name)}"
+        keeper.settings.update(settings)
+        if isinstance(kept, Keeper) or kept.wants(keeper):
+            keeper.want(True)
+            await self._until_ready(keeper)
 
-    async def _restart_one(self, keeper: Keeper, settings: Mapping[str, str], *, must_run: bool) -> str:
-        if not must_run or keeper.state == "stopped":
-            keeper.want(False)
-            await keeper.until("stopped")
-            keeper.settings.update(settings)
-        elif settings:
-            raise SupervisorError(
-                f"{keeper.name} runs already; settings take effect with: {self._home.command('restart', keeper.name)} --set NAME=VALUE"
+    async def _scale(self, kept: Keeper | Replicas, replicas: int) -> str:
+        """Returns once all that are wanted are ready, and what is not has ended."""
+        process = self._scaled(kept, replicas, USER, None)
+        await self._until_all_ready([each for each in process.wanted if each.wanted])
+        await _until_stopped(process.shown[replicas:])
+        found = process.snapshot()
+        return f"{process.name} has {found.ready} of {found.desired} replicas ready"
+
+    def _scaled(self, kept: Keeper | Replicas, replicas: int, by: str, version: int | None) -> Replicas:
+        """Raises `Unknown`, `ScaleRefused`, `Outdated` or `NotUp`."""
+        if isinstance(kept, Keeper):
+            raise Unknown(
+                f"{kept.name} is an engine, or one replica; processes can be scaled: {', '.join(self._processes)}."
             )
-        keeper.want(True)
-        await keeper.until("starting", "ready", "backing-off", "failed")
-        await self._until_ready(keeper)
-        self._home.write_credentials(self._url)
-        return f"{keeper.name} is ready"
+        if not self._up.is_set() or self._stopping.is_set():
+            raise NotUp("The platform is starting or stopping; ask again once it is up.")
+        kept.scale(replicas, by, version)
+        self._report(f"{kept.name}: {replicas} wanted" + (f" by {by}" if by else ""))
+        return kept
+
+    def _put(self, name: str, replicas: int, by: str, version: int | None) -> dict[str, Any]:
+        return self._scaled(self._named(name, lambda line: None), replicas, by, version).told()
+
+    def _told(self) -> list[dict[str, Any]]:
+        return [each.told() for each in self._processes.values()]
 
     @property
     def _url(self) -> str:
         """Where visitors come in, with what the user has set for the process with the public door."""
         door = self._platform.topology.process_of(self._platform.topology.door)
-        return self._platform.url_with(self._keepers[door].settings if door else {})
+        return self._platform.url_with(self._processes[door].wanted[0].settings if door else {})
 
-    def _named(self, name: str, say: Say) -> Keeper:
-        """The engine or process of that name, or the process that runs the module, which is told: others run there as well."""
-        if name in self._keepers:
-            return self._keepers[name]
+    @property
+    def _shown(self) -> list[Keeper]:
+        """What is wanted, or has not ended yet."""
+        return [*self._engines, *(keeper for each in self._processes.values() for keeper in each.shown)]
+
+    def _named(self, name: str, say: Say) -> Keeper | Replicas:
+        """The engine or process of that name, or one of its replicas, or the process that runs the module, which is told: others run
+        there as well."""
+        if name in self._processes:
+            return self._processes[name]
+        keepers = {each.name: each for each in self._shown}
+        if name in keepers:
+            return keepers[name]
         if process := self._platform.topology.process_of(name):
-            keeper = self._keepers[process]
-            say(f"{name} runs inside the process {process} here ({', '.join(keeper.described.modules)})")
-            return keeper
-        near = difflib.get_close_matches(name, self._keepers, n=1)
+            modules = ", ".join(self._platform.topology.processes[process])
+            say(f"{name} runs inside the process {process} here ({modules})")
+            return self._processes[process]
+        near = difflib.get_close_matches(name, keepers, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise SupervisorError(f"Nothing here is called {name!r}.{hint} There are: {', '.join(self._keepers)}.")
+        raise Unknown(f"Nothing here is called {name!r}.{hint} There are: {', '.join(keepers)}.")
 
     def _report(self, line: str) -> None:
         """Tells everybody, and state.json."""
@@ -211,7 +279,7 @@ class Supervisor:
     def snapshot(self) -> state.State:
         """What runs now."""
         me = {"pid": os.getpid(), "started": children.start_time_s(os.getpid()) or self._started}
-        kept = [keeper.snapshot() for keeper in self._keepers.values()]
+        kept = [keeper.snapshot() for keeper in self._shown]
         return state.State(
             self._platform.topology.name,
             self._url,
@@ -219,11 +287,19 @@ class Supervisor:
             me,
             kept,
             self._platform.given,
+            {name: each.snapshot() for name, each in self._processes.items()},
         )
 
 
 def _runs(process: state.ProcessState) -> bool:
     return bool(process.pid and process.started and children.same_process(process.pid, process.started))
+
+
+async def _until_stopped(keepers: Iterable[Keeper]) -> None:
+    """Or until somebody wants them again."""
+    for keeper in tuple(keepers):
+        while keeper.state != "stopped" and not keeper.wanted:
+            await asyncio.sleep(children.POLL_S)
 
 
 def _log_end(keeper: Keeper) -> str:

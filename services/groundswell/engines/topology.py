@@ -4,12 +4,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from groundswell.engines.errors import SupervisorError
 
 DEFAULT = Path(__file__).with_name("topology.yaml")
+REPLICAS_MAX = 4
+"""Of one process on one machine: more would only share the same processors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many replicas of a process there may be."""
+
+    most: int
+    why: str
+    """In words for who asks for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class Topology:
     """Nice values of modules; one that is missing has 0."""
     databases: Sequence[str]
     """The services with a database of their own in PostgreSQL."""
+    alone: Mapping[str, str]
+    """The modules that may not run beside another one of their kind here, and why."""
 
     def process_of(self, module: str) -> str | None:
         """The process that runs `module`."""
@@ -36,6 +50,15 @@ class Topology:
     def niceness_of(self, process: str) -> int:
         """The nice value at which the process may run without holding up any of its modules."""
         return min(self.niceness.get(module, 0) for module in self.processes[process])
+
+    def bound_of(self, process: str) -> Bound:
+        """How many replicas the process may have: one of all its modules may not be multiplied, or as many as a machine bears."""
+        modules = self.processes[process]
+        kept = next((module for module in modules if module in self.alone), None)
+        if kept is None:
+            return Bound(REPLICAS_MAX, "they would only share the same processors")
+        why = self.alone[kept] if len(modules) == 1 else f"{kept} runs in it, and {self.alone[kept]}"
+        return Bound(1, why)
 
 
 def load(name: str, file: Path = DEFAULT) -> Topology:
@@ -54,4 +77,28 @@ def load(name: str, file: Path = DEFAULT) -> Topology:
         door=described["door"],
         niceness=described.get("niceness", {}),
         databases=[name for name, facts in described.get("modules", {}).items() if "postgres" in facts["uses"]],
+        alone=_alone(described, known[name]),
     )
+
+
+def _alone(described: Mapping[str, Any], processes: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The modules that may not be multiplied. One of which nothing is said may not: nobody knows what it keeps."""
+    facts = described.get("modules", {})
+    named = [module for modules in processes.values() for module in modules]
+    reasons = {module: _reason(module, facts.get(module), described["door"]) for module in named}
+    return {module: why for module, why in reasons.items() if why}
+
+
+def _reason(module: str, facts: Mapping[str, Any] | None, door: str) -> str:
+    if module == door:
+        return "the public port is bound by one process"
+    if facts is None:
+        return f"the topology does not say what {module} keeps"
+    if facts.get("processes_max") == 1:
+        return f"a second {module} would take a part of what the first one has to see whole"
+    match facts.get("keeps"):
+        case "journal":
+            return "rows in the journal of a replica that is taken away would be sent by nobody"
+        case "name":
+            return "the log gives it its partitions by its name, and its store is opened by one process"
+    return ""

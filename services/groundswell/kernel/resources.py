@@ -40,7 +40,8 @@ class ProcessSettings:
     data: str = ".groundswell/data"
     """Folder of this process alone: journals live here and survive it."""
     endpoints: str = ""
-    """Where each module listens: `links=127.0.0.1:4001,writer=…`."""
+    """Where each module listens: `links=127.0.0.1:4001,writer=…`. Several addresses, separated by spaces, are those of processes that do
+    the same; calls are shared out among those that listen."""
     rpc_address: str = "127.0.0.1:0"
     """`host:port` of this process's gRPC server."""
     connection_s_max: float = 0.0

@@ -20,7 +20,11 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 _OPTIONS = (
     # A name may stand for many processes: each gets its share, and after a lost connection the name is looked up again at once, since
     # a rollout replaces the others within seconds (gRPC's own pause of 30 s would outlast it).
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # And their health is watched, so that one that is about to leave is called no more (`leaving`).
+    (
+        "grpc.service_config",
+        '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}',
+    ),
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # A killed neighbour is back within a second: look often, or its callers wait for gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -38,8 +42,10 @@ class Signer:
     key: bytes = b""
 
 
-def channel(target: str) -> grpc.aio.Channel:
-    """A channel to the processes behind `host:port`."""
+def channel(endpoint: str) -> grpc.aio.Channel:
+    """A channel to the processes behind `host:port`, or behind several `ip:port` separated by spaces."""
+    addresses = endpoint.split()
+    target = endpoint if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
     return grpc.aio.insecure_channel(target, options=_OPTIONS)
 
 

@@ -5,6 +5,7 @@ Each method of each servicer is wrapped once, when the server is made. A service
 is logged and becomes INTERNAL without detail.
 """
 
+import asyncio
 import inspect
 import logging
 import sys
@@ -20,14 +21,13 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from opentelemetry import trace
 from prometheus_client import Counter, Histogram
 
 from groundswell.kernel import access, errors, idempotency, telemetry
 from groundswell.kernel.context import Context, Reached
-from groundswell.kernel.rpc import status, wire
+from groundswell.kernel.rpc import leaving, status, wire
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ async def serve(
             handlers = {method.name: edge.handler(method, getattr(servicer, method.name)) for method in service.methods}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
             names.append(service.full_name)
-    health = health_aio.HealthServicer()
+    health = leaving.Health()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(
         (*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME), server
@@ -88,8 +88,10 @@ async def serve(
     try:
         yield server
     finally:
-        await health.enter_graceful_shutdown()
-        await server.stop(GRACE_S)
+        await health.leave(edge.called_s)
+        stopping = asyncio.ensure_future(server.stop(GRACE_S))
+        health.end()
+        await stopping
 
 
 def services_of(servicer: object) -> list[ServiceDescriptor]:
@@ -107,6 +109,11 @@ class _Edge:
         self._key = internal_key
         self._verifier = verifier
         self._refuse = refuse
+        self._called_s = 0.0
+
+    def called_s(self) -> float:
+        """When the last call came (monotonic)."""
+        return self._called_s
 
     def handler(self, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
         request_class = message_factory.GetMessageClass(method.input_type)
@@ -164,6 +171,7 @@ class _Edge:
     async def _call(
         self, rule: access.Rule, name: str, request: Message, grpc_context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> Call:
+        self._called_s = time.monotonic()
         caller = await self._caller(rule, grpc_context)
         left = grpc_context.time_remaining()
         deadline_s = time.monotonic() + (DEADLINE_DEFAULT_S if left is None else left)
