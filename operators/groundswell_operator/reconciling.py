@@ -16,7 +16,8 @@ from groundswell_operator.metrics import Metrics
 from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
 from groundswell_operator.saga.state import LIVE, Namespace
-from groundswell_operator.saga.steps import Note, Notify, SetKeys, Step, Write
+from groundswell_operator.saga.steps import Notify, Step
+from groundswell_operator.saga.untaken import Untaken
 
 log = logging.getLogger(__name__)
 
@@ -121,15 +122,16 @@ class Reconciler:
 
     async def reconcile(self) -> Namespace:
         """One pass; the state that it ended with. Raises `Conflict`, `Away` and `NotLeading`."""
-        state, refused = await self._cluster.read(), set[Hashable]()
+        state, untaken = await self._cluster.read(), Untaken()
         ends_s = time.monotonic() + PASS_S_MAX
         while time.monotonic() < ends_s:
-            steps = [step for step in decide(state, self._clock()) if _key(step) not in refused]
+            steps = decide(state, self._clock(), untaken)
             if not steps:
                 self._notify(state)
                 return state
             for step in steps:
-                state = await self._performed(step, state, refused)
+                if step not in untaken:
+                    state, untaken = await self._performed(step, state, untaken)
         self._notify(state)
         self.wake()
         return state
@@ -151,23 +153,13 @@ class Reconciler:
             del self._notices[key]
             self.wake()
 
-    async def _performed(self, step: Step, state: Namespace, refused: set[Hashable]) -> Namespace:
+    async def _performed(self, step: Step, state: Namespace, untaken: Untaken) -> tuple[Namespace, Untaken]:
         """The state after a step; one that is refused is left out for the rest of the pass, and the others go on."""
         try:
             found = await self._cluster.perform(step, state, self._clock())
         except Refused as error:
-            refused.add(_key(step))
             self._metrics.outcome("refused")
             log.warning("a step was refused: %s", error)
-            return state
+            return state, untaken.with_refused(step)
         self._metrics.step(step)
-        return found
-
-
-def _key(step: Step) -> Hashable:
-    """The same for the same step of another moment."""
-    if isinstance(step, Write):
-        return step.scaled.target, step.change
-    if isinstance(step, SetKeys):
-        return type(step), step.config_map.name
-    return type(step), step.governing.uid if isinstance(step, Note) else step.spike.uid
+        return found, untaken

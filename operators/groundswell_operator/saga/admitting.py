@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
@@ -37,9 +37,10 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
     return _admitted(spike, governing, state, now_s)
 
 
-def places(governing: Governing, state: Namespace) -> Sequence[str]:
-    """The spikes that keep or get a place in a policy's budget, those that have one first."""
-    return admission.admitted(_candidates(governing, state), governing.policy.budget.concurrent_spikes_max)
+def places(governing: Governing, state: Namespace, out: Collection[str] = ()) -> Sequence[str]:
+    """The spikes that keep or get a place in a policy's budget, those that have one first; none of those that are `out` gets one."""
+    found = [each for each in _candidates(governing, state) if each.has_place or each.id not in out]
+    return admission.admitted(found, governing.policy.budget.concurrent_spikes_max)
 
 
 def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Spike]:
