@@ -17,7 +17,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         registry = self._registry
         self._outcomes = Counter(
-            "groundswell_operator_passes_total", "Passes and refused steps by outcome.", ["outcome"], registry=registry
+            "groundswell_operator_passes_total",
+            "Passes, and steps that were refused or not answered, by outcome.",
+            ["outcome"],
+            registry=registry,
         )
         self._writes = Counter(
             "groundswell_operator_foreign_writes_total", "Writes to what is not our own.", ["kind"], registry=registry
@@ -43,7 +46,7 @@ class Metrics:
         )
 
     def outcome(self, name: str) -> None:
-        """A pass was done, met a conflict or an API server that is away, or a step was refused."""
+        """A pass was done, met a conflict or an API server that is away, or a step was refused or not answered."""
         self._outcomes.labels(name).inc()
 
     def leads(self, does: bool) -> None:
