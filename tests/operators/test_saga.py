@@ -43,6 +43,21 @@ async def test_half_of_what_comes_later_waits_ten_seconds_at_most() -> None:
         assert bounds(world)["web"][0] == web
 
 
+@pytest.mark.promise("OPERATOR-10")
+async def test_an_older_spike_on_other_targets_takes_the_order_from_no_younger_one() -> None:
+    everything, other = governing(), governing("other")
+    own = [each for each in everything.policy.scales if each.target != WORKERS]
+    others = [each for each in other.policy.scales if each.target == WORKERS]
+    world = World(
+        dataclasses.replace(everything, policy=dataclasses.replace(everything.policy, scales=own)),
+        dataclasses.replace(other, policy=dataclasses.replace(other.policy, scales=others)),
+    )
+    await run_for(raised(world, "old", policy="other"), 30)
+    assert bounds(world)["workers"][0] == 20
+    await reconciled(raised(world))
+    assert writes(world, WEB) == [SetFloor(17, 20), SetScale(17)]
+
+
 @pytest.mark.promise("OPERATOR-1")
 async def test_a_raise_takes_two_writes_a_target_and_two_more_for_the_half_that_waits() -> None:
     world = raised(World(governing()))
