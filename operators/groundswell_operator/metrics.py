@@ -45,6 +45,13 @@ class Metrics:
             "groundswell_operator_budget_replica_minutes_used", "Of the UTC day.", ["policy"], registry=registry
         )
 
+        self._unread = Gauge(
+            "groundswell_operator_unreadable_objects",
+            "Objects that are not as their schema says, and so are left as they are.",
+            ["kind"],
+            registry=registry,
+        )
+
     def outcome(self, name: str) -> None:
         """A pass was done, met a conflict or an API server that is away, or a step was refused or not answered."""
         self._outcomes.labels(name).inc()
@@ -70,6 +77,8 @@ class Metrics:
 
     def state(self, state: Namespace) -> None:
         """What a pass ended with."""
+        self._unread.labels("ViralSpikePolicy").set(len(state.unread_policies))
+        self._unread.labels("ViralSpike").set(sum(each.unread is not None for each in state.spikes.values()))
         for name, governing in state.policies.items():
             live = [
                 each.progress

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from groundswell_operator.applying import shortfalls, statuses
-from groundswell_operator.applying.errors import Refused
+from groundswell_operator.applying.errors import ODD, Refused
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
-from groundswell_operator.saga.state import LIVE, Autoscaler, ConfigMap, Governing, Namespace, Pauses, Scaled, Spike
+from groundswell_operator.saga.state import (
+    LIVE,
+    Autoscaler,
+    ConfigMap,
+    Governing,
+    Namespace,
+    Pauses,
+    Scaled,
+    Spike,
+    Unread,
+)
+
+log = logging.getLogger(__name__)
 
 PREFIX = "groundswell.dev"
 PARTITIONS = f"{PREFIX}/partitions"
@@ -60,9 +73,11 @@ async def read(requests: Requests, paths: Paths) -> Namespace:
     policies, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
     found = [scaled(each, DEPLOYMENT, autoscalers) for each in deployments]
     found += [scaled(each, STATEFUL_SET, autoscalers) for each in stateful_sets]
+    governed = {each["metadata"]["name"]: _governing(each) for each in policies if not _deleted(each)}
     state = Namespace(
-        policies={each["metadata"]["name"]: governing(each) for each in policies if not _deleted(each)},
+        policies={name: each for name, each in governed.items() if each is not None},
         spikes=spikes,
+        unread_policies=frozenset(name for name, each in governed.items() if each is None),
         targets={each.target: each for each in found},
     )
     if names := _named(state):
@@ -148,6 +163,15 @@ def _deleted(value: Object) -> bool:
     return "deletionTimestamp" in value["metadata"]
 
 
+def _governing(value: Object) -> Governing | None:
+    """A ViralSpikePolicy; None where it cannot be read."""
+    try:
+        return governing(value)
+    except ODD as error:
+        log.warning("the policy %s cannot be read: %r", value["metadata"]["name"], error)
+        return None
+
+
 def governing(value: Object) -> Governing:
     """A ViralSpikePolicy."""
     metadata = value["metadata"]
@@ -174,7 +198,41 @@ def _pauses(metadata: Object) -> Pauses:
 
 
 def spike(value: Object) -> Spike:
-    """A ViralSpike."""
+    """A ViralSpike, whatever is in it."""
+    try:
+        return _spike(value)
+    except ODD as error:
+        log.warning("the spike %s cannot be read: %r", value["metadata"]["name"], error)
+        return _unread(value, repr(error))
+
+
+def _unread(value: Object, why: str) -> Spike:
+    """One that says nothing but what an API server says of every object, and which names occur in its status."""
+    metadata, status = value["metadata"], value.get("status", {})
+    deleted = metadata.get("deletionTimestamp")
+    refs = [each.get("targetRef", {}) for each in status.get("targets", ())]
+    return Spike(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        policy="",
+        evidence=Evidence(metadata["name"], "", "", Level.RISING, 0, 0, 0, 0),
+        created_s=statuses.seconds_of(metadata["creationTimestamp"]),
+        deleted_s=statuses.seconds_of(deleted) if deleted else None,
+        held=FINALIZER in metadata.get("finalizers", ()),
+        other_finalizers=[each for each in metadata.get("finalizers", ()) if each != FINALIZER],
+        leveled=False,
+        unread=Unread(
+            why=why,
+            targets=frozenset(
+                Target(APPS, each["kind"], each["name"]) for each in refs if {"kind", "name"} <= each.keys()
+            ),
+            config_maps=frozenset(each["configMap"] for each in status.get("patches", ()) if "configMap" in each),
+        ),
+    )
+
+
+def _spike(value: Object) -> Spike:
     metadata, spec, status = value["metadata"], value["spec"], value.get("status", {})
     owners = [each["name"] for each in metadata.get("ownerReferences", ()) if each["kind"] == "ViralSpikePolicy"]
     evidence = spec["evidence"]
@@ -265,10 +323,18 @@ def autoscaler(value: Object) -> Autoscaler:
 
 
 def wants(value: Object) -> int | None:
-    """The replicas that the metrics call for, whatever the floor; None when one of them is not known.
+    """The replicas that the metrics call for, whatever the floor; None when one of them is not known, or cannot be read.
 
     Its status says what it wants only within its bounds, so this is its own arithmetic over the metrics that it saw.
     """
+    try:
+        return _wants(value)
+    except ODD as error:
+        log.warning("the metrics of the autoscaler %s cannot be read: %r", value["metadata"]["name"], error)
+        return None
+
+
+def _wants(value: Object) -> int | None:
     status, metrics = value.get("status", {}), value["spec"].get("metrics") or []
     active = [each["status"] for each in status.get("conditions") or () if each["type"] == "ScalingActive"]
     seen = {_key(each): each for each in status.get("currentMetrics") or () if each.get("type")}
@@ -294,7 +360,8 @@ def _called_for(target: Object, current: Object, replicas: int) -> int:
     return replicas if abs(ratio - 1) <= TOLERANCE else math.ceil(round(ratio * replicas, 6))
 
 
-_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 
 
 def _number(quantity: str | int) -> float:

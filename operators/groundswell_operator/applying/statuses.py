@@ -31,8 +31,8 @@ def moment(value_s: float) -> str:
 
 
 def seconds_of(value: str) -> float:
-    """Seconds since 1970, to the millisecond."""
-    return round(datetime.fromisoformat(value).timestamp(), 3)
+    """Seconds since 1970, to the millisecond. An API server takes `t` and `z` for `T` and `Z`, as RFC 3339 has it."""
+    return round(datetime.fromisoformat(value.upper()).timestamp(), 3)
 
 
 def _maybe_s(value: Object, name: str) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
-from groundswell_operator.applying.errors import Conflict, Refused
+from groundswell_operator.applying.errors import ODD, Conflict, Refused
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.applying.statuses import moment
@@ -53,7 +53,8 @@ class Intake:
         It waits up to a tenth of a second before it looks again whether that is all, and the operator asks for all right afterwards.
         """
         found = (await self._requests.get(self._paths.policies, resourceVersion="0"))["items"]
-        return [Governed(each, Policy.of(each)) for each in found if "deletionTimestamp" not in each["metadata"]]
+        governed = [_governed(each) for each in found if "deletionTimestamp" not in each["metadata"]]
+        return [each for each in governed if each is not None]
 
     async def take(self, seen: Sighting, policies: Sequence[Governed], now_s: float) -> Sequence[str]:
         """Does what a record calls for; the names of the policies for which it was too old."""
@@ -113,3 +114,12 @@ class Intake:
         self._known.move_to_end(name)
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
+
+
+def _governed(value: Object) -> Governed | None:
+    """A policy; None where it is not as its schema says, which the operator says of it too."""
+    try:
+        return Governed(value, Policy.of(value))
+    except ODD as error:
+        log.warning("the policy %s cannot be read: %r", value["metadata"]["name"], error)
+        return None

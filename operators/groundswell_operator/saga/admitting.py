@@ -118,6 +118,8 @@ def unusable(scale: Scale, state: Namespace) -> str:
     scaled = state.targets.get(scale.target)
     if scaled is None:
         return f"{scale.target.kind} {scale.target.name} does not exist"
+    if scale.target in state.frozen:
+        return f"{scale.target.name} may be held by {state.frozen[scale.target]}, which cannot be read"
     if scaled.partitions == 0:
         return f"the partitions that are annotated on {scale.target.name} are no number of 1 or more"
     if scaled.autoscaler is not None and scaled.autoscaler.foreign:

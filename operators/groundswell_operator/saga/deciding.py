@@ -69,7 +69,7 @@ def _let_go(state: Namespace, now_s: float) -> list[Step]:
             continue
         acts = spike.acts and spike.progress.phase not in OVER
         ends = spikes.ends(spike.progress, state).values() if acts else ()
-        if Return.WAITS not in ends:
+        if Return.WAITS not in ends and spike.unread is None:
             restored, reason = Return.CHANGED not in ends, "BaselineChanged" if Return.CHANGED in ends else "Deleted"
         elif now_s - spike.deleted_s >= GIVE_UP_S:
             restored, reason = False, "GivenUp"

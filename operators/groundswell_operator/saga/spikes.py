@@ -21,7 +21,7 @@ QUARTERS = 4
 
 def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """What the spike's status is to say now; asked again with that in it, the same. `places` are those of its policy."""
-    if spike.deleted_s is not None:
+    if spike.deleted_s is not None or spike.unread is not None or spike.policy in state.unread_policies:
         return spike.progress
     governing = state.policies.get(spike.policy)
     if spike.progress.phase in OVER:

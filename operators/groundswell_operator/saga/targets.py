@@ -14,7 +14,9 @@ from groundswell_operator.saga.steps import GiveUpFloor, Write
 
 def writes(state: Namespace, now_s: float) -> list[Write]:
     """All that may be written now, in the order in which it must be."""
-    asked = {target: found for target, found in state.held.items() if target in state.targets}
+    asked = {
+        target: found for target, found in state.held.items() if target in state.targets.keys() - state.frozen.keys()
+    }
     parts = _parts(state, asked, now_s)
     found: list[Write] = []
     for target in sorted(asked, key=lambda each: (min(claim.order for _, claim in asked[each].claims), each.name)):
