@@ -94,6 +94,8 @@ OBJECTS = {
 
 
 def listed(asked: Asked) -> Answer:
+    if "/leases/" in asked.path:
+        return 404, {"message": "not found"}
     return 200, {"metadata": {}, "items": OBJECTS[asked.path.rpartition("/")[2]]}
 
 

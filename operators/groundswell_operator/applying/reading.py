@@ -38,6 +38,8 @@ MANAGER = "groundswell-spike"
 """Field manager of everything that the operator writes."""
 AUTOSCALER = "kube-controller-manager"
 """Field manager of the replicas that an autoscaler has written."""
+HEARTBEAT = "groundswell-bridge"
+"""The Lease in which the bridge says that it looks for spikes."""
 PAGE = 250
 """Spikes in one answer."""
 TOLERANCE = 0.1
@@ -56,6 +58,7 @@ class Paths:
         self.pods = f"/api/v1/namespaces/{namespace}/pods"
         self.config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
         self.secrets = f"/api/v1/namespaces/{namespace}/secrets"
+        self.heartbeat = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{HEARTBEAT}"
         self.events = f"/api/v1/namespaces/{namespace}/events"
 
     def scaled(self, target: Target) -> str:
@@ -66,9 +69,15 @@ class Paths:
 
 async def read(requests: Requests, paths: Paths) -> Namespace:
     """Everything that decides, as it is now."""
-    spikes, *lists = await asyncio.gather(
+    spikes, heard_s, lists = await asyncio.gather(
         _spikes(requests, paths.spikes),
-        *(requests.get(path) for path in (paths.policies, paths.deployments, paths.stateful_sets, paths.autoscalers)),
+        _heard_s(requests, paths),
+        asyncio.gather(
+            *(
+                requests.get(path)
+                for path in (paths.policies, paths.deployments, paths.stateful_sets, paths.autoscalers)
+            )
+        ),
     )
     policies, deployments, stateful_sets, autoscalers = (each["items"] for each in lists)
     found = [scaled(each, DEPLOYMENT, autoscalers) for each in deployments]
@@ -77,6 +86,7 @@ async def read(requests: Requests, paths: Paths) -> Namespace:
     state = Namespace(
         policies={name: each for name, each in governed.items() if each is not None},
         spikes=spikes,
+        heard_s=heard_s,
         unread_policies=frozenset(name for name, each in governed.items() if each is None),
         targets={each.target: each for each in found},
     )
@@ -87,6 +97,16 @@ async def read(requests: Requests, paths: Paths) -> Namespace:
         return state
     since_s = min(each.decided_s or 0.0 for each in live)
     return await _with_shortfalls(requests, paths, state, stateful_sets, since_s)
+
+
+async def _heard_s(requests: Requests, paths: Paths) -> float | None:
+    """When the bridge last said that it looks; None where there is none."""
+    said = ((await _if_open(requests, paths.heartbeat)) or {}).get("spec", {}).get("renewTime")
+    try:
+        return statuses.seconds_of(said) if said else None
+    except ODD as error:
+        log.warning("the Lease of the bridge cannot be read: %r", error)
+        return None
 
 
 def _named(state: Namespace) -> set[str]:
@@ -183,7 +203,6 @@ def governing(value: Object) -> Governing:
         generation=metadata["generation"],
         approved=frozenset(approved.replace(",", " ").split()),
         pauses=_pauses(metadata),
-        heard_s=statuses.heard_s(value.get("status", {})),
         notes=statuses.notes(value.get("status", {})),
     )
 

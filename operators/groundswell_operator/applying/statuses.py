@@ -219,11 +219,6 @@ def _conditions_status(found: Mapping[str, Condition]) -> list[Object]:
     ]
 
 
-def heard_s(status: Object) -> float | None:
-    """When the bridge last said that it looks for spikes."""
-    return _maybe_s(status.get("source", {}), "heardTime")
-
-
 def notes(status: Object) -> Notes:
     """What was recorded of a policy."""
     budget = status.get("budget", {})

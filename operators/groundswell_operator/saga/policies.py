@@ -45,7 +45,7 @@ def _conditions(governing: Governing, state: Namespace, now_s: float) -> Conditi
     message = "" if more else "nothing more is raised today, or until something is given back"
     reason = "Left" if more else "Exhausted"
     found = with_condition(found, "BudgetAvailable", more, reason, message, now_s, generation)
-    found = sourcing.with_silence(found, governing, now_s)
+    found = sourcing.with_silence(found, governing, state, now_s)
     found = _with_overlaps(found, governing, state, now_s)
     return _with_caps(found, governing, state, now_s)
 

@@ -212,8 +212,6 @@ class Governing:
     approved: frozenset[str] = frozenset()
     """The names of the spikes that a person has approved."""
     pauses: Pauses = Pauses()
-    heard_s: float | None = None
-    """When the bridge last said that it looks for spikes; None where it never has."""
     notes: Notes = Notes()
 
 
@@ -311,6 +309,8 @@ class Namespace:
     spikes: Mapping[str, Spike]
     targets: Mapping[Target, Scaled]
     config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
+    heard_s: float | None = None
+    """When the bridge last said that it looks for spikes; None where it never has."""
     unread_policies: frozenset[str] = frozenset()
     """Those whose objects are not as their schema says: their spikes stay as they are."""
 
