@@ -1,4 +1,4 @@
-"""What two operators and a bridge take while nothing happens: memory and requests, with a hundred policies and a thousand spikes that are over.
+"""What two operators and a bridge take at rest: memory and requests, with a hundred policies and a thousand spikes that are over.
 
 One spike is played to its end, and the others get what the operator wrote into it. Processes that start beside all of them are watched
 for a minute; what they ask of the API server is counted in its audit log.

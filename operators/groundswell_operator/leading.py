@@ -80,10 +80,13 @@ class Lease:
                 raise Lost("it was not renewed in time")
 
     async def release(self) -> None:
-        """Lets the next one lead at once."""
+        """Lets the next one lead at once. A Lease that is another's by now is left alone."""
         if self.leads():
             self._renewed_s, began_s = float("-inf"), time.monotonic()
             found = await self._requests.get(f"{self._path}/{LEASE}")
+            if found["spec"].get("holderIdentity") != self._identity:
+                log.info("the Lease is %s's already", found["spec"].get("holderIdentity"))
+                return
             await self._requests.replace(f"{self._path}/{LEASE}", _with(found, holderIdentity=""))
             log.info("the Lease was given back after %.3f s", time.monotonic() - began_s)
 

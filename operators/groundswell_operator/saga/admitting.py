@@ -12,12 +12,15 @@ from groundswell_operator.saga import accounting, claims, configuring
 from groundswell_operator.saga.conditions import with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Scaled, Spike
 
+LEVEL_S = 5.0
+"""For so long after a spike was made its level may be on its way."""
+
 
 def considered(spike: Spike, governing: Governing, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """The progress of a spike that has no place yet; the same again while it waits for one. `places` are those of its policy."""
     policy, progress = governing.policy, spike.progress
     if not spike.leveled:
-        return progress
+        return _unleveled(spike, now_s)
     if spike.created_s - spike.evidence.detected_s > policy.record_age_s_max:
         return _refused(
             progress, "TooOld", f"was told of more than {policy.record_age_s_max} s after its detection", now_s
@@ -35,6 +38,17 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
     if any(state.spikes[each].progress.phase not in LIVE for each in before):
         return progress  # one at a time: what the bigger one takes of the budget is known afterwards
     return _admitted(spike, governing, state, now_s)
+
+
+def _unleveled(spike: Spike, now_s: float) -> Progress:
+    """Whoever makes a spike says its level right afterwards; who has not is told how."""
+    if now_s - spike.created_s < LEVEL_S:
+        return spike.progress
+    patch = '{"status": {"level": "VIRAL"}}'
+    message = (
+        f"say how far it has come: kubectl patch viralspike {spike.name} --subresource status --type merge -p '{patch}'"
+    )
+    return _waits(spike.progress, Phase.PENDING, "LevelUnknown", message, now_s)
 
 
 def places(governing: Governing, state: Namespace, out: Collection[str] = ()) -> Sequence[str]:
