@@ -10,7 +10,7 @@ from groundswell_operator.applying.errors import Refused
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Level, Mode, OnExhausted
 from groundswell_operator.saga.state import Namespace, Pauses, Phase
-from groundswell_operator.saga.steps import LetGo, Record, Step, Write
+from groundswell_operator.saga.steps import LetGo, Note, Record, Step, Write
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for, writes
 from tests.operators.world import BUDGET, READERS, WEB, WORKERS, World, governing, telling
 
@@ -365,6 +365,35 @@ async def test_a_spike_that_is_made_without_a_level_says_how_to_give_it_one_and_
     world.put(dataclasses.replace(world.state.spikes["a"], leveled=True))
     await run_for(world, 5)
     assert phase(world) is Phase.HOLDING
+
+
+async def test_a_spike_that_is_deleted_while_it_lives_is_dismissed_before_it_goes_and_for_as_long_as_it_may_last() -> (
+    None
+):
+    world = raised(World(governing()))
+    raised(world, "b")
+    await run_for(world, 5)
+    world.over("b")
+    deleted_s = world.clock()
+    for name in ("a", "b"):
+        world.delete(name)
+    await run_for(world, 2)
+    assert world.state.policies["default"].notes.dismissed == {"a": deleted_s}
+    dismissing = [n for n, step in enumerate(world.done) if isinstance(step, Note) and "a" in step.notes.dismissed]
+    assert dismissing[0] < min(n for n, step in enumerate(world.done) if isinstance(step, LetGo))
+    world.now_s += BUDGET.spike_duration_s_max
+    await run_for(world, 1)
+    assert not world.state.policies["default"].notes.dismissed
+
+
+async def test_a_policy_that_cannot_be_written_keeps_no_deleted_spike() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 5)
+    world.fails = lambda step: Refused(422, "invalid") if isinstance(step, Note) else None
+    world.delete("a")
+    await run_for(world, 2)
+    assert not world.state.spikes
+    assert bounds(world)["web"][1] == 3
 
 
 async def test_nothing_is_left_to_do_once_it_is_done() -> None:

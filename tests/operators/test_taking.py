@@ -9,13 +9,14 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from prometheus_client import Counter
 
-from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeStarted
+from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEscalated, SpikeStarted, SpikeUpdated
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.bridge.intake import Intake
-from groundswell_operator.bridge.records import TOPIC, TYPE, Malformed, sighting
+from groundswell_operator.bridge.records import TOPIC, TYPE, Malformed, object_name, sighting
 from groundswell_operator.bridge.taking import Taker
 from tests.operators.serving import Answer, Asked, answering
+from tests.operators.test_odd_objects import SPEC, made
 
 HEADERS: dict[str, bytes] = {TYPE: SpikeStarted.DESCRIPTOR.full_name.encode()}
 
@@ -24,6 +25,13 @@ def started(detected_s: int) -> bytes:
     spike = Spike(name="spikes/00000000000000aa", tenant="acme", kind="link", item="links/7", level=Spike.VIRAL)
     spike.detected_time.seconds = detected_s
     return SpikeStarted(spike=spike).SerializeToString()
+
+
+def seen(kind: type[Any] = SpikeStarted, level: Spike.Level.ValueType = Spike.VIRAL) -> ConsumerRecord[bytes, bytes]:
+    """A record of one spike, that was detected just now."""
+    spike = Spike(name="spikes/00000000000000aa", tenant="acme", kind="link", item="links/7", level=level)
+    spike.detected_time.GetCurrentTime()
+    return record(kind(spike=spike).SerializeToString(), {TYPE: kind.DESCRIPTOR.full_name.encode()})
 
 
 def record(body: bytes, headers: dict[str, Any]) -> ConsumerRecord[bytes, bytes]:
@@ -67,3 +75,33 @@ async def test_records_wait_where_the_kinds_are_not_installed_yet() -> None:
         found, _ = taker(requests)
         await found.take([record(started(1), HEADERS)])
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("kind", [SpikeStarted, SpikeUpdated, SpikeEscalated])
+async def test_a_spike_that_was_deleted_while_it_lived_is_not_made_anew_though_the_bridge_begins_anew(
+    kind: type[Any],
+) -> None:
+    name = object_name("default", "00000000000000aa")
+    dismissing = {"dismissed": [{"name": name, "at": "2026-11-25T10:00:00Z"}]}
+    policies: list[dict[str, Any]] = [made("default", spec=SPEC, status=dismissing), made("another", spec=SPEC)]
+
+    def answer(asked: Asked) -> Answer:
+        return (200, {"items": policies}) if asked.method == "GET" else (201, {"status": {"level": "HOT"}})
+
+    async with answering(answer) as (server, requests):
+        found, records = taker(requests)
+        await found.take([seen(kind, Spike.HOT)])
+    assert [each.value["metadata"]["name"] for each in server.written()] == [object_name("another", "00000000000000aa")]
+    assert records.labels("dismissed")._value.get() == 1
+
+
+async def test_a_policy_that_is_for_higher_levels_only_gets_its_spike_when_it_escalates() -> None:
+    hot = made("default", spec={**SPEC, "match": {**SPEC["match"], "minLevel": "HOT"}})
+
+    def answer(asked: Asked) -> Answer:
+        return (200, {"items": [hot]}) if asked.method == "GET" else (201, {"status": {"level": "HOT"}})
+
+    async with answering(answer) as (server, requests):
+        found, _ = taker(requests)
+        await found.take([seen(), seen(SpikeEscalated, Spike.HOT)])
+    assert len(server.written()) == 1

@@ -232,6 +232,7 @@ def notes(status: Object) -> Notes:
             accounted_s=_maybe_s(budget, "accountedAt") or 0,
         ),
         conditions=_conditions(status),
+        dismissed={each["name"]: seconds_of(each["at"]) for each in status.get("dismissed", ())},
     )
 
 
@@ -251,5 +252,6 @@ def notes_status(governing: Governing, found: Notes) -> Object:
         "phase": found.phase,
         "activeSpikes": found.active,
         "budget": budget,
+        "dismissed": [{"name": name, "at": moment(at_s)} for name, at_s in found.dismissed.items()],
         "conditions": _conditions_status(found.conditions),
     }

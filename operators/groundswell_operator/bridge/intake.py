@@ -30,6 +30,8 @@ class Governed:
 
     value: Object
     policy: Policy
+    dismissed: frozenset[str] = frozenset()
+    """The objects that somebody has deleted while their spikes lived."""
 
 
 class Intake:
@@ -73,6 +75,9 @@ class Intake:
         return late
 
     async def _rises(self, name: str, governed: Governed, seen: Sighting, level: Level) -> None:
+        if name in governed.dismissed:
+            self._records.labels("dismissed").inc()
+            return
         known = self._known.get(name)
         if known is not None and known >= level:
             self._records.labels("repeated").inc()
@@ -119,7 +124,8 @@ class Intake:
 def _governed(value: Object) -> Governed | None:
     """A policy; None where it is not as its schema says, which the operator says of it too."""
     try:
-        return Governed(value, Policy.of(value))
+        dismissed = frozenset(each["name"] for each in value.get("status", {}).get("dismissed", ()))
+        return Governed(value, Policy.of(value), dismissed)
     except ODD as error:
         log.warning("the policy %s cannot be read: %r", value["metadata"]["name"], error)
         return None

@@ -28,6 +28,7 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
     stages: Sequence[Callable[[], Sequence[Step]]] = (
         lambda: urgent,
         lambda: untaken.backed([*targets.writes(state, now_s), *configuring.writes(state)], state),
+        lambda: [each for each in _notes(state, now_s) if each.notes.dismissed != each.governing.notes.dismissed],
         lambda: _let_go(state, now_s),
         lambda: _notes(state, now_s),
         lambda: later[:LESS_URGENT_MAX],
@@ -80,8 +81,8 @@ def _let_go(state: Namespace, now_s: float) -> list[Step]:
     return found
 
 
-def _notes(state: Namespace, now_s: float) -> list[Step]:
-    found: list[Step] = []
+def _notes(state: Namespace, now_s: float) -> list[Note]:
+    found = []
     for governing in state.policies.values():
         notes = policies.noted(governing, state, now_s)
         if notes != governing.notes:

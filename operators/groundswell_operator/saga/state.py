@@ -199,6 +199,8 @@ class Notes:
     active: int = 0
     budget: Budget = Budget()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    dismissed: Mapping[str, float] = field(default_factory=dict)
+    """The spikes that were deleted while something was held for them, and when: the bridge makes none of them anew."""
 
 
 @dataclass(frozen=True, slots=True)
