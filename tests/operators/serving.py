@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ class Asked:
 
 Answer = tuple[int, Any]
 Answering = Callable[[Asked], Answer]
+Streaming = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True)
@@ -33,9 +34,13 @@ class Server:
     """Keeps what it was asked."""
 
     answering: Answering
+    streaming: Streaming | None = None
+    """Answers who wants to be told of changes."""
     asked: list[Asked] = field(default_factory=list)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if self.streaming is not None and request.query.get("watch"):
+            return await self.streaming(request)
         text = await request.text()
         self.asked.append(Asked(request.method, request.path, json.loads(text) if text else None))
         status, value = self.answering(self.asked[-1])
@@ -47,9 +52,9 @@ class Server:
 
 
 @asynccontextmanager
-async def answering(answers: Answering) -> AsyncIterator[tuple[Server, Requests]]:
+async def answering(answers: Answering, streaming: Streaming | None = None) -> AsyncIterator[tuple[Server, Requests]]:
     """A server, and requests to it at a pace of their own."""
-    server, port, application = Server(answers), ports.draw(1)[0], web.Application()
+    server, port, application = Server(answers, streaming), ports.draw(1)[0], web.Application()
     application.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from groundswell_operator.applying.errors import Conflict
 from groundswell_operator.leading import LEASE, Lease
@@ -65,3 +67,30 @@ async def test_a_lease_that_is_taken_while_it_is_given_back_stays_with_whoever_t
         with pytest.raises(Conflict):
             await mine.release()
     assert store.holder() == "another"
+
+
+class Followed(Store):
+    """The same, which tells of each change to whoever follows it: another one renews it, and gives it back in the end."""
+
+    def __init__(self, renewals: int) -> None:
+        super().__init__()
+        self.renewals = renewals
+        self._keep({"spec": {"holderIdentity": "another", "renewTime": "0"}})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        told = web.StreamResponse()
+        await told.prepare(request)
+        for number in range(self.renewals):
+            holder = "another" if number + 1 < self.renewals else ""
+            self._keep({"spec": {"holderIdentity": holder, "renewTime": str(number)}})
+            await told.write(json.dumps({"type": "MODIFIED", "object": self.lease}).encode() + b"\n")
+        return told
+
+
+async def test_who_waits_follows_the_lease_by_one_request_and_takes_it_once_it_is_given_back() -> None:
+    store = Followed(renewals=50)
+    async with answering(store.answer, store.stream) as (server, requests):
+        waiting = Lease(requests, "here", "one")
+        await waiting.acquire()
+    assert store.holder() == "one"
+    assert [each.method for each in server.asked] == ["GET", "GET", "PUT"]  # and one that was followed

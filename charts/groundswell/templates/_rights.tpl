@@ -17,7 +17,7 @@ StatefulSets and autoscalers are not tied to names; ConfigMaps and Secrets are.
 {{- with .Values.operator.webhooks.secrets }}
 - {apiGroups: [""], resources: [secrets], resourceNames: {{ toJson . }}, verbs: [get]}
 {{- end }}
-- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-operator], verbs: [get, update]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-operator], verbs: [get, watch, update]}
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-bridge], verbs: [get]}
 # What is made has no name yet that a rule could be tied to.
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
