@@ -13,7 +13,7 @@ from groundswell_operator.applying.reading import FINALIZER, Paths
 from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.policies import APPS, Target
-from groundswell_operator.saga.state import Phase, Unread
+from groundswell_operator.saga.state import Notes, Phase, Unread
 from groundswell_operator.saga.steps import LetGo, SetKeys
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, run_for
 from tests.operators.serving import Answer, Asked, answering
@@ -201,3 +201,8 @@ async def test_what_is_raised_under_a_policy_that_cannot_be_read_is_held() -> No
     await run_for(world, 100)
     assert phase(world) is Phase.RESTORED
     assert bounds(world) == BEFORE
+
+
+def test_what_is_dismissed_is_read_back_as_it_was_written() -> None:
+    notes = Notes(dismissed={"vs-a": 1_764_000_000.0, "vs-b": 1_764_000_001.0})
+    assert statuses.notes(statuses.notes_status(governing(), notes)).dismissed == notes.dismissed
