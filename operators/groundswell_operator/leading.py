@@ -2,7 +2,8 @@
 
 Who leads renews every two seconds and stops to write ten seconds after the last renewal began, by its own clock, which runs on while the
 process is stopped. Who waits counts from the moment at which it last saw the Lease change, by its own clock too, so no two clocks are
-compared. It waits those ten seconds and two more, and then leads within fifteen seconds of the other's death.
+compared. It follows the Lease by one request, and decides by looking at it. It waits those ten seconds and two more, and then leads within
+fifteen seconds of the other's death.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import aclosing
 from typing import Any
 
-from groundswell_operator.applying.errors import Away, Conflict, Refused
+from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.policies import Object
 
@@ -25,7 +27,11 @@ WRITES_S_MAX = 10.0
 """After the last renewal began, nothing more is written."""
 RENEW_S = 2.0
 TAKEOVER_S = 12.0
+SILENCE_S = 2.5
+"""Who waits follows the Lease, and looks at it after hearing nothing for so long: what it follows may have got stuck."""
+LEAST_S = 0.1
 LOOK_S = 1.0
+"""Where it cannot be followed."""
 
 
 class Lost(Exception):
@@ -61,7 +67,7 @@ class Lease:
                 log.info("the Lease is asked for again: %s", error)
             self.looked_s = time.monotonic()
             if not self.leads():
-                await asyncio.sleep(LOOK_S)
+                await self._wait()
         log.info("%s leads", self._identity)
 
     async def keep(self) -> None:
@@ -80,12 +86,38 @@ class Lease:
                 raise Lost("it was not renewed in time")
 
     async def release(self) -> None:
-        """Lets the next one lead at once."""
+        """Lets the next one lead at once. A Lease that is another's by now is left alone."""
         if self.leads():
             self._renewed_s, began_s = float("-inf"), time.monotonic()
             found = await self._requests.get(f"{self._path}/{LEASE}")
+            if found["spec"].get("holderIdentity") != self._identity:
+                log.info("the Lease is %s's already", found["spec"].get("holderIdentity"))
+                return
             await self._requests.replace(f"{self._path}/{LEASE}", _with(found, holderIdentity=""))
             log.info("the Lease was given back after %.3f s", time.monotonic() - began_s)
+
+    async def _wait(self) -> None:
+        """Returns when the Lease is nobody's, was not heard of for a while, or is due: then it is looked at, and decided upon by that."""
+        left_s, heard = self._seen_s + TAKEOVER_S - time.monotonic(), False
+        following = self._requests.follow(self._path, LEASE, min(SILENCE_S, max(LEAST_S, left_s)))
+        try:
+            async with aclosing(following):
+                async for lease in following:
+                    heard = True
+                    self._see(lease["spec"])
+                    if not lease["spec"].get("holderIdentity"):
+                        return
+        except (Conflict, Away, Refused, *ODD) as error:
+            log.info("the Lease is looked at again in %.0f s: %s", LOOK_S, error)
+        if not heard:
+            await asyncio.sleep(LOOK_S)
+
+    def _see(self, spec: Object) -> None:
+        """Counts from now, if the Lease has changed."""
+        self.looked_s = time.monotonic()
+        seen = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
+        if seen != self._seen:
+            self._seen, self._seen_s = seen, self.looked_s
 
     async def _take(self) -> None:
         """Takes the Lease if it is nobody's, or that of this pod's last life, or its holder has not renewed it."""
@@ -98,11 +130,8 @@ class Lease:
             self._held = await self._requests.create(self._path, self._new())
             self._renewed_s = began_s
             return
-        self.looked_s = time.monotonic()
         spec = found["spec"]
-        seen = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
-        if seen != self._seen:
-            self._seen, self._seen_s = seen, self.looked_s
+        self._see(spec)
         if spec.get("holderIdentity", "") in ("", self._identity) or self.looked_s - self._seen_s >= TAKEOVER_S:
             transitions = spec.get("leaseTransitions", 0) + 1
             mine = _with(found, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)

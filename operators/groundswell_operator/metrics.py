@@ -17,7 +17,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         registry = self._registry
         self._outcomes = Counter(
-            "groundswell_operator_passes_total", "Passes and refused steps by outcome.", ["outcome"], registry=registry
+            "groundswell_operator_passes_total",
+            "Passes, and steps that were refused or not answered, by outcome.",
+            ["outcome"],
+            registry=registry,
         )
         self._writes = Counter(
             "groundswell_operator_foreign_writes_total", "Writes to what is not our own.", ["kind"], registry=registry
@@ -42,8 +45,15 @@ class Metrics:
             "groundswell_operator_budget_replica_minutes_used", "Of the UTC day.", ["policy"], registry=registry
         )
 
+        self._unread = Gauge(
+            "groundswell_operator_unreadable_objects",
+            "Objects that are not as their schema says, and so are left as they are.",
+            ["kind"],
+            registry=registry,
+        )
+
     def outcome(self, name: str) -> None:
-        """A pass was done, met a conflict or an API server that is away, or a step was refused."""
+        """A pass was done, met a conflict or an API server that is away, or a step was refused or not answered."""
         self._outcomes.labels(name).inc()
 
     def leads(self, does: bool) -> None:
@@ -67,6 +77,8 @@ class Metrics:
 
     def state(self, state: Namespace) -> None:
         """What a pass ended with."""
+        self._unread.labels("ViralSpikePolicy").set(len(state.unread_policies))
+        self._unread.labels("ViralSpike").set(sum(each.unread is not None for each in state.spikes.values()))
         for name, governing in state.policies.items():
             live = [
                 each.progress

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Protocol
 
 from groundswell_operator.applying.errors import Away, Conflict, Refused, RequestFailed
@@ -16,7 +17,8 @@ from groundswell_operator.metrics import Metrics
 from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
 from groundswell_operator.saga.state import LIVE, Namespace
-from groundswell_operator.saga.steps import Note, Notify, SetKeys, Step, Write
+from groundswell_operator.saga.steps import Notify, Step
+from groundswell_operator.saga.untaken import NOTHING, Untaken
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ class Reconciler:
         self._woken = asyncio.Event()
         self._conflicts = 0
         self._lives = True
+        self._waits = False
+        """Whether a step of the last pass was not answered."""
         self._notices: dict[Hashable, asyncio.Task[None]] = {}
         self.progressed_s = time.monotonic()
         """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
@@ -98,7 +102,7 @@ class Reconciler:
     async def _attempt(self) -> float:
         """One pass; the seconds until the next."""
         try:
-            state = await self.reconcile()
+            await self.reconcile()
         except Conflict as conflict:
             self._conflicts += 1
             self._metrics.outcome("conflict")
@@ -115,23 +119,23 @@ class Reconciler:
             return LIVE_S
         self._conflicts = 0
         self._metrics.outcome("done")
-        self._metrics.state(state)
-        self._lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
-        return LIVE_S if self._lives else IDLE_S
+        return LIVE_S if self._lives or self._waits else IDLE_S
 
     async def reconcile(self) -> Namespace:
-        """One pass; the state that it ended with. Raises `Conflict`, `Away` and `NotLeading`."""
-        state, refused = await self._cluster.read(), set[Hashable]()
-        ends_s = time.monotonic() + PASS_S_MAX
-        while time.monotonic() < ends_s:
-            steps = [step for step in decide(state, self._clock()) if _key(step) not in refused]
-            if not steps:
-                self._notify(state)
-                return state
+        """One pass; the state that it ended with. Raises `Conflict`, `NotLeading`, and `Away` where nothing was answered."""
+        state, taking = await self._cluster.read(), _Pass(time.monotonic() + PASS_S_MAX)
+        while steps := decide(state, self._clock(), taking.untaken):
+            if taking.is_over():
+                self.wake()
+                break
             for step in steps:
-                state = await self._performed(step, state, refused)
+                if step not in taking.untaken and not taking.is_over():
+                    state = await self._performed(step, state, taking)
         self._notify(state)
-        self.wake()
+        self._metrics.state(state)
+        self._lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
+        self._waits = taking.away is not None
+        taking.require_answers()
         return state
 
     def _notify(self, state: Namespace) -> None:
@@ -151,23 +155,41 @@ class Reconciler:
             del self._notices[key]
             self.wake()
 
-    async def _performed(self, step: Step, state: Namespace, refused: set[Hashable]) -> Namespace:
-        """The state after a step; one that is refused is left out for the rest of the pass, and the others go on."""
+    async def _performed(self, step: Step, state: Namespace, taking: _Pass) -> Namespace:
+        """The state after a step; one that is not taken is left out for the rest of the pass, and the others go on."""
         try:
             found = await self._cluster.perform(step, state, self._clock())
         except Refused as error:
-            refused.add(_key(step))
+            taking.untaken, taking.is_answered = taking.untaken.with_refused(step), True
             self._metrics.outcome("refused")
             log.warning("a step was refused: %s", error)
             return state
+        except Away as away:
+            taking.untaken, taking.away = taking.untaken.with_unanswered(step), away
+            self._metrics.outcome("away")
+            log.warning("a step was not answered: %s", away)
+            return state
+        taking.is_answered = True
         self._metrics.step(step)
         return found
 
 
-def _key(step: Step) -> Hashable:
-    """The same for the same step of another moment."""
-    if isinstance(step, Write):
-        return step.scaled.target, step.change
-    if isinstance(step, SetKeys):
-        return type(step), step.config_map.name
-    return type(step), step.governing.uid if isinstance(step, Note) else step.spike.uid
+@dataclass(slots=True)
+class _Pass:
+    """How far a pass has come."""
+
+    ends_s: float
+    """Monotonic."""
+    untaken: Untaken = NOTHING
+    is_answered: bool = False
+    """Whether any step was."""
+    away: Away | None = None
+    """Why the last one that was not answered was not."""
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.ends_s
+
+    def require_answers(self) -> None:
+        """Raises `Away` where an API server answered nothing that it was asked."""
+        if self.away is not None and not self.is_answered:
+            raise self.away

@@ -174,9 +174,12 @@ RIGHTS: Mapping[str, Mapping[tuple[str, str], str]] = {
         ("events", ""): "list create",
         ("pods", ""): "list",
         ("coordination.k8s.io/leases", ""): "create",
-        ("coordination.k8s.io/leases", OWN_NAME): "get update",
+        ("coordination.k8s.io/leases", OWN_NAME): "get watch update",
+        ("coordination.k8s.io/leases", BRIDGE_NAME): "get",
     },
     "bridge": {
+        ("coordination.k8s.io/leases", ""): "create",
+        ("coordination.k8s.io/leases", BRIDGE_NAME): "patch",
         ("groundswell.dev/viralspikepolicies", ""): "list",
         ("groundswell.dev/viralspikepolicies/status", ""): "patch",
         ("groundswell.dev/viralspikes", ""): "get create",

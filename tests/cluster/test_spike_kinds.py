@@ -264,7 +264,8 @@ async def test_every_field_of_a_policys_status_survives(admin: Api, policies: st
         "observedGeneration": 1,
         "phase": "Active",
         "activeSpikes": 1,
-        "source": {"lag": 4, "lastRecordTime": TIME, "heardTime": TIME},
+        "dismissed": [{"name": "vs-0123456789abcdef", "at": TIME}],
+        "source": {"lag": 4, "lastRecordTime": TIME},
         "budget": {
             "day": "2026-11-25",
             "accountedAt": TIME,

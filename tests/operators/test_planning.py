@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundswell_operator.planning.admission import Spike, admitted, matches
-from groundswell_operator.planning.lowering import Restoration, Times, due, lowered, restoration
+from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import (
     Allowance,
     Baseline,
@@ -25,7 +25,7 @@ from groundswell_operator.planning.raising import (
     wave,
     writes,
 )
-from groundswell_operator.policies import Budget, Cooldown, Level, Match, OnExhausted, Via
+from groundswell_operator.policies import Budget, Cooldown, Level, Match, OnExhausted
 
 COOLDOWN = Cooldown(quiet_period_s=900, step_factor=0.5, step_interval_s=60, min_hold_s=600)
 BUDGET = Budget(
@@ -65,7 +65,7 @@ spikes = st.lists(
 def test_ten_times_three_is_thirty_at_once_and_readers_get_their_own_factor() -> None:
     assert wanted(Baseline(3, 3, 60), [Demand("viral", 10, 300)]).replicas == 30
     assert wanted(Baseline(4), [Demand("viral", 5, 300)]).replicas == 20
-    assert writes(Baseline(3, 3, 20), 30, Via.HPA_FLOOR) == [SetFloor(30, 30), SetScale(30)]
+    assert writes(Baseline(3, 3, 20), 30) == [SetFloor(30, 30), SetScale(30)]
 
 
 @given(baselines, demands, st.none() | st.integers(1, 500))
@@ -105,11 +105,11 @@ def test_two_spikes_want_the_larger_figure_in_whatever_order_and_however_often(
     assert wanted(baseline, again).replicas == wanted(baseline, asked).replicas
 
 
-@given(baselines, replicas, st.sampled_from(Via))
+@given(baselines, replicas)
 def test_writes_bring_a_target_there_in_two_floor_first_and_then_there_is_nothing_to_write(
-    actual: Baseline, figure: int, via: Via
+    actual: Baseline, figure: int
 ) -> None:
-    found = writes(actual, figure, via)
+    found = writes(actual, figure)
     assert [type(each) for each in found] in ([], [SetFloor], [SetScale], [SetFloor, SetScale])
     after = actual
     for each in found:
@@ -123,7 +123,7 @@ def test_writes_bring_a_target_there_in_two_floor_first_and_then_there_is_nothin
     assert after.ceiling is not None
     assert actual.ceiling is not None
     assert after.ceiling >= actual.ceiling
-    assert writes(after, figure, via) == []
+    assert writes(after, figure) == []
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.tuples(baselines, replicas), min_size=1), st.integers(0, 3_000))
@@ -156,29 +156,38 @@ def test_the_days_minutes_bound_what_can_be_raised_for_as_long_as_it_is_held() -
 
 
 def test_the_second_half_of_web_waits_for_the_readers_or_ten_seconds() -> None:
-    readers, web = Raise(0, 2, 10, ready=2), Raise(1, 3, 30, ready=3)
-    assert wave({"readers": readers, "web": web}, 9.9) == {"readers": 10, "web": 17}
-    assert wave({"readers": readers, "web": web}, 10.0) == {"readers": 10, "web": 30}
-    assert wave({"readers": dataclasses.replace(readers, ready=10), "web": web}, 0.0) == {"readers": 10, "web": 30}
-    assert wave({"web": dataclasses.replace(web, ready=30)}, 0.0) == {"web": 30}
+    def after(waited_s: float, ready: int = 2) -> dict[str, int]:
+        return wave({"readers": Raise(0, 2, 10, ready, waited_s), "web": Raise(1, 3, 30, 3, waited_s)})
+
+    assert after(9.9) == {"readers": 10, "web": 17}
+    assert after(10.0) == {"readers": 10, "web": 30}
+    assert after(0.0, ready=10) == {"readers": 10, "web": 30}
+    assert wave({"web": Raise(1, 3, 30, 30, 0.0)}) == {"web": 30}
+
+
+def test_each_raise_waits_for_itself() -> None:
+    readers, web = Raise(0, 2, 10, 2, 0.0), Raise(1, 3, 30, 3, 0.0)
+    old = Raise(0, 2, 10, ready=2, waited_s=60.0)
+    assert wave({"readers": readers, "web": web, "old": old})["web"] == 17
+    assert wave({"web": web, "old": old})["web"] == 30
 
 
 @given(
     st.dictionaries(
         st.sampled_from("abcd"),
         st.builds(
-            lambda order, baseline, more, ready: Raise(order, baseline, baseline + more, ready),
+            lambda order, baseline, more, ready, waited_s: Raise(order, baseline, baseline + more, ready, waited_s),
             st.integers(0, 3),
             st.integers(0, 50),
             st.integers(0, 500),
             st.integers(0, 600),
+            st.floats(0, 20),
         ),
         min_size=1,
     ),
-    st.floats(0, 20),
 )
-def test_a_wave_is_at_least_half_and_what_comes_first_gets_all(raises: dict[str, Raise], waited_s: float) -> None:
-    found = wave(raises, waited_s)
+def test_a_wave_is_at_least_half_and_what_comes_first_gets_all(raises: dict[str, Raise]) -> None:
+    found = wave(raises)
     first = min(each.order for each in raises.values())
     for name, each in raises.items():
         assert each.baseline + (each.figure - each.baseline) / 2 <= found[name] <= each.figure
@@ -257,8 +266,3 @@ def test_a_spike_that_nobody_ends_is_held_until_the_longest_it_may_last() -> Non
 
     assert not is_due(21_599)
     assert is_due(21_600)
-
-
-def test_a_floor_is_given_back_only_where_it_is_still_ours() -> None:
-    assert restoration(floor_now=30, floor_written=30) is Restoration.APPLY_BASELINE
-    assert restoration(floor_now=12, floor_written=30) is Restoration.LEAVE

@@ -10,7 +10,7 @@ from groundswell_operator.applying.errors import Refused
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Level, Mode, OnExhausted
 from groundswell_operator.saga.state import Namespace, Pauses, Phase
-from groundswell_operator.saga.steps import LetGo, Record, Step, Write
+from groundswell_operator.saga.steps import LetGo, Note, Record, Step, Write
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for, writes
 from tests.operators.world import BUDGET, READERS, WEB, WORKERS, World, governing, telling
 
@@ -41,6 +41,21 @@ async def test_half_of_what_comes_later_waits_ten_seconds_at_most() -> None:
         world.now_s += seconds
         await reconciled(world)
         assert bounds(world)["web"][0] == web
+
+
+@pytest.mark.promise("OPERATOR-10")
+async def test_an_older_spike_on_other_targets_takes_the_order_from_no_younger_one() -> None:
+    everything, other = governing(), governing("other")
+    own = [each for each in everything.policy.scales if each.target != WORKERS]
+    others = [each for each in other.policy.scales if each.target == WORKERS]
+    world = World(
+        dataclasses.replace(everything, policy=dataclasses.replace(everything.policy, scales=own)),
+        dataclasses.replace(other, policy=dataclasses.replace(other.policy, scales=others)),
+    )
+    await run_for(raised(world, "old", policy="other"), 30)
+    assert bounds(world)["workers"][0] == 20
+    await reconciled(raised(world))
+    assert writes(world, WEB) == [SetFloor(17, 20), SetScale(17)]
 
 
 @pytest.mark.promise("OPERATOR-1")
@@ -354,6 +369,49 @@ async def test_the_finalizer_is_given_up_after_five_minutes_when_a_raise_cannot_
     assert [each.condition.reason for step in world.done if isinstance(step, LetGo) for each in step.told] == [
         "GivenUp"
     ]
+
+
+async def test_a_spike_that_is_made_without_a_level_says_how_to_give_it_one_and_is_acted_upon_then() -> None:
+    world = raised(World(governing()))
+    world.put(dataclasses.replace(world.state.spikes["a"], leveled=False))
+    await run_for(world, 4)
+    assert not world.state.spikes["a"].progress.conditions  # the bridge says it right after it has made one
+    await run_for(world, 2)
+    admitted = world.state.spikes["a"].progress.conditions["Admitted"]
+    assert (admitted.status, admitted.reason) == (False, "LevelUnknown")
+    assert "kubectl patch viralspike a --subresource status" in admitted.message
+    world.put(dataclasses.replace(world.state.spikes["a"], leveled=True))
+    await run_for(world, 5)
+    assert phase(world) is Phase.HOLDING
+
+
+async def test_a_spike_that_is_deleted_while_it_lives_is_dismissed_before_it_goes_and_for_as_long_as_it_may_last() -> (
+    None
+):
+    world = raised(World(governing()))
+    raised(world, "b")
+    await run_for(world, 5)
+    world.over("b")
+    deleted_s = world.clock()
+    for name in ("a", "b"):
+        world.delete(name)
+    await run_for(world, 2)
+    assert world.state.policies["default"].notes.dismissed == {"a": deleted_s}
+    dismissing = [n for n, step in enumerate(world.done) if isinstance(step, Note) and "a" in step.notes.dismissed]
+    assert dismissing[0] < min(n for n, step in enumerate(world.done) if isinstance(step, LetGo))
+    world.now_s += BUDGET.spike_duration_s_max
+    await run_for(world, 1)
+    assert not world.state.policies["default"].notes.dismissed
+
+
+async def test_a_policy_that_cannot_be_written_keeps_no_deleted_spike() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 5)
+    world.fails = lambda step: Refused(422, "invalid") if isinstance(step, Note) else None
+    world.delete("a")
+    await run_for(world, 2)
+    assert not world.state.spikes
+    assert bounds(world)["web"][1] == 3
 
 
 async def test_nothing_is_left_to_do_once_it_is_done() -> None:

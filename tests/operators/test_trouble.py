@@ -87,7 +87,8 @@ def heard(world: World, connected: bool, heard_s: float | None = None) -> None:
     held = world.state.policies["default"]
     reason = "Connected" if connected else "KafkaAway"
     said = with_condition(held.notes.conditions, "SourceConnected", connected, reason, "", world.clock())
-    world.govern(dataclasses.replace(held, notes=dataclasses.replace(held.notes, conditions=said), heard_s=heard_s))
+    world.govern(dataclasses.replace(held, notes=dataclasses.replace(held.notes, conditions=said)))
+    world.state = dataclasses.replace(world.state, heard_s=heard_s)
 
 
 async def test_nothing_is_taken_back_while_the_log_is_away_though_the_spike_was_over() -> None:

@@ -5,31 +5,46 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from groundswell_operator.applying.errors import RequestFailed
+from groundswell_operator.applying.errors import Away, Refused, RequestFailed
 from groundswell_operator.planning.raising import Baseline
+from groundswell_operator.policies import Target
 from groundswell_operator.saga import claims
+from groundswell_operator.saga.deciding import GIVE_UP_S
 from groundswell_operator.saga.state import OVER
-from tests.operators.passing import flags, raised, reconciled
+from groundswell_operator.saga.steps import Write
+from tests.operators.passing import BEFORE, bounds, flags, raised, reconciled
 from tests.operators.world import VALUES, WEB, Crash, World, faults, governed_by_keda, telling
 
 WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
 """How many interleavings are walked; 10,000 take about five minutes of one core."""
 RATE = 0.06
-SETTLE_TURNS = 60
+TURNS, SETTLE_TURNS = 40, 60
 SEED = 20_261_125
 
 
 @pytest.mark.promise("OPERATOR-5")
 async def test_whatever_happens_between_any_two_steps_there_is_one_baseline_and_all_of_it_comes_back() -> None:
     """Spikes come, end and are deleted, while every read and write may crash, conflict, be throttled, fail, or find the Lease lost."""
+    await _walked(_walk)
+
+
+@pytest.mark.promise("OPERATOR-12")
+async def test_a_target_that_can_never_be_written_again_keeps_nothing_else_waiting_and_its_spikes_are_given_up() -> (
+    None
+):
+    """The same, while from some moment on every write to one target is refused, or not answered."""
+    await _walked(_walk_with_a_stuck_target)
+
+
+async def _walked(walk: Callable[[random.Random], Awaitable[None]]) -> None:
     for number in range(WALKS):
         seed = SEED + number
         try:
-            await _walk(random.Random(seed))
+            await walk(random.Random(seed))
         except BaseException:
             print(f"the walk with seed {seed} failed")
             raise
@@ -41,7 +56,7 @@ async def _walk(chance: random.Random) -> None:
         world.show(governed_by_keda().state.targets[WEB])
     before = {target.name: claims.current(scaled) for target, scaled in world.state.targets.items()}
     baselines: dict[tuple[str, str], object] = {}
-    for turn in range(40):
+    for turn in range(TURNS):
         world.fault = faults(chance, RATE)
         _happens(world, chance, turn)
         await _attempted(world)
@@ -61,6 +76,39 @@ async def _walk(chance: random.Random) -> None:
     assert all(each.progress.phase in OVER for each in world.state.spikes.values())
     told = {name for name, _ in world.notices}
     assert {name for name, each in world.state.spikes.items() if each.acts} <= told
+
+
+async def _walk_with_a_stuck_target(chance: random.Random) -> None:
+    world, begins = World(telling()), chance.randrange(TURNS // 2)
+    stuck = chance.choice(sorted(world.state.targets, key=lambda each: each.name))
+    before = {target.name: claims.current(scaled) for target, scaled in world.state.targets.items()}
+    failure = chance.choice([Refused(403, "denied"), Away("500: failed calling webhook", 1.0)])
+    baselines: dict[tuple[str, str], object] = {}
+    for turn in range(TURNS):
+        if turn == begins:
+            world.fails = lambda step: failure if isinstance(step, Write) and step.scaled.target == stuck else None
+        world.fault = faults(chance, RATE)
+        _happens(world, chance, turn)
+        await _attempted(world)
+        _check(world, baselines, before, stuck)
+    world.fault = lambda: None
+    for name in list(world.state.spikes):
+        world.over(name)
+    for _ in range(SETTLE_TURNS):
+        world.now_s += 10
+        world.turn()
+        await _attempted(world)
+    others = {target.name for target in world.state.targets} - {stuck.name}
+    assert {name: each for name, each in bounds(world).items() if name in others} == {
+        name: BEFORE[name] for name in others
+    }
+    assert flags(world) == {**VALUES, **world.set_by_others}
+    for name in list(world.state.spikes):
+        world.delete(name)
+    world.now_s += GIVE_UP_S
+    for _ in range(2):  # after which nothing is left to be looked at
+        await _attempted(world)
+    assert not world.state.spikes
 
 
 async def _attempted(world: World) -> None:
@@ -85,12 +133,17 @@ def _happens(world: World, chance: random.Random, turn: int) -> None:
         world.delete(chance.choice(sorted(world.state.spikes)))
 
 
-def _check(world: World, baselines: dict[tuple[str, str], object], before: Mapping[str, Baseline]) -> None:
-    """One baseline for each claim, nothing above its maximum, nothing below what was there before."""
+def _check(
+    world: World, baselines: dict[tuple[str, str], object], before: Mapping[str, Baseline], stuck: Target | None = None
+) -> None:
+    """One baseline for each claim, nothing above its maximum, nothing below what was there before; but where a raise was given up."""
     for each in world.state.spikes.values():
         for claim in each.progress.claims:
             known = baselines.setdefault((each.name, claim.action), claim.baseline)
-            assert claim.baseline == known == before[claim.target.name]
+            assert claim.baseline == known
+            assert claim.baseline == before[claim.target.name] or claim.target == stuck
     for target, scaled in world.state.targets.items():
+        if target == stuck:
+            continue
         assert scaled.replicas >= before[target.name].replicas
         assert scaled.replicas <= 10 * before[target.name].replicas

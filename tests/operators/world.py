@@ -10,7 +10,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Mapping
 
-from groundswell_operator.applying.errors import Away, Conflict, NotLeading
+from groundswell_operator.applying.errors import Away, Conflict, NotLeading, RequestFailed
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import (
@@ -98,6 +98,8 @@ class World:
         flags = ConfigMap(FLAGS, "1", dict(VALUES))
         self.state = Namespace({each.policy.name: each for each in policies}, {}, targets(), {FLAGS: flags})
         self.fault: Callable[[], None] = lambda: None
+        self.fails: Callable[[Step], RequestFailed | None] = lambda _: None
+        """What becomes of a step instead of being taken, such as a refusal by an admission webhook."""
         self.done: list[Step] = []
         self.keeps_down: Mapping[Target, int] = {}
         """The most pods of a target that get ready."""
@@ -116,6 +118,8 @@ class World:
 
     async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
         self.fault()
+        if (failure := self.fails(step)) is not None:
+            raise failure
         self._take(step)
         self.done.append(step)
         self.fault()

@@ -25,5 +25,9 @@ class Away(RequestFailed):
         self.retry_s = retry_s
 
 
+ODD = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+"""What is raised where an object is not as its schema says, such as one of another version: it must not stop what is done for others."""
+
+
 class NotLeading(RequestFailed):
     """This process may not write: the Lease is, or may be, another's."""

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from groundswell_operator.applying import scalers, shortfalls, statuses
-from groundswell_operator.applying.errors import Refused
+from groundswell_operator.applying.errors import ODD, Refused
 from groundswell_operator.applying.ownership import MANAGER, owners
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
-from groundswell_operator.saga.state import LIVE, Autoscaler, ConfigMap, Governing, Namespace, Pauses, Scaled, Spike
+from groundswell_operator.saga.state import (
+    LIVE,
+    Autoscaler,
+    ConfigMap,
+    Governing,
+    Namespace,
+    Pauses,
+    Scaled,
+    Spike,
+    Unread,
+)
+
+log = logging.getLogger(__name__)
 
 PREFIX = "groundswell.dev"
 PARTITIONS = f"{PREFIX}/partitions"
@@ -25,6 +38,8 @@ GROUP = f"{PREFIX}/v1alpha1"
 FINALIZER = f"{PREFIX}/restore"
 AUTOSCALERS = {"kube-controller-manager", "keda"}
 """Field managers of the replicas that an autoscaler, or KEDA by itself, has written."""
+HEARTBEAT = "groundswell-bridge"
+"""The Lease in which the bridge says that it looks for spikes."""
 PAGE = 250
 """Spikes in one answer."""
 
@@ -42,6 +57,7 @@ class Paths:
         self.pods = f"/api/v1/namespaces/{namespace}/pods"
         self.config_maps = f"/api/v1/namespaces/{namespace}/configmaps"
         self.secrets = f"/api/v1/namespaces/{namespace}/secrets"
+        self.heartbeat = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{HEARTBEAT}"
         self.events = f"/api/v1/namespaces/{namespace}/events"
 
     def scaled(self, target: Target) -> str:
@@ -56,17 +72,21 @@ class Paths:
 
 async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) -> Namespace:
     """Everything that decides, as it is now."""
-    spikes, policies, deployments, stateful_sets, governed = await asyncio.gather(
+    spikes, heard_s, policies, deployments, stateful_sets, scalers_of = await asyncio.gather(
         _spikes(requests, paths.spikes),
+        _heard_s(requests, paths),
         _items(requests, paths.policies),
         _items(requests, paths.deployments),
         _items(requests, paths.stateful_sets),
         _scalers(requests, paths, scaled_objects),
     )
+    governed = {each["metadata"]["name"]: _governing(each) for each in policies if not _deleted(each)}
     state = Namespace(
-        policies={each["metadata"]["name"]: governing(each) for each in policies if not _deleted(each)},
+        policies={name: each for name, each in governed.items() if each is not None},
         spikes=spikes,
-        targets=_targets(deployments, DEPLOYMENT, governed) | _targets(stateful_sets, STATEFUL_SET, governed),
+        heard_s=heard_s,
+        unread_policies=frozenset(name for name, each in governed.items() if each is None),
+        targets=_targets(deployments, DEPLOYMENT, scalers_of) | _targets(stateful_sets, STATEFUL_SET, scalers_of),
     )
     if names := _named(state):
         state = dataclasses.replace(state, config_maps=await _config_maps(requests, paths, names))
@@ -93,6 +113,16 @@ async def _scalers(requests: Asking, paths: Paths, scaled_objects: ScaledObjects
 def _targets(values: Sequence[Object], kind: str, governing: Mapping[Target, Autoscaler]) -> dict[Target, Scaled]:
     targets = {Target(APPS, kind, each["metadata"]["name"]): each for each in values}
     return {target: scaled(each, kind, governing.get(target)) for target, each in targets.items()}
+
+
+async def _heard_s(requests: Asking, paths: Paths) -> float | None:
+    """When the bridge last said that it looks; None where there is none."""
+    said = ((await _if_open(requests, paths.heartbeat)) or {}).get("spec", {}).get("renewTime")
+    try:
+        return statuses.seconds_of(said) if said else None
+    except ODD as error:
+        log.warning("the Lease of the bridge cannot be read: %r", error)
+        return None
 
 
 def _named(state: Namespace) -> set[str]:
@@ -169,6 +199,15 @@ def _deleted(value: Object) -> bool:
     return "deletionTimestamp" in value["metadata"]
 
 
+def _governing(value: Object) -> Governing | None:
+    """A ViralSpikePolicy; None where it cannot be read."""
+    try:
+        return governing(value)
+    except ODD as error:
+        log.warning("the policy %s cannot be read: %r", value["metadata"]["name"], error)
+        return None
+
+
 def governing(value: Object) -> Governing:
     """A ViralSpikePolicy."""
     metadata = value["metadata"]
@@ -180,7 +219,6 @@ def governing(value: Object) -> Governing:
         generation=metadata["generation"],
         approved=frozenset(approved.replace(",", " ").split()),
         pauses=_pauses(metadata),
-        heard_s=statuses.heard_s(value.get("status", {})),
         notes=statuses.notes(value.get("status", {})),
     )
 
@@ -195,7 +233,41 @@ def _pauses(metadata: Object) -> Pauses:
 
 
 def spike(value: Object) -> Spike:
-    """A ViralSpike."""
+    """A ViralSpike, whatever is in it."""
+    try:
+        return _spike(value)
+    except ODD as error:
+        log.warning("the spike %s cannot be read: %r", value["metadata"]["name"], error)
+        return _unread(value, repr(error))
+
+
+def _unread(value: Object, why: str) -> Spike:
+    """One that says nothing but what an API server says of every object, and which names occur in its status."""
+    metadata, status = value["metadata"], value.get("status", {})
+    deleted = metadata.get("deletionTimestamp")
+    refs = [each.get("targetRef", {}) for each in status.get("targets", ())]
+    return Spike(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        policy="",
+        evidence=Evidence(metadata["name"], "", "", Level.RISING, 0, 0, 0, 0),
+        created_s=statuses.seconds_of(metadata["creationTimestamp"]),
+        deleted_s=statuses.seconds_of(deleted) if deleted else None,
+        held=FINALIZER in metadata.get("finalizers", ()),
+        other_finalizers=[each for each in metadata.get("finalizers", ()) if each != FINALIZER],
+        leveled=False,
+        unread=Unread(
+            why=why,
+            targets=frozenset(
+                Target(APPS, each["kind"], each["name"]) for each in refs if {"kind", "name"} <= each.keys()
+            ),
+            config_maps=frozenset(each["configMap"] for each in status.get("patches", ()) if "configMap" in each),
+        ),
+    )
+
+
+def _spike(value: Object) -> Spike:
     metadata, spec, status = value["metadata"], value["spec"], value.get("status", {})
     policies = [each["name"] for each in metadata.get("ownerReferences", ()) if each["kind"] == "ViralSpikePolicy"]
     evidence = spec["evidence"]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
 import aiohttp
@@ -19,6 +19,8 @@ from groundswell_operator.applying.errors import Away, Conflict, NotLeading, Ref
 from groundswell_operator.policies import Object
 
 REQUEST_S_MAX = 30.0
+FOLLOW_S_MAX = 60.0
+"""After which a server ends what is followed."""
 RETRY_S = 1.0
 RETRY_S_MAX = 30.0
 WRITES_S_MAX = 20
@@ -67,6 +69,27 @@ class Requests:
     async def get(self, path: str, **parameters: str) -> Object:
         return await self._send("GET", path, parameters)
 
+    async def follow(self, path: str, name: str, wait_s_max: float) -> AsyncGenerator[Object]:
+        """An object as it is, and after each change, by one request; ends when nothing was heard for too long, or the server ends it."""
+        parameters = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": f"{FOLLOW_S_MAX:.0f}",
+        }
+        answer = await self._asked("GET", path, parameters, None, "application/json", FOLLOW_S_MAX + REQUEST_S_MAX)
+        async with answer:
+            if answer.status >= 300:
+                _understood(answer.status, answer.headers, await answer.read())
+            while True:
+                try:
+                    async with asyncio.timeout(wait_s_max):
+                        line = await answer.content.readline()
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    return
+                if not line:
+                    return
+                yield orjson.loads(line)["object"]
+
     async def create(self, path: str, value: Object) -> Object:
         return await self._write("POST", path, {}, value, "application/json")
 
@@ -105,8 +128,20 @@ class Requests:
         value: Object | None = None,
         kind: str = "application/json",
     ) -> Object:
+        answer = await self._asked(method, path, parameters, value, kind, REQUEST_S_MAX)
         try:
-            answer = await self._client.call_api(
+            async with answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
+        return _understood(answer.status, answer.headers, body)
+
+    async def _asked(
+        self, method: str, path: str, parameters: Mapping[str, str], value: Object | None, kind: str, within_s: float
+    ) -> aiohttp.ClientResponse:
+        """An answer whose body is still to be read."""
+        try:
+            answer: aiohttp.ClientResponse = await self._client.call_api(
                 path,
                 method,
                 query_params=list(parameters.items()),
@@ -114,13 +149,11 @@ class Requests:
                 body=value,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
-                _request_timeout=REQUEST_S_MAX,
+                _request_timeout=within_s,
             )
-            async with answer:
-                body = await answer.read()
         except (aiohttp.ClientError, TimeoutError, ApiException, OSError) as error:
             raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
-        return _understood(answer.status, answer.headers, body)
+        return answer
 
 
 def _understood(status: int, headers: Mapping[str, str], body: bytes) -> Object:

@@ -7,13 +7,17 @@ ScaledObject says what its metrics call for and is never written: KEDA would tak
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from groundswell_operator.applying.errors import ODD
 from groundswell_operator.applying.ownership import MANAGER, owners
 from groundswell_operator.policies import APPS, DEPLOYMENT, Object, Target
 from groundswell_operator.saga.state import Autoscaler, Pauses
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 0.1
 """An autoscaler leaves replicas as they are while a metric is so near to its target."""
@@ -130,10 +134,18 @@ def _annotation(value: Object, name: str) -> str | None:
 
 
 def wants(value: Object) -> int | None:
-    """The replicas that the metrics call for, whatever the floor; None when one of them is not known.
+    """The replicas that the metrics call for, whatever the floor; None when one of them is not known, or cannot be read.
 
     Its status says what it wants only within its bounds, so this is its own arithmetic over the metrics that it saw.
     """
+    try:
+        return _wants(value)
+    except ODD as error:
+        log.warning("the metrics of the autoscaler %s cannot be read: %r", value["metadata"]["name"], error)
+        return None
+
+
+def _wants(value: Object) -> int | None:
     status, metrics = value.get("status", {}), value["spec"].get("metrics") or []
     active = [each["status"] for each in status.get("conditions") or () if each["type"] == "ScalingActive"]
     seen = status.get("currentMetrics") or []
@@ -165,7 +177,8 @@ def _called_for(target: Object, current: Object, replicas: int) -> int:
     return replicas if abs(ratio - 1) <= TOLERANCE else math.ceil(round(ratio * replicas, 6))
 
 
-_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 
 
 def _number(quantity: str | int) -> float:

@@ -31,8 +31,8 @@ def moment(value_s: float) -> str:
 
 
 def seconds_of(value: str) -> float:
-    """Seconds since 1970, to the millisecond."""
-    return round(datetime.fromisoformat(value).timestamp(), 3)
+    """Seconds since 1970, to the millisecond. An API server takes `t` and `z` for `T` and `Z`, as RFC 3339 has it."""
+    return round(datetime.fromisoformat(value.upper()).timestamp(), 3)
 
 
 def _maybe_s(value: Object, name: str) -> float | None:
@@ -225,11 +225,6 @@ def _conditions_status(found: Mapping[str, Condition]) -> list[Object]:
     ]
 
 
-def heard_s(status: Object) -> float | None:
-    """When the bridge last said that it looks for spikes."""
-    return _maybe_s(status.get("source", {}), "heardTime")
-
-
 def notes(status: Object) -> Notes:
     """What was recorded of a policy."""
     budget = status.get("budget", {})
@@ -243,6 +238,7 @@ def notes(status: Object) -> Notes:
             accounted_s=_maybe_s(budget, "accountedAt") or 0,
         ),
         conditions=_conditions(status),
+        dismissed={each["name"]: seconds_of(each["at"]) for each in status.get("dismissed", ())},
     )
 
 
@@ -262,5 +258,6 @@ def notes_status(governing: Governing, found: Notes) -> Object:
         "phase": found.phase,
         "activeSpikes": found.active,
         "budget": budget,
+        "dismissed": [{"name": name, "at": moment(at_s)} for name, at_s in found.dismissed.items()],
         "conditions": _conditions_status(found.conditions),
     }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from groundswell_operator.applying import reading, scalers, statuses, webhooks
-from groundswell_operator.applying.errors import Conflict, Refused
+from groundswell_operator.applying.errors import Away, Conflict, Refused
 from groundswell_operator.applying.ownership import MANAGER
 from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
 from groundswell_operator.applying.requests import Asking
@@ -162,11 +162,14 @@ class Cluster:
         return dataclasses.replace(tried, sent_s=now_s)
 
     async def _tell(self, kind: str, about: Spike | Governing, told: Sequence[Told], now_s: float) -> None:
-        """One Event each; that it is there already, or that its namespace is going, is no reason to stop."""
+        """One Event each. That it is there already, that its namespace is going, or that Events are throttled holds nothing up."""
         name = about.name if isinstance(about, Spike) else about.policy.name
-        for each in told:
-            with suppress(Conflict, Refused):
-                await self._requests.create(self._paths.events, self._event(kind, name, about.uid, each, now_s))
+        try:
+            for each in told:
+                with suppress(Conflict, Refused):
+                    await self._requests.create(self._paths.events, self._event(kind, name, about.uid, each, now_s))
+        except Away as away:
+            log.warning("Events of %s are left out: %s", name, away)
 
     def _event(self, kind: str, name: str, uid: str, told: Told, now_s: float) -> Object:
         condition, time = told.condition, statuses.moment(now_s).partition(".")[0] + "Z"

@@ -6,21 +6,20 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from aiokafka.structs import ConsumerRecord
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from groundswell_operator import health
 from groundswell_operator.applying import requests
-from groundswell_operator.applying.errors import Away, Conflict, Refused
+from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
 from groundswell_operator.applying.requests import Asking, Pace, Requests
-from groundswell_operator.bridge.intake import Governed, Intake
-from groundswell_operator.bridge.records import TOPIC, Malformed, sighting
-from groundswell_operator.bridge.sources import Source, Sources
+from groundswell_operator.bridge.intake import Intake
+from groundswell_operator.bridge.records import TOPIC
+from groundswell_operator.bridge.sources import HEARD_S, WRITES_S_MAX, Source, Sources
+from groundswell_operator.bridge.taking import Taker
 from groundswell_operator.settings import SettingMissing, Settings
 
 log = logging.getLogger(__name__)
@@ -29,8 +28,9 @@ GROUP_ID = "operator-bridge"
 RECORDS_MAX = 500
 WAIT_MS = 500
 BROKER_RETRY_S = 1.0
-REPORT_S = 5.0
 ASKED_S_MAX = 3.0
+LOOK_S = 30.0
+"""How often it looks for policies that nothing was said in yet, while there is nothing new to say."""
 
 
 async def run(settings: Settings) -> int:
@@ -38,7 +38,7 @@ async def run(settings: Settings) -> int:
     if not settings.kafka:
         raise SettingMissing("KAFKA_BOOTSTRAP_SERVERS must say where spikes.events.v1 is")
     async with await requests.client(settings.kubeconfig, settings.identity) as client:
-        bridge = Bridge(settings, Requests(client, Pace()))
+        bridge = Bridge(settings, Requests(client, Pace()), Requests(client, Pace(WRITES_S_MAX)))
         async with health.served(settings.bind, settings.port, bridge.progressed, bridge.figures):
             reading = asyncio.create_task(bridge.run())
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -51,15 +51,16 @@ async def run(settings: Settings) -> int:
 class Bridge:
     """One reader of the topic."""
 
-    def __init__(self, settings: Settings, asking: Asking) -> None:
+    def __init__(self, settings: Settings, asking: Asking, telling: Asking) -> None:
+        """`telling` has a pace of its own, so that no raise waits for what is said of the source."""
         self._registry = CollectorRegistry()
         records = Counter(
             "groundswell_bridge_records_total", "Records by outcome.", ["outcome"], registry=self._registry
         )
         self._lag = Gauge("groundswell_bridge_lag_records", "Records that were not read yet.", registry=self._registry)
-        self._records = records
         self._intake = Intake(asking, settings.namespace, records)
-        self._sources = Sources(asking, settings.namespace)
+        self._taker = Taker(self._intake, records)
+        self._sources = Sources(telling, settings.namespace, settings.identity)
         self._consumer = AIOKafkaConsumer(
             TOPIC,
             bootstrap_servers=settings.kafka,
@@ -73,13 +74,13 @@ class Bridge:
         self._progressed_s = time.monotonic()
         self._reported_s = float("-inf")
         self._reporting: asyncio.Task[None] | None = None
-        self._late: dict[str, int] = {}
-        self._last_record_s: float | None = None
         self._last_lag: int | None = None
+        self._said: tuple[int | None, float | None] = None, None
+        self._looked_s = float("-inf")
 
     def progressed(self) -> float:
         """When something was last read, or was found to be away (monotonic)."""
-        return self._progressed_s
+        return max(self._progressed_s, self._taker.progressed_s)
 
     def figures(self) -> bytes:
         """For Prometheus."""
@@ -111,43 +112,10 @@ class Bridge:
     async def _once(self) -> None:
         batches = await self._consumer.getmany(timeout_ms=WAIT_MS, max_records=RECORDS_MAX)
         for partition, records in batches.items():
-            await self._taken(records)
+            await self._taker.take(records)
             await self._commit(partition, records[-1].offset + 1)
         self._report_in_time()
         self._progressed_s = time.monotonic()
-
-    async def _taken(self, records: Sequence[ConsumerRecord]) -> None:
-        policies: Sequence[Governed] | None = None
-        for record in records:
-            while True:
-                try:
-                    policies = policies or await self._intake.policies()
-                    await self._take(record, policies)
-                    break
-                except Away as away:
-                    log.warning("there is another try in %.1f s: %s", away.retry_s, away)
-                    self._progressed_s = time.monotonic()
-                    policies = None
-                    await asyncio.sleep(away.retry_s)
-            self._progressed_s = time.monotonic()
-
-    async def _take(self, record: ConsumerRecord, policies: Sequence[Governed]) -> None:
-        """Raises `Away` only: what cannot succeed is counted, and the next record is taken."""
-        recorded_s = record.timestamp / 1000
-        self._last_record_s = recorded_s
-        try:
-            seen = sighting(dict(record.headers), record.value or b"", record.partition, record.offset, recorded_s)
-            late = await self._intake.take(seen, policies, time.time()) if seen else []
-        except Malformed as malformed:
-            self._records.labels("malformed").inc()
-            log.warning("%s/%d is passed over: %s", record.partition, record.offset, malformed)
-            return
-        except (Refused, Conflict) as refused:
-            self._records.labels("refused").inc()
-            log.warning("%s/%d was refused: %s", record.partition, record.offset, refused)
-            return
-        for name in late:
-            self._late[name] = self._late.get(name, 0) + 1
 
     async def _commit(self, partition: TopicPartition, offset: int) -> None:
         try:
@@ -159,7 +127,7 @@ class Bridge:
 
     def _report_in_time(self) -> None:
         """Beside the reading: a record must not wait for what is said of earlier ones. Raises what the last report did."""
-        if time.monotonic() - self._reported_s >= REPORT_S:
+        if time.monotonic() - self._reported_s >= HEARD_S:
             if self._reporting is not None:
                 if not self._reporting.done():
                     return
@@ -168,16 +136,22 @@ class Bridge:
             self._reporting = asyncio.create_task(self._report())
 
     async def _report(self) -> None:
-        """Says in every policy's status whether the source is heard of; that this fails is no reason to stop."""
+        """Says that the bridge looks, and in each policy's status whether the log answers; that this fails is no reason to stop."""
         lag = await self._behind()
         self._lag.set(lag if lag is not None else float("nan"))
         self._last_lag = self._last_lag if lag is None else lag
         try:
+            await self._sources.beat()
+            said = lag, self._taker.last_record_s
+            if said == self._said and time.monotonic() - self._looked_s < LOOK_S:
+                return
             for each in await self._intake.policies():
-                late = self._late.get(each.policy.name, 0)
-                source = Source(lag is not None, self._last_lag, self._last_record_s, late)
+                await self._sources.beat()  # policies by the hundred take longer than it may be silent
+                late = self._taker.late(each.policy.name)
+                source = Source(lag is not None, self._last_lag, self._taker.last_record_s, late)
                 await self._sources.tell(each.value, source, time.time())
-        except (Away, Refused, Conflict) as error:
+            self._said, self._looked_s = said, time.monotonic()
+        except (*ODD, Away, Refused, Conflict) as error:
             log.warning("the source's state was not written: %s", error)
 
     async def _behind(self) -> int | None:

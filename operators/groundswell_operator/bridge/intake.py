@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
-from groundswell_operator.applying.errors import Conflict, Refused
+from groundswell_operator.applying.errors import ODD, Conflict, Refused
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
@@ -30,6 +30,8 @@ class Governed:
 
     value: Object
     policy: Policy
+    dismissed: frozenset[str] = frozenset()
+    """The objects that somebody has deleted while their spikes lived."""
 
 
 class Intake:
@@ -53,7 +55,8 @@ class Intake:
         It waits up to a tenth of a second before it looks again whether that is all, and the operator asks for all right afterwards.
         """
         found = (await self._requests.get(self._paths.policies, resourceVersion="0"))["items"]
-        return [Governed(each, Policy.of(each)) for each in found if "deletionTimestamp" not in each["metadata"]]
+        governed = [_governed(each) for each in found if "deletionTimestamp" not in each["metadata"]]
+        return [each for each in governed if each is not None]
 
     async def take(self, seen: Sighting, policies: Sequence[Governed], now_s: float) -> Sequence[str]:
         """Does what a record calls for; the names of the policies for which it was too old."""
@@ -72,6 +75,9 @@ class Intake:
         return late
 
     async def _rises(self, name: str, governed: Governed, seen: Sighting, level: Level) -> None:
+        if name in governed.dismissed:
+            self._records.labels("dismissed").inc()
+            return
         known = self._known.get(name)
         if known is not None and known >= level:
             self._records.labels("repeated").inc()
@@ -113,3 +119,13 @@ class Intake:
         self._known.move_to_end(name)
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
+
+
+def _governed(value: Object) -> Governed | None:
+    """A policy; None where it is not as its schema says, which the operator says of it too."""
+    try:
+        dismissed = frozenset(each["name"] for each in value.get("status", {}).get("dismissed", ()))
+        return Governed(value, Policy.of(value), dismissed)
+    except ODD as error:
+        log.warning("the policy %s cannot be read: %r", value["metadata"]["name"], error)
+        return None

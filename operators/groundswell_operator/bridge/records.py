@@ -45,6 +45,7 @@ class Sighting:
     partition: int
     offset: int
     recorded_s: float
+    detected_s: float
 
     def evidence(self) -> admission.Spike:
         """What of it decides whether a policy is for it."""
@@ -57,7 +58,7 @@ class Sighting:
             projected_views_hour=spike.projected_views_hour,
             confidence=spike.evidence.confidence,
             distinct_users=spike.evidence.distinct_users,
-            detected_s=spike.detected_time.ToMilliseconds() / 1000,
+            detected_s=self.detected_s,
         )
 
 
@@ -65,7 +66,7 @@ def sighting(
     headers: Mapping[str, bytes], body: bytes, partition: int, offset: int, recorded_s: float
 ) -> Sighting | None:
     """What a record says; None when it is of another kind. Raises `Malformed`."""
-    kind = headers.get(TYPE, b"").decode(errors="replace")
+    kind = (headers.get(TYPE) or b"").decode(errors="replace")
     message = STARTING.get(kind) or ENDING.get(kind)
     if message is None:
         return None
@@ -79,7 +80,15 @@ def sighting(
     for name, length in _LENGTHS.items():
         if not 0 < len(getattr(spike, name)) <= length:
             raise Malformed(f"its {name} is missing or longer than {length} characters")
-    return Sighting(found[1], spike, _LEVELS.get(spike.level), kind in ENDING, partition, offset, recorded_s)
+    level, detected_s = _LEVELS.get(spike.level), _detected_s(spike)
+    return Sighting(found[1], spike, level, kind in ENDING, partition, offset, recorded_s, detected_s)
+
+
+def _detected_s(spike: Spike) -> float:
+    try:
+        return float(spike.detected_time.ToMilliseconds() / 1000)
+    except ValueError as error:
+        raise Malformed("its detected_time is none between the years 1 and 9999") from error
 
 
 def object_name(policy: str, spike_id: str) -> str:
@@ -100,7 +109,7 @@ def manifest(name: str, policy: Object, seen: Sighting) -> Object:
             "tenant": spike.tenant,
             "kind": spike.kind,
             "item": spike.item,
-            "detectedAt": moment(spike.detected_time.ToMilliseconds() / 1000),
+            "detectedAt": moment(seen.detected_s),
             "evidence": {
                 "windowSeconds": max(1, evidence.window_seconds),
                 "observed": evidence.observed,

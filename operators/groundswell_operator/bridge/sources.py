@@ -1,18 +1,23 @@
-"""What a policy's status says of its source: whether it is heard of, how far behind it is, and what came too late."""
+"""What is said of the source: whether the bridge looks, and in each policy's status whether the log answers, how far it is ahead, and
+what came too late."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from groundswell_operator.applying.reading import GROUP, Paths
 from groundswell_operator.applying.requests import Asking
-from groundswell_operator.applying.statuses import moment, seconds_of
+from groundswell_operator.applying.statuses import moment
 from groundswell_operator.policies import Object
 
 MANAGER = "groundswell-bridge"
 CONDITION = "SourceConnected"
 HEARD_S = 10.0
-"""How often it says that it looks, while nothing changes: often enough that the operator does not take it for gone."""
+"""How often the bridge says that it looks: often enough that the operator does not take it for gone."""
+WRITES_S_MAX = 5
+"""Beside the pace of what records call for: a raise waits for none of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +34,38 @@ class Source:
 
 
 class Sources:
-    """Writes it, where it has changed, and now and then that nothing has."""
+    """Writes it into each policy where it has changed, and into one Lease for all of them that the bridge looks."""
 
-    def __init__(self, requests: Asking, namespace: str) -> None:
-        self._requests, self._paths = requests, Paths(namespace)
+    def __init__(self, requests: Asking, namespace: str, identity: str) -> None:
+        """`requests` have a pace of their own."""
+        self._requests, self._paths, self._identity = requests, Paths(namespace), identity
+        self._beaten_s = float("-inf")
+
+    async def beat(self) -> None:
+        """Says that the bridge looks, if that was not said just now; raises what `Requests` does."""
+        began_s = time.monotonic()
+        if began_s - self._beaten_s < HEARD_S:
+            return
+        spec = {"holderIdentity": self._identity, "renewTime": _micro_time(time.time())}
+        metadata = {"name": self._paths.heartbeat.rpartition("/")[2]}
+        value = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        await self._requests.apply(self._paths.heartbeat, value, MANAGER)
+        self._beaten_s = began_s
 
     async def tell(self, policy: Object, source: Source, now_s: float) -> None:
-        """Applies what this process owns of the status; raises what `Requests` does."""
-        status = _status(policy, source, now_s)
-        before = policy.get("status", {})
+        """Applies what this process owns of a policy's status; raises what `Requests` does."""
+        status, before = _status(policy, source, now_s), policy.get("status", {})
         known = [each for each in before.get("conditions", ()) if each["type"] == CONDITION]
-        heard = before.get("source", {}).get("heardTime")
-        same = known == status["conditions"] and before.get("source", {}) == {**status["source"], "heardTime": heard}
-        if same and heard is not None and now_s - seconds_of(heard) < HEARD_S:
+        if known == status["conditions"] and before.get("source", {}) == status["source"]:
             return
         name = policy["metadata"]["name"]
         value = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "metadata": {"name": name}, "status": status}
         await self._requests.apply(f"{self._paths.policies}/{name}/status", value, MANAGER)
+
+
+def _micro_time(value_s: float) -> str:
+    """As a Lease has it."""
+    return datetime.fromtimestamp(value_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _status(policy: Object, source: Source, now_s: float) -> Object:
@@ -66,7 +86,7 @@ def _status(policy: Object, source: Source, now_s: float) -> Object:
         "lastTransitionTime": before[0]["lastTransitionTime"] if same else moment(now_s),
         "observedGeneration": policy["metadata"]["generation"],
     }
-    told = dict(policy.get("status", {}).get("source", {})) | {"heardTime": moment(now_s)}
+    told = dict(policy.get("status", {}).get("source", {}))
     if source.lag is not None:
         told["lag"] = source.lag
     if source.last_record_s is not None:

@@ -72,7 +72,7 @@ async def _acted(options: argparse.Namespace, home: Path, kafka: str, acting: Ca
         local.changed = reconciler.wake
         if options.give_back:
             return await _given_back(local, reconciler)
-        return await _until_told(reconciler, Bridge(_settings(kafka), local))
+        return await _until_told(reconciler, Bridge(_settings(kafka), local, local))
 
 
 async def _until_told(reconciler: Reconciler, bridge: Bridge) -> int:

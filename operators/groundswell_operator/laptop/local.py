@@ -39,6 +39,7 @@ class Local:
         self._sources = {file: policies.read(file) for file in sources}
         self._seen = {file: _stamp(file) for file in sources}
         self._told: dict[str, None] = {}
+        self._heartbeat: Object | None = None
         self.changed: Callable[[], None] = lambda: None
         """Called when something has changed that may call for a pass."""
 
@@ -88,7 +89,10 @@ class Local:
         return self._kept(after["metadata"]["name"], after)
 
     async def apply(self, path: str, value: Object, manager: str) -> Object:
-        """Of the status of a policy only: its conditions are told apart by their types."""
+        """Of the Lease by which the bridge says that it looks, and of a policy's status, whose conditions are told apart by their types."""
+        if path == self._paths.heartbeat:
+            self._heartbeat = value
+            return value
         before = await self._one(path.removesuffix("/status"))
         status, told = before.get("status", {}), value["status"]
         conditions = {each["type"]: each for each in (*status.get("conditions", ()), *told.get("conditions", ()))}
@@ -134,7 +138,9 @@ class Local:
     async def _one(self, path: str) -> Object:
         collection, _, name = path.rpartition("/")
         found: Object | None = None
-        if collection == self._paths.spikes:
+        if path == self._paths.heartbeat:
+            found = self._heartbeat
+        elif collection == self._paths.spikes:
             found = self._book.spikes.get(name)
         elif collection == self._paths.policies:
             found = next((each for each in await self._governing() if each["metadata"]["name"] == name), None)

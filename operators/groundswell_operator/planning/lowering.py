@@ -6,7 +6,6 @@ the autoscaler wants, whether the spike is over) is never a reason to lower.
 
 from __future__ import annotations
 
-import enum
 import math
 from dataclasses import dataclass
 
@@ -41,15 +40,3 @@ def lowered(held: int, baseline: int, autoscaler_wants: int | None, step_factor:
         return held
     step = max(1, math.floor((held - baseline) * step_factor))
     return min(held, max(held - step, baseline, autoscaler_wants))
-
-
-class Restoration(enum.Enum):
-    """What is to be done with a floor at the end."""
-
-    APPLY_BASELINE = "apply the recorded value"
-    LEAVE = "somebody else has changed it meanwhile"
-
-
-def restoration(floor_now: int, floor_written: int) -> Restoration:
-    """The baseline is given back where the value is still the one that we wrote."""
-    return Restoration.APPLY_BASELINE if floor_now == floor_written else Restoration.LEAVE

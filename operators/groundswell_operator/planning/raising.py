@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from groundswell_operator.policies import Budget, Cooldown, OnExhausted, Via
+from groundswell_operator.policies import Budget, Cooldown, OnExhausted
 
 FIRST_PART = 0.5
 """Of a raise that has something before it in order; the rest waits until that is ready."""
@@ -106,14 +106,24 @@ class Raise:
     """The replicas that it is to have in the end."""
     ready: int
     """Those that are ready now."""
+    waited_s: float
+    """Since it was decided."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is neither ready nor too old to be waited for."""
+        return self.ready < self.figure and self.waited_s < WAIT_S_MAX
 
 
-def wave(raises: Mapping[str, Raise], waited_s: float) -> dict[str, int]:
-    """The replicas to ask for at this moment: all, of what has nothing unready before it in order; else the first part of the raise."""
-    first = min((each.order for each in raises.values() if each.ready < each.figure), default=math.inf)
+def wave(raises: Mapping[str, Raise]) -> dict[str, int]:
+    """The replicas to ask for at this moment: all, of what has nothing unready before it in order; else the first part of the raise.
+
+    Each waits for itself: neither does an older raise hurry a younger one, nor keep it waiting.
+    """
+    first = min((each.order for each in raises.values() if each.waits), default=math.inf)
     return {
         name: each.figure
-        if each.order <= first or waited_s >= WAIT_S_MAX
+        if each.order <= first or each.waited_s >= WAIT_S_MAX
         else each.baseline + math.ceil((each.figure - each.baseline) * FIRST_PART)
         for name, each in raises.items()
     }
@@ -140,13 +150,13 @@ class SetScale:
 Write = SetFloor | SetScale
 
 
-def writes(actual: Baseline, replicas: int, via: Via) -> list[Write]:
+def writes(actual: Baseline, replicas: int) -> list[Write]:
     """What brings a target to `replicas`, in the order in which it must be written; nothing when it is there.
 
     The floor goes first: an autoscaler takes a lone scale back at its next look. Its ceiling follows where it would be below.
     """
     found: list[Write] = []
-    if via is Via.HPA_FLOOR and actual.floor is not None and actual.ceiling is not None and actual.floor < replicas:
+    if actual.floor is not None and actual.ceiling is not None and actual.floor < replicas:
         found.append(SetFloor(replicas, max(actual.ceiling, replicas)))
     if actual.replicas < replicas:
         found.append(SetScale(replicas))

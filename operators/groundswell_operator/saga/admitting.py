@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
@@ -12,12 +12,15 @@ from groundswell_operator.saga import accounting, claims, configuring
 from groundswell_operator.saga.conditions import with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Scaled, Spike
 
+LEVEL_S = 5.0
+"""For so long after a spike was made its level may be on its way."""
+
 
 def considered(spike: Spike, governing: Governing, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """The progress of a spike that has no place yet; the same again while it waits for one. `places` are those of its policy."""
     policy, progress = governing.policy, spike.progress
     if not spike.leveled:
-        return progress
+        return _unleveled(spike, now_s)
     if spike.created_s - spike.evidence.detected_s > policy.record_age_s_max:
         return _refused(
             progress, "TooOld", f"was told of more than {policy.record_age_s_max} s after its detection", now_s
@@ -37,9 +40,21 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
     return _admitted(spike, governing, state, now_s)
 
 
-def places(governing: Governing, state: Namespace) -> Sequence[str]:
-    """The spikes that keep or get a place in a policy's budget, those that have one first."""
-    return admission.admitted(_candidates(governing, state), governing.policy.budget.concurrent_spikes_max)
+def _unleveled(spike: Spike, now_s: float) -> Progress:
+    """Whoever makes a spike says its level right afterwards; who has not is told how."""
+    if now_s - spike.created_s < LEVEL_S:
+        return spike.progress
+    patch = '{"status": {"level": "VIRAL"}}'
+    message = (
+        f"say how far it has come: kubectl patch viralspike {spike.name} --subresource status --type merge -p '{patch}'"
+    )
+    return _waits(spike.progress, Phase.PENDING, "LevelUnknown", message, now_s)
+
+
+def places(governing: Governing, state: Namespace, out: Collection[str] = ()) -> Sequence[str]:
+    """The spikes that keep or get a place in a policy's budget, those that have one first; none of those that are `out` gets one."""
+    found = [each for each in _candidates(governing, state) if each.has_place or each.id not in out]
+    return admission.admitted(found, governing.policy.budget.concurrent_spikes_max)
 
 
 def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Spike]:
@@ -117,6 +132,8 @@ def unusable(scale: Scale, state: Namespace) -> str:
     scaled = state.targets.get(scale.target)
     if scaled is None:
         return f"{scale.target.kind} {scale.target.name} does not exist"
+    if scale.target in state.frozen:
+        return f"{scale.target.name} may be held by {state.frozen[scale.target]}, which cannot be read"
     if scaled.partitions == 0:
         return f"the partitions that are annotated on {scale.target.name} are no number of 1 or more"
     if scaled.autoscaler is not None and scaled.autoscaler.unusable:

@@ -27,6 +27,8 @@ def unusable(patch: Patch, state: Namespace) -> str:
         return f"ConfigMap {patch.config_map} is not there, or not among those that the operator may change"
     if found.is_immutable:
         return f"ConfigMap {patch.config_map} is immutable"
+    if patch.config_map in state.frozen:
+        return f"ConfigMap {patch.config_map} may be held by {state.frozen[patch.config_map]}, which cannot be read"
     if not all(_KEY.fullmatch(key) for key in patch.values):
         return f"{patch.name} sets a key of ConfigMap {patch.config_map} that is not of letters, digits, -, _ and dots"
     return ""
@@ -93,7 +95,7 @@ def writes(state: Namespace) -> list[SetKeys]:
     found = []
     for name, config_map in sorted(state.config_maps.items()):
         holding = on(state, name)
-        if not holding or any(_paused(spike, state) for spike, _ in holding):
+        if not holding or name in state.frozen or any(_paused(spike, state) for spike, _ in holding):
             continue
         keys = _keys(config_map, holding, state)
         if keys != {key: config_map.data[key] for key in config_map.ours}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from groundswell_operator.policies import Mode
 from groundswell_operator.saga import admitting, configuring, policies, spikes, targets
@@ -10,6 +10,7 @@ from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import told, with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Namespace, Phase, Progress, Spike
 from groundswell_operator.saga.steps import Hold, LetGo, Note, Record, Remove, Step
+from groundswell_operator.saga.untaken import NOTHING, Untaken
 
 GIVE_UP_S = 300.0
 """A deleted spike is kept no longer than this: a namespace can always be deleted."""
@@ -17,28 +18,34 @@ LESS_URGENT_MAX = 8
 """Records of spikes that get nothing, between two looks: a thousand at once must not stand before the next raise."""
 
 
-def decide(state: Namespace, now_s: float) -> Sequence[Step]:
+def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequence[Step]:
     """The next steps, each possible whether or not the others succeed; nothing when all is as it is to be.
 
-    Done, they may lead to more: what is written depends on what was recorded, and what is recorded on what was written.
+    Done, they may lead to more: what is written depends on what was recorded, and what is recorded on what was written. `untaken` are
+    left out: the first stage that has another step is the next, so what is refused for ever keeps no later stage waiting.
     """
-    urgent, later = _records(state, now_s)
-    return (
-        urgent
-        or [*targets.writes(state, now_s), *configuring.writes(state)]
-        or _let_go(state, now_s)
-        or _notes(state, now_s)
-        or later
-        or _old(state, now_s)
+    urgent, later = _records(state, now_s, untaken)
+    stages: Sequence[Callable[[], Sequence[Step]]] = (
+        lambda: urgent,
+        lambda: untaken.backed([*targets.writes(state, now_s), *configuring.writes(state)], state),
+        lambda: [each for each in _notes(state, now_s) if each.notes.dismissed != each.governing.notes.dismissed],
+        lambda: _let_go(state, now_s),
+        lambda: _notes(state, now_s),
+        lambda: later[:LESS_URGENT_MAX],
+        lambda: untaken.left(_old(state, now_s))[:LESS_URGENT_MAX],
     )
+    return next((left for stage in stages if (left := untaken.left(stage()))), ())
 
 
-def _records(state: Namespace, now_s: float) -> tuple[list[Step], list[Step]]:
-    """Those that a raise or its return waits for, and the others."""
+def _records(state: Namespace, now_s: float, untaken: Untaken) -> tuple[list[Step], list[Step]]:
+    """Those that a raise or its return waits for, and the others. Who could not be recorded keeps nobody from a place."""
     urgent: list[Step] = []
     later: list[Step] = []
-    places = {name: admitting.places(each, state) for name, each in state.policies.items()}
+    out = {each.name for each in state.spikes.values() if untaken.is_out(each)}
+    places = {name: admitting.places(each, state, out) for name, each in state.policies.items()}
     for spike in state.spikes.values():
+        if untaken.keeps_back(spike):
+            continue
         progress = spikes.advanced(spike, state, places.get(spike.policy, ()), now_s)
         if progress == spike.progress:
             continue
@@ -47,7 +54,7 @@ def _records(state: Namespace, now_s: float) -> tuple[list[Step], list[Step]]:
             urgent.append(Hold(spike))
         elif lives:
             urgent.append(_record(spike, progress))
-        elif len(later) < LESS_URGENT_MAX:
+        else:
             later.append(_record(spike, progress))
     return urgent, later
 
@@ -63,7 +70,7 @@ def _let_go(state: Namespace, now_s: float) -> list[Step]:
             continue
         acts = spike.acts and spike.progress.phase not in OVER
         ends = spikes.ends(spike.progress, state).values() if acts else ()
-        if Return.WAITS not in ends:
+        if Return.WAITS not in ends and spike.unread is None:
             restored, reason = Return.CHANGED not in ends, "BaselineChanged" if Return.CHANGED in ends else "Deleted"
         elif now_s - spike.deleted_s >= GIVE_UP_S:
             restored, reason = False, "GivenUp"
@@ -74,8 +81,8 @@ def _let_go(state: Namespace, now_s: float) -> list[Step]:
     return found
 
 
-def _notes(state: Namespace, now_s: float) -> list[Step]:
-    found: list[Step] = []
+def _notes(state: Namespace, now_s: float) -> list[Note]:
+    found = []
     for governing in state.policies.values():
         notes = policies.noted(governing, state, now_s)
         if notes != governing.notes:
@@ -83,7 +90,7 @@ def _notes(state: Namespace, now_s: float) -> list[Step]:
     return found
 
 
-def _old(state: Namespace, now_s: float) -> Sequence[Step]:
+def _old(state: Namespace, now_s: float) -> Sequence[Remove]:
     """Spikes that have been over for as long as their policy keeps them."""
     return [
         Remove(spike)
@@ -92,7 +99,7 @@ def _old(state: Namespace, now_s: float) -> Sequence[Step]:
         and spike.deleted_s is None
         and spike.policy in state.policies
         and now_s - _over_s(spike) >= state.policies[spike.policy].policy.kept_s
-    ][:LESS_URGENT_MAX]
+    ]
 
 
 def _over_s(spike: Spike) -> float:

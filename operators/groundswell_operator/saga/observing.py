@@ -42,7 +42,7 @@ def _counted(found: WouldHave, claim: Claim, replicas: int, decided_s: float, no
         replicas=replicas,
         replicas_max=max(found.replicas_max, replicas),
         replica_s=round(found.replica_s + extra * max(0.0, now_s - found.counted_s), 3),
-        planned_replica_s=round(more * (now_s - decided_s), 3),
+        planned_replica_s=round(more * max(0.0, now_s - decided_s), 3),
         counted_s=now_s,
         reached_s=reached_s,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from groundswell_operator.policies import Mode
 from groundswell_operator.saga import accounting, claims, sourcing
@@ -10,6 +11,8 @@ from groundswell_operator.saga.admitting import figure, overlapping, unusable, u
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.state import LIVE, Governing, Namespace, Notes
 
+DISMISSED_MAX = 100
+"""Spikes that a policy remembers as dismissed: the last ones."""
 ACCOUNT_S = 30.0
 """How often the use of a budget is written down while something is held; it is counted to the second all the same."""
 
@@ -26,7 +29,20 @@ def noted(governing: Governing, state: Namespace, now_s: float) -> Notes:
     conditions = _conditions(governing, state, now_s)
     unready = not conditions["Ready"].status
     phase = "Paused" if paused else "Active" if active else "Invalid" if unready else "Idle"
-    return Notes(phase, active, budget, conditions)
+    return Notes(phase, active, budget, conditions, _dismissed(governing, state, now_s))
+
+
+def _dismissed(governing: Governing, state: Namespace, now_s: float) -> Mapping[str, float]:
+    """Those that were deleted while they lived, for as long as a spike may last."""
+    found = dict(governing.notes.dismissed)
+    for each in state.spikes.values():
+        lived = each.progress.phase in LIVE and each.over_s is None and each.held
+        if each.policy == governing.policy.name and each.deleted_s is not None and lived:
+            found.setdefault(each.name, each.deleted_s)
+    recent = [
+        (at_s, name) for name, at_s in found.items() if now_s - at_s < governing.policy.budget.spike_duration_s_max
+    ]
+    return {name: at_s for at_s, name in sorted(recent)[-DISMISSED_MAX:]}
 
 
 def _conditions(governing: Governing, state: Namespace, now_s: float) -> Conditions:
@@ -45,7 +61,7 @@ def _conditions(governing: Governing, state: Namespace, now_s: float) -> Conditi
     message = "" if more else "nothing more is raised today, or until something is given back"
     reason = "Left" if more else "Exhausted"
     found = with_condition(found, "BudgetAvailable", more, reason, message, now_s, generation)
-    found = sourcing.with_silence(found, governing, now_s)
+    found = sourcing.with_silence(found, governing, state, now_s)
     found = _with_overlaps(found, governing, state, now_s)
     return _with_caps(found, governing, state, now_s)
 

@@ -1,32 +1,32 @@
 """Whether spikes are heard of. While they are not, a spike may go on without our knowing: what is raised is held, and not taken back.
 
-The bridge says of itself, in the policy's status, when it last looked, and whether the log answered. Who has no bridge has nothing to
+The bridge says in a Lease when it last looked, and in each policy's status whether the log answered. Who has no bridge has nothing to
 lose: spikes may be made by hand. A policy's longest duration and its budget bound what is held, whatever is heard.
 """
 
 from __future__ import annotations
 
 from groundswell_operator.saga.conditions import Conditions, with_condition
-from groundswell_operator.saga.state import Governing
+from groundswell_operator.saga.state import Governing, Namespace
 
 CONDITION = "SourceConnected"
 SILENT_S = 30.0
 """A bridge that has not said for so long that it looks is gone; it says so three times in that."""
 
 
-def is_lost(governing: Governing, now_s: float) -> bool:
+def is_lost(governing: Governing, state: Namespace, now_s: float) -> bool:
     """Whether the log or the bridge is away."""
     said = governing.notes.conditions.get(CONDITION)
-    return said is not None and (not said.status or _is_silent(governing, now_s))
+    return said is not None and (not said.status or _is_silent(state, now_s))
 
 
-def with_silence(found: Conditions, governing: Governing, now_s: float) -> Conditions:
+def with_silence(found: Conditions, governing: Governing, state: Namespace, now_s: float) -> Conditions:
     """The conditions with what the bridge cannot say itself."""
-    if CONDITION not in found or not _is_silent(governing, now_s):
+    if CONDITION not in found or not _is_silent(state, now_s):
         return found
     message = f"the bridge has not been heard of for {SILENT_S:.0f} s or more: what is raised stays raised"
     return with_condition(found, CONDITION, False, "BridgeSilent", message, now_s, governing.generation)
 
 
-def _is_silent(governing: Governing, now_s: float) -> bool:
-    return governing.heard_s is not None and now_s - governing.heard_s >= SILENT_S
+def _is_silent(state: Namespace, now_s: float) -> bool:
+    return state.heard_s is not None and now_s - state.heard_s >= SILENT_S

@@ -21,7 +21,7 @@ QUARTERS = 4
 
 def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """What the spike's status is to say now; asked again with that in it, the same. `places` are those of its policy."""
-    if spike.deleted_s is not None:
+    if spike.deleted_s is not None or spike.unread is not None or spike.policy in state.unread_policies:
         return spike.progress
     governing = state.policies.get(spike.policy)
     if spike.progress.phase in OVER:
@@ -54,7 +54,7 @@ def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: fl
     progress = _said(spike, looked_at, state, now_s)
     if progress.phase is Phase.RAISING and all(each.ready_s or _is_gone(each, state) for each in progress.claims):
         progress = dataclasses.replace(progress, phase=Phase.HOLDING)
-    reason = _ends(spike, governing, now_s)
+    reason = _ends(spike, governing, state, now_s)
     if not reason:
         return progress
     if governing is not None and not governing.policy.restores:
@@ -146,7 +146,7 @@ def _touched(claim: Claim, state: Namespace) -> bool:
     return scaler.floor_ours and scaler.floor > baseline.floor
 
 
-def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
+def _ends(spike: Spike, governing: Governing | None, state: Namespace, now_s: float) -> str:
     """Why the raise is to be taken back now; empty while it is held."""
     if governing is None:
         return "PolicyGone"
@@ -156,7 +156,7 @@ def _ends(spike: Spike, governing: Governing | None, now_s: float) -> str:
     if governing.pauses.scale_in:
         return ""
     stepped_s = max((each.stepped_s for each in progress.claims if each.stepped_s), default=None)
-    over_s = None if sourcing.is_lost(governing, now_s) else spike.over_s
+    over_s = None if sourcing.is_lost(governing, state, now_s) else spike.over_s
     times = Times(progress.decided_s or now_s, over_s, stepped_s)
     if due(policy.cooldown, policy.budget.spike_duration_s_max, times, now_s):
         return "Quiet" if over_s is not None else "TooLong"

@@ -125,6 +125,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """What is known of a spike whose object is not as its schema says: it is neither acted upon nor written over."""
+
+    why: str
+    targets: frozenset[Target] = frozenset()
+    """It may hold these: they are left as they are."""
+    config_maps: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Spike:
     """A ViralSpike."""
 
@@ -148,6 +158,7 @@ class Spike:
     """What is viral."""
     notices: Mapping[str, Delivery] = field(default_factory=dict)
     """By action."""
+    unread: Unread | None = None
 
     @property
     def acts(self) -> bool:
@@ -188,6 +199,8 @@ class Notes:
     active: int = 0
     budget: Budget = Budget()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    dismissed: Mapping[str, float] = field(default_factory=dict)
+    """The spikes that were deleted while something was held for them, and when: the bridge makes none of them anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +214,6 @@ class Governing:
     approved: frozenset[str] = frozenset()
     """The names of the spikes that a person has approved."""
     pauses: Pauses = Pauses()
-    heard_s: float | None = None
-    """When the bridge last said that it looks for spikes; None where it never has."""
     notes: Notes = Notes()
 
 
@@ -307,6 +318,21 @@ class Namespace:
     spikes: Mapping[str, Spike]
     targets: Mapping[Target, Scaled]
     config_maps: Mapping[str, ConfigMap] = field(default_factory=dict)
+    heard_s: float | None = None
+    """When the bridge last said that it looks for spikes; None where it never has."""
+    unread_policies: frozenset[str] = frozenset()
+    """Those whose objects are not as their schema says: their spikes stay as they are."""
+
+    @cached_property
+    def frozen(self) -> Mapping[Target | str, str]:
+        """The targets and ConfigMaps that a spike may hold which cannot be read, with its name: they are left as they are."""
+        found: dict[Target | str, str] = {}
+        for each in self.spikes.values():
+            if each.unread is not None:
+                found |= dict.fromkeys(each.unread.targets, each.name) | dict.fromkeys(
+                    each.unread.config_maps, each.name
+                )
+        return found
 
     @cached_property
     def acting(self) -> Sequence[Spike]:

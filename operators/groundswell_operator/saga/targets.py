@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from groundswell_operator.planning.raising import Baseline, Raise, SetFloor, SetScale, wave
 from groundswell_operator.planning.raising import writes as raising_writes
-from groundswell_operator.policies import Mode, Target, Via
+from groundswell_operator.policies import Mode, Target
 from groundswell_operator.saga import claims
 from groundswell_operator.saga.state import Governing, Held, Namespace, Pauses, Phase, Scaled
 from groundswell_operator.saga.steps import GiveUpFloor, Write
@@ -14,7 +14,9 @@ from groundswell_operator.saga.steps import GiveUpFloor, Write
 
 def writes(state: Namespace, now_s: float) -> list[Write]:
     """All that may be written now, in the order in which it must be."""
-    asked = {target: found for target, found in state.held.items() if target in state.targets}
+    asked = {
+        target: found for target, found in state.held.items() if target in state.targets.keys() - state.frozen.keys()
+    }
     parts = _parts(state, asked, now_s)
     found: list[Write] = []
     for target in sorted(asked, key=lambda each: (min(claim.order for _, claim in asked[each].claims), each.name)):
@@ -24,20 +26,20 @@ def writes(state: Namespace, now_s: float) -> list[Write]:
 
 def _parts(state: Namespace, asked: dict[Target, Held], now_s: float) -> dict[Target, int]:
     """How much of its figure each target gets now: what comes later in order gets half until the earlier is ready."""
-    raises, waited_s = {}, 0.0
+    raises = {}
     for target, found in asked.items():
         held = found.asking
         if not held:
             continue
         since_s = max(spike.progress.decided_s or now_s for spike, _ in held)
-        waited_s = max(waited_s, now_s - since_s)
         raises[str(target)] = Raise(
             order=min(claim.order for _, claim in held),
             baseline=min(claim.baseline.replicas for _, claim in held),
             figure=found.figure,
             ready=state.targets[target].ready,
+            waited_s=now_s - since_s,
         )
-    parts = wave(raises, waited_s)
+    parts = wave(raises)
     return {target: parts[str(target)] for target in asked if str(target) in parts}
 
 
@@ -78,7 +80,7 @@ def _up(state: Namespace, scaled: Scaled, asked: Held, part: int) -> Iterator[Wr
         for spike, _ in asked.asking
     )
     if may:
-        for change in raising_writes(claims.current(scaled), part, Via.HPA_FLOOR):
+        for change in raising_writes(claims.current(scaled), part):
             yield Write(scaled, change)
 
 

@@ -1,0 +1,76 @@
+"""What of a pass's steps the API server did not take: it is left out until the next pass, and the others go on.
+
+Of one target's writes none follows one that was not taken, since the floor must be written before the scale. What rests on a record that
+was not taken is withheld, since a baseline must be recorded before it is overwritten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from groundswell_operator.saga.state import Namespace, Spike
+from groundswell_operator.saga.steps import Foreign, Hold, Note, Record, SetKeys, Step, Write
+
+T = TypeVar("T", bound=Step)
+
+
+@dataclass(frozen=True, slots=True)
+class Untaken:
+    """The keys of steps that were not taken."""
+
+    refused: frozenset[Hashable] = frozenset()
+    """They have changed nothing."""
+    unanswered: frozenset[Hashable] = frozenset()
+    """They may have been carried out."""
+
+    def with_refused(self, step: Step) -> Untaken:
+        return dataclasses.replace(self, refused=self.refused | {key(step)})
+
+    def with_unanswered(self, step: Step) -> Untaken:
+        return dataclasses.replace(self, unanswered=self.unanswered | {key(step)})
+
+    def __contains__(self, step: Step) -> bool:
+        return key(step) in self.refused or key(step) in self.unanswered
+
+    def left(self, steps: Iterable[T]) -> list[T]:
+        """Those of the steps that may still be taken."""
+        return [each for each in steps if each not in self]
+
+    def keeps_back(self, spike: Spike) -> bool:
+        """Whether what its status is to say was not recorded."""
+        return bool(_records(spike) & (self.refused | self.unanswered))
+
+    def is_out(self, spike: Spike) -> bool:
+        """Whether others may have its place: it surely did not get it."""
+        return bool(_records(spike) & self.refused) and not _records(spike) & self.unanswered
+
+    def backed(self, steps: Iterable[Foreign], state: Namespace) -> list[Foreign]:
+        """Those of the foreign writes that rest on recorded baselines only."""
+        return [step for step in steps if not any(self.keeps_back(spike) for spike in _behind(step, state))]
+
+
+NOTHING = Untaken()
+
+
+def key(step: Step) -> Hashable:
+    """The same for the same step of another moment, and for all writes to one target."""
+    if isinstance(step, Write):
+        return step.scaled.target
+    if isinstance(step, SetKeys):
+        return SetKeys, step.config_map.name
+    return type(step), step.governing.uid if isinstance(step, Note) else step.spike.uid
+
+
+def _records(spike: Spike) -> set[Hashable]:
+    return {(Record, spike.uid), (Hold, spike.uid)}
+
+
+def _behind(step: Foreign, state: Namespace) -> list[Spike]:
+    """The spikes whose baselines a write rests on."""
+    if isinstance(step, Write):
+        held = state.held.get(step.scaled.target)
+        return [spike for spike, _ in held.claims] if held else []
+    return [spike for spike, _ in state.patches.get(step.config_map.name, ())]

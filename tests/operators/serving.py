@@ -1,0 +1,66 @@
+"""A server on loopback that answers as a test tells it: no real API server throttles, fails or changes its mind on demand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from kubernetes_asyncio.client import ApiClient, Configuration
+
+from groundswell.engines import ports
+from groundswell_operator.applying.requests import Pace, Requests
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request."""
+
+    method: str
+    path: str
+    value: Any
+
+
+Answer = tuple[int, Any]
+Answering = Callable[[Asked], Answer]
+Streaming = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Server:
+    """Keeps what it was asked."""
+
+    answering: Answering
+    streaming: Streaming | None = None
+    """Answers who wants to be told of changes."""
+    asked: list[Asked] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if self.streaming is not None and request.query.get("watch"):
+            return await self.streaming(request)
+        text = await request.text()
+        self.asked.append(Asked(request.method, request.path, json.loads(text) if text else None))
+        status, value = self.answering(self.asked[-1])
+        return web.json_response(value, status=status)
+
+    def written(self) -> list[Asked]:
+        """What was not only read."""
+        return [each for each in self.asked if each.method != "GET"]
+
+
+@asynccontextmanager
+async def answering(answers: Answering, streaming: Streaming | None = None) -> AsyncIterator[tuple[Server, Requests]]:
+    """A server, and requests to it at a pace of their own."""
+    server, port, application = Server(answers, streaming), ports.draw(1)[0], web.Application()
+    application.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        async with ApiClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
+            yield server, Requests(client, Pace())
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,96 @@
+"""A Lease on loopback (`serving`) that somebody else takes at the worst moment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from groundswell_operator.applying.errors import Conflict
+from groundswell_operator.leading import LEASE, Lease
+from tests.operators.serving import Answer, Asked, answering
+
+
+class Store:
+    """One Lease, and its versions."""
+
+    def __init__(self) -> None:
+        self.lease: dict[str, Any] = {}
+        self.taken_after_reads = False
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.method == "GET":
+            found = dict(self.lease)
+            if self.taken_after_reads:
+                self.take("another")
+            return (200, found) if found else (404, {"message": "not found"})
+        version = self.lease.get("metadata", {}).get("resourceVersion")
+        if asked.value["metadata"].get("resourceVersion") != version:
+            return 409, {"message": "it has changed"}
+        self._keep(asked.value)
+        return 200, self.lease
+
+    def take(self, identity: str) -> None:
+        self._keep({**self.lease, "spec": {**self.lease["spec"], "holderIdentity": identity}})
+
+    def holder(self) -> str:
+        return str(self.lease["spec"]["holderIdentity"])
+
+    def _keep(self, value: dict[str, Any]) -> None:
+        version = str(int(self.lease.get("metadata", {}).get("resourceVersion", "0")) + 1)
+        self.lease = {**value, "metadata": {"name": LEASE, "resourceVersion": version}}
+
+
+async def test_a_lease_is_given_back_by_whoever_holds_it_and_left_alone_once_it_is_anothers() -> None:
+    store = Store()
+    async with answering(store.answer) as (_, requests):
+        mine = Lease(requests, "here", "one")
+        await mine.acquire()
+        store.take("another")
+        await mine.release()
+        assert store.holder() == "another"
+        store.take("")
+        again = Lease(requests, "here", "one")
+        await again.acquire()
+        await again.release()
+        assert store.holder() == ""
+
+
+async def test_a_lease_that_is_taken_while_it_is_given_back_stays_with_whoever_took_it() -> None:
+    store = Store()
+    async with answering(store.answer) as (_, requests):
+        mine = Lease(requests, "here", "one")
+        await mine.acquire()
+        store.taken_after_reads = True
+        with pytest.raises(Conflict):
+            await mine.release()
+    assert store.holder() == "another"
+
+
+class Followed(Store):
+    """The same, which tells of each change to whoever follows it: another one renews it, and gives it back in the end."""
+
+    def __init__(self, renewals: int) -> None:
+        super().__init__()
+        self.renewals = renewals
+        self._keep({"spec": {"holderIdentity": "another", "renewTime": "0"}})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        told = web.StreamResponse()
+        await told.prepare(request)
+        for number in range(self.renewals):
+            holder = "another" if number + 1 < self.renewals else ""
+            self._keep({"spec": {"holderIdentity": holder, "renewTime": str(number)}})
+            await told.write(json.dumps({"type": "MODIFIED", "object": self.lease}).encode() + b"\n")
+        return told
+
+
+async def test_who_waits_follows_the_lease_by_one_request_and_takes_it_once_it_is_given_back() -> None:
+    store = Followed(renewals=50)
+    async with answering(store.answer, store.stream) as (server, requests):
+        waiting = Lease(requests, "here", "one")
+        await waiting.acquire()
+    assert store.holder() == "one"
+    assert [each.method for each in server.asked] == ["GET", "GET", "PUT"]  # and one that was followed

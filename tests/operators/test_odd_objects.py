@@ -1,0 +1,209 @@
+"""Objects that are not as their schema says, such as those of another version: they are left as they are, and keep nobody else waiting."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from prometheus_client import Counter
+
+from groundswell_operator.applying import reading, scalers, statuses
+from groundswell_operator.applying.reading import FINALIZER, Paths
+from groundswell_operator.applying.scaled_objects import ScaledObjects
+from groundswell_operator.bridge.intake import Intake
+from groundswell_operator.metrics import Metrics
+from groundswell_operator.policies import APPS, Target
+from groundswell_operator.saga.state import Notes, Phase, Unread
+from groundswell_operator.saga.steps import LetGo, SetKeys
+from tests.operators.passing import BEFORE, bounds, flags, phase, raised, run_for
+from tests.operators.serving import Answer, Asked, answering
+from tests.operators.world import FLAGS, VALUES, WEB, World, governing, telling
+
+ACTION = {
+    "name": "web",
+    "order": 0,
+    "scale": {
+        "targetRef": {"apiVersion": APPS, "kind": "Deployment", "name": "web"},
+        "multiplier": 10,
+        "max": 300,
+        "via": "HPAFloor",
+    },
+}
+SPEC: dict[str, Any] = {
+    "mode": "Enforce",
+    "match": {"minLevel": "VIRAL", "minProjectedViewsHour": 0, "minConfidence": 0, "minDistinctUsers": 0},
+    "maxRecordAge": "120s",
+    "actions": [ACTION],
+    "cooldown": {"quietPeriod": "15m", "stepFactor": 0.5, "stepInterval": "60s", "minHold": "10m"},
+    "budget": {
+        "maxConcurrentSpikes": 3,
+        "maxExtraReplicas": 500,
+        "maxReplicaMinutesPerDay": 60_000,
+        "maxSpikeDuration": "6h",
+        "onExhausted": "Clamp",
+    },
+    "restore": "Baseline",
+    "ttlSecondsAfterFinished": 604_800,
+}
+SPIKE: dict[str, Any] = {
+    "tenant": "acme",
+    "kind": "link",
+    "item": "links/7",
+    "detectedAt": "2026-11-25t10:00:00.5z",
+    "evidence": {"projectedViewsHour": 1},
+}
+
+
+def made(name: str, **parts: Any) -> dict[str, Any]:
+    """An object as an API server has it."""
+    metadata = {
+        "name": name,
+        "namespace": "here",
+        "uid": name,
+        "resourceVersion": "7",
+        "generation": 1,
+        "creationTimestamp": "2026-11-25T10:00:01Z",
+        "finalizers": [FINALIZER],
+    }
+    return {"metadata": metadata, **parts}
+
+
+def scaler() -> dict[str, Any]:
+    """An autoscaler whose metric nobody has heard of."""
+    metric = {"type": "Odd", "odd": {"name": "cpu"}}
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "minReplicas": 3, "maxReplicas": 9}
+    conditions = [{"type": "ScalingActive", "status": "True"}]
+    current = [{"type": "Odd", "odd": {"name": "cpu"}}]
+    return made("web", spec={**spec, "metrics": [metric]}, status={"conditions": conditions, "currentMetrics": current})
+
+
+OBJECTS = {
+    "viralspikepolicies": [made("good", spec=SPEC), made("odd", spec={**SPEC, "mode": "Sometimes"})],
+    "viralspikes": [
+        made("good", spec=SPIKE, status={"level": "VIRAL"}),
+        made(
+            "odd",
+            spec={**SPIKE, "detectedAt": "2026-11-25T10:00:00x5Z"},
+            status={"targets": [{"targetRef": ACTION["scale"]["targetRef"]}], "patches": [{"configMap": FLAGS}]},  # type: ignore[index]
+        ),
+    ],
+    "deployments": [made("web", spec={"replicas": 3}), made("readers", spec={"replicas": 4})],
+    "statefulsets": [],
+    "horizontalpodautoscalers": [scaler()],
+}
+
+
+def listed(asked: Asked) -> Answer:
+    if "/leases/" in asked.path or asked.path.endswith("/scaledobjects"):
+        return 404, {"message": "not found"}
+    return 200, {"metadata": {}, "items": OBJECTS[asked.path.rpartition("/")[2]]}
+
+
+async def test_one_odd_policy_spike_and_autoscaler_are_named_and_the_rest_is_read() -> None:
+    async with answering(listed) as (_, requests):
+        state = await reading.read(requests, Paths("here"), ScaledObjects(requests, Paths("here").scaled_objects))
+    assert list(state.policies) == ["good"]
+    assert state.unread_policies == {"odd"}
+    assert state.spikes["good"].unread is None
+    odd = state.spikes["odd"].unread
+    assert odd is not None
+    assert odd.targets == frozenset({WEB})
+    assert odd.config_maps == frozenset({FLAGS})
+    web = state.targets[Target(APPS, "Deployment", "web")].autoscaler
+    assert web is not None
+    assert (web.floor, web.wants) == (3, None)
+    metrics = Metrics()
+    metrics.state(state)
+    assert b'groundswell_operator_unreadable_objects{kind="ViralSpike"} 1.0' in metrics.text()
+    assert b'groundswell_operator_unreadable_objects{kind="ViralSpikePolicy"} 1.0' in metrics.text()
+
+
+async def test_the_bridge_passes_over_an_odd_policy() -> None:
+    async with answering(listed) as (_, requests):
+        found = await Intake(requests, "here", Counter("records", "Records.", ["outcome"], registry=None)).policies()
+    assert [each.policy.name for each in found] == ["good"]
+
+
+@pytest.mark.parametrize("said", ["2026-11-25T10:00:00.500Z", "2026-11-25t10:00:00.5z", "2026-11-25T11:00:00.5+01:00"])
+def test_every_way_to_write_a_moment_is_read(said: str) -> None:
+    assert statuses.moment(statuses.seconds_of(said)) == "2026-11-25T10:00:00.500Z"
+
+
+@pytest.mark.parametrize(("quantity", "number"), [("1500m", 1.5), ("2Ti", 2**41), ("3P", 3e15), ("1e3", 1_000)])
+def test_every_unit_of_a_quantity_is_read(quantity: str, number: float) -> None:
+    used = {"type": "External", "external": {"metric": {"name": "q"}, "current": {"averageValue": quantity}}}
+    target = {"type": "AverageValue", "averageValue": str(int(number * 1_000)) + "m"}
+    value = made(
+        "web",
+        spec={"metrics": [{"type": "External", "external": {"metric": {"name": "q"}, "target": target}}]},
+        status={
+            "conditions": [{"type": "ScalingActive", "status": "True"}],
+            "currentMetrics": [used],
+            "currentReplicas": 5,
+        },
+    )
+    assert scalers.wants(value) == 5
+
+
+async def test_what_an_odd_spike_may_hold_is_left_as_it_is_and_named_and_the_others_go_on() -> None:
+    narrow = telling("narrow")
+    scales = [each for each in narrow.policy.scales if each.target == WEB]
+    narrow = dataclasses.replace(narrow, policy=dataclasses.replace(narrow.policy, scales=scales))
+    world = raised(World(telling(), narrow), "odd", policy="narrow")
+    await run_for(world, 15)
+    held = world.state.spikes["odd"]
+    unread = Unread("KeyError", frozenset({WEB}), frozenset({FLAGS}))
+    world.put(dataclasses.replace(held, progress=type(held.progress)(), leveled=False, unread=unread))
+    world.done.clear()
+    await run_for(raised(world, "b"), 15)
+    assert bounds(world)["web"] == (30, 30, 30)
+    assert {claim.action for claim in world.state.spikes["b"].progress.claims} == {"readers", "workers"}
+    assert not [step for step in world.done if isinstance(step, SetKeys)]
+    assert flags(world)["ttl"] == "60"
+    ready = world.state.policies["default"].notes.conditions["Ready"]
+    assert ready.message == (
+        "web may be held by odd, which cannot be read; ConfigMap flags may be held by odd, which cannot be read"
+    )
+    world.put(dataclasses.replace(world.state.spikes["odd"], unread=None, leveled=True, progress=held.progress))
+    for name in ("odd", "b"):
+        world.delete(name)
+    await run_for(world, 5)
+    assert (bounds(world), flags(world)) == (BEFORE, VALUES)
+
+
+@pytest.mark.promise("OPERATOR-12")
+async def test_the_finalizer_of_an_odd_spike_is_given_up_after_five_minutes() -> None:
+    world = raised(World(governing()), "odd")
+    await run_for(world, 5)
+    held = world.state.spikes["odd"]
+    unread = Unread("KeyError", frozenset({WEB}))
+    world.put(dataclasses.replace(held, progress=type(held.progress)(), leveled=False, unread=unread))
+    world.delete("odd")
+    await run_for(world, 295)
+    assert world.state.spikes
+    await run_for(world, 10)
+    assert not world.state.spikes
+    assert [each.condition.reason for step in world.done if isinstance(step, LetGo) for each in step.told] == [
+        "GivenUp"
+    ]
+
+
+async def test_what_is_raised_under_a_policy_that_cannot_be_read_is_held() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    policies = world.state.policies
+    world.over("a")
+    world.state = dataclasses.replace(world.state, policies={}, unread_policies=frozenset({"default"}))
+    await run_for(world, 100)
+    assert bounds(world)["web"] == (30, 30, 30)
+    assert phase(world) is Phase.HOLDING
+    world.state = dataclasses.replace(world.state, policies=policies, unread_policies=frozenset())
+    await run_for(world, 100)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == BEFORE
+
+
+def test_what_is_dismissed_is_read_back_as_it_was_written() -> None:
+    notes = Notes(dismissed={"vs-a": 1_764_000_000.0, "vs-b": 1_764_000_001.0})
+    assert statuses.notes(statuses.notes_status(governing(), notes)).dismissed == notes.dismissed

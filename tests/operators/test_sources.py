@@ -1,0 +1,48 @@
+"""What the bridge says of itself and of its source, to an API server on loopback (`serving`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from groundswell_operator.applying import reading
+from groundswell_operator.applying.reading import Paths
+from groundswell_operator.applying.scaled_objects import ScaledObjects
+from groundswell_operator.bridge.sources import Source, Sources
+from tests.operators.serving import Answer, Asked, answering
+from tests.operators.test_odd_objects import listed
+
+POLICIES = 100
+SOURCE = Source(answers=True, lag=0, last_record_s=None, too_old=0)
+
+
+async def test_at_rest_one_heartbeat_is_written_for_a_hundred_policies_and_nothing_into_any_of_them() -> None:
+    async with answering(lambda _: (200, {})) as (server, requests):
+        sources = Sources(requests, "here", "one")
+        policies: list[dict[str, Any]] = [{"metadata": {"name": f"p{number}", "generation": 1}} for number in range(3)]
+        for each in policies:
+            await sources.tell(each, SOURCE, 0.0)
+        told = {each.path.split("/")[-2]: each.value["status"] for each in server.written()}
+        assert list(told) == ["p0", "p1", "p2"]
+        server.asked.clear()
+        for number in range(POLICIES):
+            await sources.beat()
+            await sources.tell({**policies[0], "status": told["p0"]}, SOURCE, 20.0 + number)
+    assert [each.path.rpartition("/")[2] for each in server.written()] == ["groundswell-bridge"]
+
+
+async def test_the_operator_reads_when_the_bridge_was_last_heard_of_and_lives_without_one() -> None:
+    lease: dict[str, Any] = {}
+
+    def answer(asked: Asked) -> Answer:
+        if not asked.path.endswith("/leases/groundswell-bridge"):
+            return listed(asked)
+        if asked.method == "PATCH":
+            lease.update(asked.value)
+        return (200, lease) if lease else (404, {"message": "not found"})
+
+    async with answering(answer) as (_, requests):
+        paths = Paths("here")
+        scaled_objects = ScaledObjects(requests, paths.scaled_objects)
+        assert (await reading.read(requests, paths, scaled_objects)).heard_s is None
+        await Sources(requests, "here", "one").beat()
+        assert (await reading.read(requests, paths, scaled_objects)).heard_s is not None

@@ -1,0 +1,100 @@
+"""Steps that an API server does not answer, over a namespace in memory (`world`) or a server on loopback (`serving`)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from groundswell_operator.applying.errors import Away, NotLeading, RequestFailed
+from groundswell_operator.applying.writing import Cluster
+from groundswell_operator.metrics import Metrics
+from groundswell_operator.policies import Mode
+from groundswell_operator.reconciling import Reconciler
+from groundswell_operator.saga.state import Condition, Namespace, Phase, Progress
+from groundswell_operator.saga.steps import Record, Step, Told, Write
+from tests.operators.passing import METRICS, bounds, raised, reconciled
+from tests.operators.serving import Answer, Asked, answering
+from tests.operators.world import READERS, World, governing, spike, telling
+
+
+async def test_a_broken_admission_webhook_on_one_autoscaler_keeps_no_other_target_and_no_notice_waiting() -> None:
+    world = raised(World(telling()))
+
+    def fails(step: Step) -> RequestFailed | None:
+        broken = isinstance(step, Write) and step.scaled.target == READERS
+        return Away("500: failed calling webhook", 1.0) if broken else None
+
+    world.fails = fails
+    await reconciled(world)
+    assert bounds(world)["web"] == (17, 17, 20)
+    assert bounds(world)["workers"][0] == 11
+    assert world.notices == [("a", "chat")]
+    assert world.state.policies["default"].notes.phase == "Active"
+
+
+async def test_a_pass_in_which_nothing_is_answered_is_one_that_found_the_api_server_away() -> None:
+    world = raised(World(telling()))
+    world.fails = lambda _: Away("429", 7.0)
+    with pytest.raises(Away) as raised_away:
+        await reconciled(world)
+    assert raised_away.value.retry_s == 7
+    assert not world.done
+
+
+async def test_whoever_does_not_lead_any_more_takes_no_further_step() -> None:
+    world = raised(World(governing()))
+    world.fails = lambda _: NotLeading("the Lease has run out")
+    with pytest.raises(NotLeading):
+        await reconciled(world)
+
+
+async def test_what_waits_for_an_answer_is_asked_for_again_soon_though_no_spike_lives() -> None:
+    world = raised(World(governing()), policy="nobody's")
+    unanswered = 1
+
+    def fails(step: Step) -> RequestFailed | None:
+        nonlocal unanswered
+        if isinstance(step, Record) and unanswered:
+            unanswered -= 1
+            return Away("500", 0.01)
+        return None
+
+    world.fails = fails
+    passes = asyncio.create_task(Reconciler(world, Metrics(), world.clock).run())
+    async with asyncio.timeout(20):  # an idle pass would come after thirty
+        while not world.state.spikes["a"].progress.conditions:
+            await asyncio.sleep(0.01)
+    passes.cancel()
+
+
+async def test_events_that_are_throttled_hold_no_record_back() -> None:
+    def answers(asked: Asked) -> Answer:
+        return (429, {"message": "too many"}) if asked.path.endswith("/events") else (422, {"message": "seen"})
+
+    condition = Condition("Admitted", True, "Admitted", "", 0.0)
+    told = [Told(key, condition) for key in ("one", "two")]
+    async with answering(answers) as (server, requests):
+        held = spike("a", 0.0)
+        step = Record(held, Progress(Phase.RAISING), told)
+        with pytest.raises(RequestFailed, match="seen"):
+            await Cluster(requests, "here").perform(step, Namespace({}, {"a": held}, {}), 0.0)
+    assert [each.path.rpartition("/")[2] for each in server.written()] == ["events", "status"]
+
+
+class Slow(World):
+    """Takes its time for each step."""
+
+    async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
+        await asyncio.sleep(0.05)
+        return await super().perform(step, state, now_s)
+
+
+async def test_a_pass_ends_in_time_in_the_middle_of_many_steps_and_looks_again() -> None:
+    world = Slow(governing())
+    for number in range(100):
+        observed = Progress(Phase.RAISING, Mode.OBSERVE, decided_s=world.clock())
+        world.put(dataclasses.replace(spike(f"s{number}", world.clock()), progress=observed))
+    await Reconciler(world, METRICS, world.clock).reconcile()
+    assert 0 < len(world.done) < 100
