@@ -102,6 +102,15 @@ class Rendered:
                 found[str(container["name"])] = each
         return found
 
+    def least(self, workload: Object) -> int:
+        """How many pods of a workload run at least: its autoscaler's floor, or its own number where it has no autoscaler."""
+        floors = [
+            each["spec"]["minReplicas"]
+            for each in self.of("HorizontalPodAutoscaler")
+            if each["spec"]["scaleTargetRef"]["name"] == workload["metadata"]["name"]
+        ]
+        return int(floors[0] if floors else workload["spec"]["replicas"])
+
     def preparation(self) -> Object:
         """The job that prepares databases and topics; its name changes with what it does."""
         (found,) = [

@@ -290,6 +290,17 @@ def test_autoscaling_works_by_cpu_and_memory_alone_and_takes_back_at_most_half_o
         assert 1 <= spec["minReplicas"] <= spec["maxReplicas"]
 
 
+def test_a_number_of_pods_is_said_by_the_autoscaler_or_by_the_workload_and_never_by_both(rendered: Rendered) -> None:
+    """A number in a workload is written over what was scaled meanwhile: by an upgrade that took its time, and by every rollback."""
+    governed = {each["spec"]["scaleTargetRef"]["name"] for each in rendered.of("HorizontalPodAutoscaler")}
+    fixed = {
+        each["metadata"]["name"] for each in rendered.of("Deployment", "StatefulSet") if "replicas" in each["spec"]
+    }
+    assert not governed & fixed
+    assert governed | fixed == {each["metadata"]["name"] for each in rendered.of("Deployment", "StatefulSet")}
+    assert governed == {f"groundswell-{process}" for process in rendered.processes()}
+
+
 @pytest.mark.parametrize("values", [{}, PROFILES["everything given"]], ids=["as it stands", "everything given"])
 def test_a_rollout_never_takes_the_last_process_of_a_kind_away(values: Mapping[str, Any]) -> None:
     """Goal: an upgrade fails no request. The live counters may pause: one process alone has them whole."""

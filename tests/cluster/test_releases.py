@@ -1,4 +1,4 @@
-"""From one release to the next: what is made once stays, what was scaled stays, and preparation comes before new processes."""
+"""From one release to the next: what is made once stays, and preparation comes before new processes."""
 
 import base64
 import re
@@ -77,34 +77,6 @@ def test_secrets_and_volumes_outlive_the_release_and_a_secret_of_ones_own_replac
     assert [each["metadata"]["name"] for each in own.of("Secret")] == ["groundswell-engines"]
     for workload in own.processes().values():
         assert own.environment(workload)["GROUNDSWELL_INTERNAL_KEY"] == "own/internal-key"
-
-
-@pytest.mark.parametrize(
-    ("there", "wanted"),
-    [(None, 2), (1, 2), (17, 17), (500, 30)],
-    ids=["nothing", "less than the least", "scaled", "more than the most"],
-)
-def test_an_upgrade_keeps_the_number_of_pods_that_was_scaled_to_within_its_bounds(
-    there: int | None, wanted: int
-) -> None:
-    workload = dict(render({}).processes()["links"])
-    present = [] if there is None else [workload | {"spec": workload["spec"] | {"replicas": there}}]
-    assert upgraded(present).processes()["links"]["spec"]["replicas"] == wanted
-
-
-@pytest.mark.parametrize(("floor", "wanted"), [(2, 30), (45, 45)], ids=["the values' own", "raised"])
-def test_an_upgrade_takes_back_nothing_that_a_raised_floor_holds(floor: int, wanted: int) -> None:
-    """The operator raises the most of an autoscaler with its floor, so more pods may run than the values allow."""
-    workload, scaler = render({}).processes()["links"], render({}).one("HorizontalPodAutoscaler", "groundswell-links")
-    present = [
-        workload | {"spec": workload["spec"] | {"replicas": 45}},
-        scaler | {"spec": scaler["spec"] | {"minReplicas": floor, "maxReplicas": max(30, floor)}},
-    ]
-    again = upgraded(present)
-    assert again.processes()["links"]["spec"]["replicas"] == wanted
-    assert again.one("HorizontalPodAutoscaler", "groundswell-links") == scaler, (
-        "the floor of the values is the baseline"
-    )
 
 
 @pytest.mark.parametrize(

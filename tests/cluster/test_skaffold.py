@@ -95,8 +95,8 @@ def test_the_profile_for_kind_pushes_nothing_and_fits_a_small_node() -> None:
     rendered, cpu, memory_mib = render(values(config)), 0.0, 0.0
     for each in rendered.of("Deployment", "StatefulSet"):
         requests = each["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
-        cpu += each["spec"]["replicas"] * _number(requests["cpu"], {"m": 1e-3})
-        memory_mib += each["spec"]["replicas"] * _number(requests["memory"], {"Mi": 1, "Gi": 1024})
+        cpu += rendered.least(each) * _number(requests["cpu"], {"m": 1e-3})
+        memory_mib += rendered.least(each) * _number(requests["memory"], {"Mi": 1, "Gi": 1024})
     assert cpu <= 4
     assert memory_mib <= 6 * 1024
 
