@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -140,19 +141,28 @@ def _source(source: Mapping[str, Mapping[str, str]]) -> str:
     return source["fieldRef"]["fieldPath"]
 
 
-def render(values: Mapping[str, Any], *, upgrade: bool = False) -> Rendered:
+def render(values: Mapping[str, Any], *, upgrade: bool = False, folder: Path = FOLDER) -> Rendered:
     """What `helm install` (or `helm upgrade`) would send; raises what Helm says."""
-    return _render(json.dumps(values), upgrade)
+    return _render(json.dumps(values), upgrade, folder)
 
 
 @cache
-def _render(values: str, upgrade: bool) -> Rendered:
-    with helm_python.Chart.load(FOLDER) as chart:
+def _render(values: str, upgrade: bool, folder: Path) -> Rendered:
+    with helm_python.Chart.load(folder) as chart:
         return parsed(
             chart.render(
                 json.loads(values), name=RELEASE, namespace=NAMESPACE, is_install=not upgrade, is_upgrade=upgrade
             )
         )
+
+
+def later(folder: Path, *, version: str, app_version: str) -> Path:
+    """The chart under other versions, in a folder."""
+    made = folder / "groundswell"
+    shutil.copytree(FOLDER, made)
+    file = made / "Chart.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"version": version, "appVersion": app_version}))
+    return made
 
 
 def parsed(files: Mapping[str, str]) -> Rendered:

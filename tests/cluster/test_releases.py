@@ -1,8 +1,10 @@
 """From one release to the next: what is made once stays, and preparation comes before new processes."""
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -10,7 +12,7 @@ import pytest
 
 from groundswell.engines.home import FIRST_TENANT, PLATFORM_TENANT
 from groundswell.identity import model
-from tests.cluster.chart import FOLDER, NAMESPACE, RELEASE, Object, Rendered, parsed, render
+from tests.cluster.chart import FOLDER, NAMESPACE, PLACEMENTS, RELEASE, Object, Rendered, later, parsed, render
 from tests.cluster.reads import answering
 
 
@@ -151,6 +153,25 @@ def test_processes_start_anew_when_and_only_when_what_they_are_told_changes() ->
 
     assert checksums({}) == checksums({"autoscaling": {"cpuPercent": 50}})
     assert checksums({}) != checksums({"settings": {"LINKS_CODE_SECRET": "x"}})
+
+
+def test_another_version_of_the_chart_replaces_no_pod_but_those_of_another_image(tmp_path: Path) -> None:
+    """Each engine in the chart is one pod: replaced, nobody is served. Its Secrets are drawn, and no part of a pod's template."""
+    after = later(tmp_path, version="0.2.0", app_version="0.2.0")
+
+    def replaced(values: Mapping[str, Any]) -> set[str]:
+        one, other = (
+            {each["metadata"]["name"]: each for each in render(values, folder=folder).of("Deployment", "StatefulSet")}
+            for folder in (FOLDER, after)
+        )
+        assert one.keys() == other.keys()
+        assert all(one[each]["metadata"]["labels"] != other[each]["metadata"]["labels"] for each in one)
+        templates = [{each: json.dumps(found[each]["spec"]["template"]) for each in found} for found in (one, other)]
+        return {each for each in one if templates[0][each] != templates[1][each]}
+
+    ours = {f"groundswell-{each}" for each in (*PLACEMENTS["each"], "operator", "bridge")}
+    assert replaced({}) == ours, "the image is the chart's own"
+    assert replaced({"image": {"tag": "0.1.5"}}) == set()
 
 
 def test_the_charts_test_asks_the_door_whether_it_is_ready_and_runs_only_when_asked() -> None:
