@@ -184,3 +184,12 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a selector of labels (the chart uses `matchLabels` only) picks these."""
     assert set(selector) <= {"matchLabels"}, selector
     return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
+
+
+def amount(quantity: str | int) -> float:
+    """A quantity of Kubernetes as a number."""
+    text = str(quantity)
+    for suffix, factor in {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 1e-3}.items():
+        if text.endswith(suffix):
+            return float(text.removesuffix(suffix)) * factor
+    return float(text)

@@ -22,6 +22,7 @@ from tests.cluster.chart import (
     PROFILES,
     Object,
     Rendered,
+    amount,
     matches,
     parsed,
     render,
@@ -101,7 +102,7 @@ def test_every_container_has_requests_and_limits_and_the_requests_fit(rendered: 
         for container in pod["containers"]:
             requests, limits = (container["resources"][name] for name in ("requests", "limits"))
             for name in ("cpu", "memory"):
-                assert 0 < _amount(requests[name]) <= _amount(limits[name]), (component, name)
+                assert 0 < amount(requests[name]) <= amount(limits[name]), (component, name)
 
 
 def test_every_pod_has_a_service_account_of_its_own_and_only_those_that_ask_the_api_server_have_rights(
@@ -331,12 +332,3 @@ def _container(workload: Object) -> Object:
 
 def _names(rendered: Rendered) -> list[tuple[str, str]]:
     return [(each["kind"], each["metadata"]["name"]) for each in rendered.objects]
-
-
-def _amount(quantity: str | int) -> float:
-    """A quantity of Kubernetes as a number."""
-    text = str(quantity)
-    for suffix, factor in {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 1e-3}.items():
-        if text.endswith(suffix):
-            return float(text.removesuffix(suffix)) * factor
-    return float(text)
