@@ -120,7 +120,9 @@ def test_the_profile_for_kind_brings_the_metrics_that_autoscalers_there_would_la
         "--namespace": metrics["namespace"],
         "--values": values_file,
     }
-    assert "metrics-server" not in str(patched()["deploy"]), "other clusters have one, or one that trusts their kubelets"
+    assert "metrics-server" not in str(patched()["deploy"]), (
+        "other clusters have one, or one that trusts their kubelets"
+    )
 
 
 def test_the_profile_for_debugging_lets_processes_say_everything() -> None:
