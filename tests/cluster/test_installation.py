@@ -98,7 +98,7 @@ async def test_what_is_scaled_stays_over_an_upgrade_whose_hook_takes_its_time_an
     await until(is_at_the_least)
     quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
     await admin.create(quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
-    upgrade = asyncio.create_task(helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE, "--set", "public.port=9000"))
+    upgrade = asyncio.ensure_future(helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE, "--set", "public.port=9000"))
     await until(hook_waits)
     await admin.patch(f"{links}/scale", {"spec": {"replicas": 7}})
     assert not upgrade.done()
@@ -107,6 +107,33 @@ async def test_what_is_scaled_stays_over_an_upgrade_whose_hook_takes_its_time_an
     assert await replicas() == 7
     await helm("rollback", RELEASE, "1")
     assert await replicas() == 7
+
+
+@pytest.mark.usefixtures("kinds")
+async def test_a_rollback_to_a_revision_without_the_operator_runs_the_hook_before_the_operator_goes(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """Goal: Helm runs it, though the revision that it leaves has no such hook; a further rollback does not wait for what is not there."""
+    helm = helm_in(control_plane, namespace)
+    await helm("install", RELEASE, str(FOLDER), *SMALL, "--set", "operator.enabled=false")
+    await helm("upgrade", RELEASE, str(FOLDER), *SMALL, *KINDS_THERE)
+    assert _of_the_operator(objects(control_plane, namespace))
+    await helm("rollback", RELEASE, "1")
+    hook = ("create", "jobs", f"{RELEASE}-release")
+    done = _by_helm(control_plane, namespace)
+    assert done.index(hook) < done.index(("delete", "deployments", f"{RELEASE}-operator"))
+    assert not _of_the_operator(objects(control_plane, namespace)), "nor is the hook left"
+    await helm("rollback", RELEASE, "1")
+    assert not _of_the_operator(objects(control_plane, namespace))
+
+
+def _by_helm(plane: ControlPlane, namespace: str) -> list[tuple[str, str, str]]:
+    """What Helm has asked for, as (verb, resource, name)."""
+    return [
+        (each["verb"], each["objectRef"]["resource"], each["objectRef"].get("name", ""))
+        for each in plane.audit(namespace)
+        if each.get("userAgent", "").startswith("Helm/") and each.get("objectRef", {}).get("namespace") == namespace
+    ]
 
 
 PARTS = ("operator", "bridge", "release")

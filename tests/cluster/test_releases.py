@@ -104,7 +104,8 @@ def test_kinds_that_the_release_left_are_taken_up_again() -> None:
     assert kinds(upgraded(left)) == kinds(render({}))
 
 
-def test_an_upgrade_that_switches_the_operator_off_gives_back_what_is_raised_before_the_operator_goes() -> None:
+def test_what_is_raised_is_given_back_before_an_upgrade_or_a_rollback_takes_the_operator_away() -> None:
+    """Helm runs the hooks of the revision that it goes to, and knows nothing of the one that it leaves."""
     off = {"operator": {"enabled": False}}
     present = [render({}).one("Deployment", "groundswell-operator")]
 
@@ -116,10 +117,24 @@ def test_an_upgrade_that_switches_the_operator_off_gives_back_what_is_raised_bef
             if each["metadata"]["name"] == "groundswell-release" and "helm.sh/hook" in found
         }
 
-    parts = ("ServiceAccount", "Role", "RoleBinding", "Job")
-    assert hooks(upgraded(present, off)) == {(kind, "pre-upgrade") for kind in parts}
+    parts = {"ServiceAccount", "Role", "RoleBinding", "Job"}
     assert hooks(upgraded(present)) == {(kind, "pre-delete") for kind in parts}
-    assert not hooks(upgraded([], off)), "it went before"
+    parts |= {"NetworkPolicy"}
+    assert hooks(upgraded(present, off)) == {(kind, "pre-upgrade,pre-rollback") for kind in parts}
+    assert hooks(upgraded([], off)) == {(kind, "pre-rollback") for kind in parts}, "an upgrade finds none"
+    assert hooks(render(off)) == {(kind, "pre-rollback") for kind in parts}
+
+
+def test_the_hook_of_a_rollback_is_let_out_and_its_objects_are_gone_with_it() -> None:
+    """The default of the network policies stands while it runs, and nothing of it stays in a release without an operator."""
+    rendered = render({"operator": {"enabled": False}})
+    found = [each for each in rendered.objects if each["metadata"]["name"] == "groundswell-release"]
+    notes = {each["kind"]: each["metadata"]["annotations"] for each in found}
+    assert {each["helm.sh/hook-delete-policy"] for each in notes.values()} == {"before-hook-creation,hook-succeeded"}
+    weights = {kind: int(each["helm.sh/hook-weight"]) for kind, each in notes.items()}
+    assert weights["Job"] > max(weight for kind, weight in weights.items() if kind != "Job")
+    policy = rendered.one("NetworkPolicy", "groundswell-release")["spec"]
+    assert policy == render({}).one("NetworkPolicy", "groundswell-release")["spec"]
 
 
 def kinds(rendered: Rendered) -> list[Object]:
