@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -102,6 +103,15 @@ class Rendered:
                 found[str(container["name"])] = each
         return found
 
+    def least(self, workload: Object) -> int:
+        """How many pods of a workload run at least: its autoscaler's floor, or its own number where it has no autoscaler."""
+        floors = [
+            each["spec"]["minReplicas"]
+            for each in self.of("HorizontalPodAutoscaler")
+            if each["spec"]["scaleTargetRef"]["name"] == workload["metadata"]["name"]
+        ]
+        return int(floors[0] if floors else workload["spec"]["replicas"])
+
     def preparation(self) -> Object:
         """The job that prepares databases and topics; its name changes with what it does."""
         (found,) = [
@@ -131,19 +141,28 @@ def _source(source: Mapping[str, Mapping[str, str]]) -> str:
     return source["fieldRef"]["fieldPath"]
 
 
-def render(values: Mapping[str, Any], *, upgrade: bool = False) -> Rendered:
+def render(values: Mapping[str, Any], *, upgrade: bool = False, folder: Path = FOLDER) -> Rendered:
     """What `helm install` (or `helm upgrade`) would send; raises what Helm says."""
-    return _render(json.dumps(values), upgrade)
+    return _render(json.dumps(values), upgrade, folder)
 
 
 @cache
-def _render(values: str, upgrade: bool) -> Rendered:
-    with helm_python.Chart.load(FOLDER) as chart:
+def _render(values: str, upgrade: bool, folder: Path) -> Rendered:
+    with helm_python.Chart.load(folder) as chart:
         return parsed(
             chart.render(
                 json.loads(values), name=RELEASE, namespace=NAMESPACE, is_install=not upgrade, is_upgrade=upgrade
             )
         )
+
+
+def later(folder: Path, *, version: str, app_version: str) -> Path:
+    """The chart under other versions, in a folder."""
+    made = folder / "groundswell"
+    shutil.copytree(FOLDER, made)
+    file = made / "Chart.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"version": version, "appVersion": app_version}))
+    return made
 
 
 def parsed(files: Mapping[str, str]) -> Rendered:
@@ -165,3 +184,12 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Whether a selector of labels (the chart uses `matchLabels` only) picks these."""
     assert set(selector) <= {"matchLabels"}, selector
     return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
+
+
+def amount(quantity: str | int) -> float:
+    """A quantity of Kubernetes as a number."""
+    text = str(quantity)
+    for suffix, factor in {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 1e-3}.items():
+        if text.endswith(suffix):
+            return float(text.removesuffix(suffix)) * factor
+    return float(text)

@@ -14,8 +14,7 @@ from tests.cluster.chart import Object
 
 KINDS = {
     "v1": {"Secret": "secrets"},
-    "apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets"},
-    "autoscaling/v2": {"HorizontalPodAutoscaler": "horizontalpodautoscalers"},
+    "apps/v1": {"Deployment": "deployments"},
     "apiextensions.k8s.io/v1": {"CustomResourceDefinition": "customresourcedefinitions"},
 }
 CLUSTERS = {"CustomResourceDefinition"}

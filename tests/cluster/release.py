@@ -36,7 +36,7 @@ class Release:
         return "/".join([f"{root}/namespaces/{self.namespace}/{plural}", *rest])
 
     async def install(self, engines: Mapping[str, str]) -> None:
-        """Installs it and waits until every pod is ready; raises `ProgramFailed`."""
+        """Installs it and waits until every process has its least number of pods, all of them ready; raises `ProgramFailed`."""
         secret = {POSTGRES: engines["POSTGRES_DSN"], CLICKHOUSE: engines["CLICKHOUSE_DSN"]}
         await self.admin.create(self.path("v1", "secrets"), {"metadata": {"name": ADDRESSES}, "stringData": secret})
         values = {
@@ -49,6 +49,7 @@ class Release:
         }
         (self.folder / "values.json").write_text(json.dumps(values))
         await self._release("install")
+        await self.until_all_ready()  # Helm waits for the first pod of each, and autoscalers bring the others
 
     async def upgrade(self, *words: str) -> None:
         """Brings it to what `words` say beyond the values of the install, and waits until every pod is ready."""
@@ -100,14 +101,18 @@ class Release:
         await asyncio.to_thread(self.plane.kubectl, *words)
 
     async def until_all_ready(self) -> None:
-        """Waits until every workload has all the pods that it wants, and each is ready."""
+        """Waits until every workload has all the pods that it and its autoscaler want, and each is ready."""
 
         async def reached() -> bool:
-            wanted = 0
+            wanted: dict[str, int] = {}
             for plural in ("deployments", "statefulsets"):
-                wanted += sum(each["spec"]["replicas"] for each in await self.admin.items(self.path("apps/v1", plural)))
+                found = await self.admin.items(self.path("apps/v1", plural))
+                wanted |= {each["metadata"]["name"]: each["spec"]["replicas"] for each in found}
+            scalers = await self.admin.items(self.path("autoscaling/v2", "horizontalpodautoscalers"))
+            floors = {each["metadata"]["name"]: each["spec"]["minReplicas"] for each in scalers}
             pods = await self.pods()
-            return len(pods) == wanted and all(map(is_ready, pods))
+            complete = all(wanted[name] >= floor for name, floor in floors.items())
+            return complete and len(pods) == sum(wanted.values()) and all(map(is_ready, pods))
 
         await until(reached, HELM_S)
 

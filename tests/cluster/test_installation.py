@@ -77,6 +77,65 @@ async def test_a_release_is_installed_upgraded_tested_and_uninstalled_and_leaves
     assert await keys() == first, "an install of the same name takes them up again"
 
 
+@pytest.mark.usefixtures("kinds")
+async def test_what_is_scaled_stays_over_an_upgrade_whose_hook_takes_its_time_and_over_a_rollback(
+    control_plane: ControlPlane, namespace: str, admin: Api
+) -> None:
+    """Method: the hook's pod is kept out by a quota until the scaling is done, so Helm has rendered before and writes after it."""
+    helm, links = helm_in(control_plane, namespace), f"/apis/apps/v1/namespaces/{namespace}/deployments/{RELEASE}-links"
+
+    async def replicas() -> int:
+        return int((await admin.get(links))["spec"]["replicas"])
+
+    async def is_at_the_least() -> bool:
+        return await replicas() == 2
+
+    async def hook_waits() -> bool:
+        jobs = await admin.items(f"/apis/batch/v1/namespaces/{namespace}/jobs")
+        return any("helm.sh/hook" in each["metadata"].get("annotations", {}) for each in jobs)
+
+    await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
+    await until(is_at_the_least)
+    quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    await admin.create(quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
+    upgrade = asyncio.ensure_future(helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE, "--set", "public.port=9000"))
+    await until(hook_waits)
+    await admin.patch(f"{links}/scale", {"spec": {"replicas": 7}})
+    assert not upgrade.done()
+    await admin.delete(f"{quotas}/none")
+    await upgrade
+    assert await replicas() == 7
+    await helm("rollback", RELEASE, "1")
+    assert await replicas() == 7
+
+
+@pytest.mark.usefixtures("kinds")
+async def test_a_rollback_to_a_revision_without_the_operator_runs_the_hook_before_the_operator_goes(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """Goal: Helm runs it, though the revision that it leaves has no such hook; a further rollback does not wait for what is not there."""
+    helm = helm_in(control_plane, namespace)
+    await helm("install", RELEASE, str(FOLDER), *SMALL, "--set", "operator.enabled=false")
+    await helm("upgrade", RELEASE, str(FOLDER), *SMALL, *KINDS_THERE)
+    assert _of_the_operator(objects(control_plane, namespace))
+    await helm("rollback", RELEASE, "1")
+    hook = ("create", "jobs", f"{RELEASE}-release")
+    done = _by_helm(control_plane, namespace)
+    assert done.index(hook) < done.index(("delete", "deployments", f"{RELEASE}-operator"))
+    assert not _of_the_operator(objects(control_plane, namespace)), "nor is the hook left"
+    await helm("rollback", RELEASE, "1")
+    assert not _of_the_operator(objects(control_plane, namespace))
+
+
+def _by_helm(plane: ControlPlane, namespace: str) -> list[tuple[str, str, str]]:
+    """What Helm has asked for, as (verb, resource, name)."""
+    return [
+        (each["verb"], each["objectRef"]["resource"], each["objectRef"].get("name", ""))
+        for each in plane.audit(namespace)
+        if each.get("userAgent", "").startswith("Helm/") and each.get("objectRef", {}).get("namespace") == namespace
+    ]
+
+
 PARTS = ("operator", "bridge", "release")
 
 

@@ -1,10 +1,12 @@
 """Who may talk to whom: the network policies allow the call graph, and the call graph is what the code does."""
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from groundswell import main
 from groundswell.gateway.module import SERVICES
@@ -95,6 +97,21 @@ def test_the_public_port_is_open_to_everybody_or_to_those_named_and_metrics_to_t
     assert len(rule["from"]) == 2, "visitors, and the chart's own test"
     (rule,) = [rule for rule in ingress if rule["ports"] == [{"port": OPS}]]
     assert rule["from"] == given["telemetry"]["scrapers"]
+
+
+def test_names_are_asked_where_the_page_says_that_they_are_answered() -> None:
+    """Method: the values in its table, and what a policy would have to let through there."""
+    table = (ROOT / "docs" / "deploy.md").read_text().partition("| names are answered by |")[2].partition("\n\n")[0]
+    (openshift,) = [yaml.safe_load(cell) for cell in re.findall(r"`(networkPolicy: .*)`", table)]
+    pods = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+    node = {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    there = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}
+    for values, ports, peers in (({}, [53], [pods, node]), (openshift, [5353], [there])):
+        rule = {"to": peers, "ports": [{"port": port, "protocol": each} for port in ports for each in ("UDP", "TCP")]}
+        policies = [each["spec"] for each in render(values).of("NetworkPolicy") if "egress" in each["spec"]]
+        assert len(policies) > len(PLACEMENTS["each"])
+        for each in policies:
+            assert each["egress"][0] == rule, each["podSelector"]
 
 
 @pytest.mark.parametrize("component", ["operator", "bridge", "release"])

@@ -22,6 +22,7 @@ from tests.cluster.chart import (
     PROFILES,
     Object,
     Rendered,
+    amount,
     matches,
     parsed,
     render,
@@ -101,7 +102,7 @@ def test_every_container_has_requests_and_limits_and_the_requests_fit(rendered: 
         for container in pod["containers"]:
             requests, limits = (container["resources"][name] for name in ("requests", "limits"))
             for name in ("cpu", "memory"):
-                assert 0 < _amount(requests[name]) <= _amount(limits[name]), (component, name)
+                assert 0 < amount(requests[name]) <= amount(limits[name]), (component, name)
 
 
 def test_every_pod_has_a_service_account_of_its_own_and_only_those_that_ask_the_api_server_have_rights(
@@ -294,6 +295,17 @@ def test_autoscaling_works_by_cpu_and_memory_alone_and_takes_back_at_most_half_o
         assert 1 <= spec["minReplicas"] <= spec["maxReplicas"]
 
 
+def test_a_number_of_pods_is_said_by_the_autoscaler_or_by_the_workload_and_never_by_both(rendered: Rendered) -> None:
+    """A number in a workload is written over what was scaled meanwhile: by an upgrade that took its time, and by every rollback."""
+    governed = {each["spec"]["scaleTargetRef"]["name"] for each in rendered.of("HorizontalPodAutoscaler")}
+    fixed = {
+        each["metadata"]["name"] for each in rendered.of("Deployment", "StatefulSet") if "replicas" in each["spec"]
+    }
+    assert not governed & fixed
+    assert governed | fixed == {each["metadata"]["name"] for each in rendered.of("Deployment", "StatefulSet")}
+    assert governed == {f"groundswell-{process}" for process in rendered.processes()}
+
+
 @pytest.mark.parametrize("values", [{}, PROFILES["everything given"]], ids=["as it stands", "everything given"])
 def test_a_rollout_never_takes_the_last_process_of_a_kind_away(values: Mapping[str, Any]) -> None:
     """Goal: an upgrade fails no request. The live counters may pause: one process alone has them whole."""
@@ -324,12 +336,3 @@ def _container(workload: Object) -> Object:
 
 def _names(rendered: Rendered) -> list[tuple[str, str]]:
     return [(each["kind"], each["metadata"]["name"]) for each in rendered.objects]
-
-
-def _amount(quantity: str | int) -> float:
-    """A quantity of Kubernetes as a number."""
-    text = str(quantity)
-    for suffix, factor in {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 1e-3}.items():
-        if text.endswith(suffix):
-            return float(text.removesuffix(suffix)) * factor
-    return float(text)

@@ -36,6 +36,11 @@ async def release(
     words = ("install", RELEASE, str(FOLDER), *KINDS_THERE, "--wait", "--timeout", "120s", "--namespace", namespace)
     await asyncio.to_thread(control_plane.helm, *words)
     async with operating(control_plane, admin, namespace, tmp_path) as place:
+        await until(
+            lambda: place.ready(LINKS, 2)
+        )  # Helm waits for the first pod of each, and autoscalers bring the others
+        for name in (GATEWAY, ANALYTICS):
+            await until(lambda: place.ready(name, 2, place.stateful_set(name)))  # noqa: B023  # awaited within the turn
         yield place
 
 

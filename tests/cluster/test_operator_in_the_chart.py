@@ -35,14 +35,15 @@ def test_the_kinds_are_the_operators_own_and_are_kept() -> None:
         assert made["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
-def test_without_the_operator_there_is_nothing_of_it() -> None:
+def test_without_the_operator_there_is_nothing_of_it_but_the_hook_of_a_rollback() -> None:
     none, whole = render({"operator": {"enabled": False}}), render({})
-    parts = ("groundswell-operator", "groundswell-bridge", "groundswell-release")
-    assert not none.of("CustomResourceDefinition", "Role", "RoleBinding")
-    assert not [each for each in none.objects if each["metadata"]["name"] in parts]
-    assert "groundswell_operator" not in str(none.objects)
-    assert "bridge" not in str(none.of("NetworkPolicy"))
-    assert len(whole.objects) > len(none.objects)
+    left = [each for each in none.objects if _note(each, "helm.sh/hook") != "pre-rollback"]
+    kinds = {"CustomResourceDefinition", "Role", "RoleBinding"}
+    parts = {"groundswell-operator", "groundswell-bridge", "groundswell-release"}
+    assert not [each for each in left if each["kind"] in kinds or each["metadata"]["name"] in parts]
+    assert "groundswell_operator" not in str(left)
+    assert "bridge" not in str([each for each in left if each["kind"] == "NetworkPolicy"])
+    assert len(whole.objects) > len(left)
 
 
 def test_kinds_that_another_release_brings_are_left_out() -> None:

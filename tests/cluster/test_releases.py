@@ -1,8 +1,10 @@
-"""From one release to the next: what is made once stays, what was scaled stays, and preparation comes before new processes."""
+"""From one release to the next: what is made once stays, and preparation comes before new processes."""
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -10,7 +12,7 @@ import pytest
 
 from groundswell.engines.home import FIRST_TENANT, PLATFORM_TENANT
 from groundswell.identity import model
-from tests.cluster.chart import FOLDER, NAMESPACE, RELEASE, Object, Rendered, parsed, render
+from tests.cluster.chart import FOLDER, NAMESPACE, PLACEMENTS, RELEASE, Object, Rendered, later, parsed, render
 from tests.cluster.reads import answering
 
 
@@ -80,34 +82,6 @@ def test_secrets_and_volumes_outlive_the_release_and_a_secret_of_ones_own_replac
 
 
 @pytest.mark.parametrize(
-    ("there", "wanted"),
-    [(None, 2), (1, 2), (17, 17), (500, 30)],
-    ids=["nothing", "less than the least", "scaled", "more than the most"],
-)
-def test_an_upgrade_keeps_the_number_of_pods_that_was_scaled_to_within_its_bounds(
-    there: int | None, wanted: int
-) -> None:
-    workload = dict(render({}).processes()["links"])
-    present = [] if there is None else [workload | {"spec": workload["spec"] | {"replicas": there}}]
-    assert upgraded(present).processes()["links"]["spec"]["replicas"] == wanted
-
-
-@pytest.mark.parametrize(("floor", "wanted"), [(2, 30), (45, 45)], ids=["the values' own", "raised"])
-def test_an_upgrade_takes_back_nothing_that_a_raised_floor_holds(floor: int, wanted: int) -> None:
-    """The operator raises the most of an autoscaler with its floor, so more pods may run than the values allow."""
-    workload, scaler = render({}).processes()["links"], render({}).one("HorizontalPodAutoscaler", "groundswell-links")
-    present = [
-        workload | {"spec": workload["spec"] | {"replicas": 45}},
-        scaler | {"spec": scaler["spec"] | {"minReplicas": floor, "maxReplicas": max(30, floor)}},
-    ]
-    again = upgraded(present)
-    assert again.processes()["links"]["spec"]["replicas"] == wanted
-    assert again.one("HorizontalPodAutoscaler", "groundswell-links") == scaler, (
-        "the floor of the values is the baseline"
-    )
-
-
-@pytest.mark.parametrize(
     ("owner", "words"),
     [
         ({"name": "other", "namespace": "there"}, "belongs to the release other in namespace there"),
@@ -130,7 +104,8 @@ def test_kinds_that_the_release_left_are_taken_up_again() -> None:
     assert kinds(upgraded(left)) == kinds(render({}))
 
 
-def test_an_upgrade_that_switches_the_operator_off_gives_back_what_is_raised_before_the_operator_goes() -> None:
+def test_what_is_raised_is_given_back_before_an_upgrade_or_a_rollback_takes_the_operator_away() -> None:
+    """Helm runs the hooks of the revision that it goes to, and knows nothing of the one that it leaves."""
     off = {"operator": {"enabled": False}}
     present = [render({}).one("Deployment", "groundswell-operator")]
 
@@ -142,10 +117,24 @@ def test_an_upgrade_that_switches_the_operator_off_gives_back_what_is_raised_bef
             if each["metadata"]["name"] == "groundswell-release" and "helm.sh/hook" in found
         }
 
-    parts = ("ServiceAccount", "Role", "RoleBinding", "Job")
-    assert hooks(upgraded(present, off)) == {(kind, "pre-upgrade") for kind in parts}
+    parts = {"ServiceAccount", "Role", "RoleBinding", "Job"}
     assert hooks(upgraded(present)) == {(kind, "pre-delete") for kind in parts}
-    assert not hooks(upgraded([], off)), "it went before"
+    parts |= {"NetworkPolicy"}
+    assert hooks(upgraded(present, off)) == {(kind, "pre-upgrade,pre-rollback") for kind in parts}
+    assert hooks(upgraded([], off)) == {(kind, "pre-rollback") for kind in parts}, "an upgrade finds none"
+    assert hooks(render(off)) == {(kind, "pre-rollback") for kind in parts}
+
+
+def test_the_hook_of_a_rollback_is_let_out_and_its_objects_are_gone_with_it() -> None:
+    """The default of the network policies stands while it runs, and nothing of it stays in a release without an operator."""
+    rendered = render({"operator": {"enabled": False}})
+    found = [each for each in rendered.objects if each["metadata"]["name"] == "groundswell-release"]
+    notes = {each["kind"]: each["metadata"]["annotations"] for each in found}
+    assert {each["helm.sh/hook-delete-policy"] for each in notes.values()} == {"before-hook-creation,hook-succeeded"}
+    weights = {kind: int(each["helm.sh/hook-weight"]) for kind, each in notes.items()}
+    assert weights["Job"] > max(weight for kind, weight in weights.items() if kind != "Job")
+    policy = rendered.one("NetworkPolicy", "groundswell-release")["spec"]
+    assert policy == render({}).one("NetworkPolicy", "groundswell-release")["spec"]
 
 
 def kinds(rendered: Rendered) -> list[Object]:
@@ -179,6 +168,25 @@ def test_processes_start_anew_when_and_only_when_what_they_are_told_changes() ->
 
     assert checksums({}) == checksums({"autoscaling": {"cpuPercent": 50}})
     assert checksums({}) != checksums({"settings": {"LINKS_CODE_SECRET": "x"}})
+
+
+def test_another_version_of_the_chart_replaces_no_pod_but_those_of_another_image(tmp_path: Path) -> None:
+    """Each engine in the chart is one pod: replaced, nobody is served. Its Secrets are drawn, and no part of a pod's template."""
+    after = later(tmp_path, version="0.2.0", app_version="0.2.0")
+
+    def replaced(values: Mapping[str, Any]) -> set[str]:
+        one, other = (
+            {each["metadata"]["name"]: each for each in render(values, folder=folder).of("Deployment", "StatefulSet")}
+            for folder in (FOLDER, after)
+        )
+        assert one.keys() == other.keys()
+        assert all(one[each]["metadata"]["labels"] != other[each]["metadata"]["labels"] for each in one)
+        templates = [{each: json.dumps(found[each]["spec"]["template"]) for each in found} for found in (one, other)]
+        return {each for each in one if templates[0][each] != templates[1][each]}
+
+    ours = {f"groundswell-{each}" for each in (*PLACEMENTS["each"], "operator", "bridge")}
+    assert replaced({}) == ours, "the image is the chart's own"
+    assert replaced({"image": {"tag": "0.1.5"}}) == set()
 
 
 def test_the_charts_test_asks_the_door_whether_it_is_ready_and_runs_only_when_asked() -> None:

@@ -1,12 +1,13 @@
 """skaffold.yaml builds the image that the Dockerfile makes, gives it to the chart, and opens a service that is there."""
 
 import re
+import shlex
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster.chart import RELEASE, ROOT, render
+from tests.cluster.chart import RELEASE, ROOT, render, shown
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 PROFILES = {each["name"]: each for each in CONFIG["profiles"]}
@@ -95,10 +96,33 @@ def test_the_profile_for_kind_pushes_nothing_and_fits_a_small_node() -> None:
     rendered, cpu, memory_mib = render(values(config)), 0.0, 0.0
     for each in rendered.of("Deployment", "StatefulSet"):
         requests = each["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
-        cpu += each["spec"]["replicas"] * _number(requests["cpu"], {"m": 1e-3})
-        memory_mib += each["spec"]["replicas"] * _number(requests["memory"], {"Mi": 1, "Gi": 1024})
+        cpu += rendered.least(each) * _number(requests["cpu"], {"m": 1e-3})
+        memory_mib += rendered.least(each) * _number(requests["memory"], {"Mi": 1, "Gi": 1024})
     assert cpu <= 4
     assert memory_mib <= 6 * 1024
+
+
+def test_the_profile_for_kind_brings_the_metrics_that_autoscalers_there_would_lack_and_the_page_says_the_same() -> None:
+    """The public chart itself is not here: what is held is that it is asked for as the page asks for it, and talks to kind's kubelets."""
+    ours, metrics = patched("kind")["deploy"]["helm"]["releases"]
+    assert (ours["name"], metrics["namespace"]) == (RELEASE, "kube-system")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", metrics["version"])
+    (values_file,) = metrics["valuesFiles"]
+    given = yaml.safe_load((ROOT / values_file).read_text())
+    assert given == {"args": ["--kubelet-insecure-tls"]}
+    (by_hand,) = [line for block in shown("## kind, from zero") for line in block if "metrics-server" in line]
+    words = shlex.split(by_hand)
+    assert words[:5] == ["helm", "upgrade", "--install", metrics["name"], metrics["remoteChart"]]
+    options = dict(zip(words[5::2], words[6::2], strict=True))
+    assert options == {
+        "--repo": metrics["repo"],
+        "--version": metrics["version"],
+        "--namespace": metrics["namespace"],
+        "--values": values_file,
+    }
+    assert "metrics-server" not in str(patched()["deploy"]), (
+        "other clusters have one, or one that trusts their kubelets"
+    )
 
 
 def test_the_profile_for_debugging_lets_processes_say_everything() -> None:
@@ -108,7 +132,7 @@ def test_the_profile_for_debugging_lets_processes_say_everything() -> None:
 
 def test_the_profile_for_looking_installs_what_finds_pods_rules_and_dashboards() -> None:
     """The public charts themselves are not here: what is held is that their values name what ours makes."""
-    config = patched("kind", "observability")
+    config = patched("observability")
     ours, prometheus, grafana = config["deploy"]["helm"]["releases"]
     for each in (prometheus, grafana):
         assert re.fullmatch(r"\d+\.\d+\.\d+", each["version"])

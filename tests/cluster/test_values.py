@@ -77,7 +77,8 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "an API server at no port": ({"operator": {"apiServer": {"ports": []}}}, "'/operator/apiServer/ports': minItems"),
     "a level that is none": ({"operator": {"logLevel": "loud"}}, "'/operator/logLevel': value must be one of"),
     "a percentage above all": ({"autoscaling": {"cpuPercent": 150}}, "'/autoscaling/cpuPercent': maximum"),
-    "names that nobody answers": ({"networkPolicy": {"dns": []}}, "'/networkPolicy/dns': minItems"),
+    "names at no port": ({"networkPolicy": {"dns": {"ports": []}}}, "'/networkPolicy/dns/ports': minItems"),
+    "names that nobody answers": ({"networkPolicy": {"dns": {"peers": []}}}, "'/networkPolicy/dns/peers': minItems"),
 }
 
 

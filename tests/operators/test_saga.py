@@ -160,6 +160,16 @@ async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_t
     assert not world.state.spikes
 
 
+@pytest.mark.parametrize("wants", [None, 0])
+async def test_a_target_that_is_not_at_its_floor_yet_is_raised_from_there(wants: int | None) -> None:
+    """As right after an install, which leaves the number of pods to the autoscaler."""
+    world = World(governing())
+    world.scale(world.state.targets[WEB], wants=wants)
+    world.show(dataclasses.replace(world.state.targets[WEB], replicas=1, ready=1))
+    await run_for(raised(world), 15)
+    assert bounds(world)["web"][:2] == (30, 30)
+
+
 @pytest.mark.promise("OPERATOR-8")
 @pytest.mark.parametrize(("floor", "ceiling"), [(5, 20), (25, 25)])
 async def test_a_ceiling_is_given_back_though_somebody_else_has_set_the_floor_meanwhile(

@@ -1,6 +1,6 @@
 {{/*
 What makes each engine in the chart itself: user, ports, container, what it writes to. They run under the same Pod Security as everything
-else, so each is told to write nowhere but to its volumes.
+else, so each is told to write nowhere but to its volumes. What is in `memory` counts as the container's.
 */}}
 {{- define "groundswell.engine.kafka" -}}
 user: 1000
@@ -39,6 +39,8 @@ container:
 user: 999
 data: /var/lib/postgresql
 writes: [/var/run/postgresql]
+# Parallel queries share memory there, and a container runtime gives 64 MiB unless asked.
+memory: {path: /dev/shm, size: 256Mi}
 container:
   args: [postgres, -c, max_connections=200, -c, shared_buffers=128MB, -c, wal_level=logical]
   env:

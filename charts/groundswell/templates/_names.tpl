@@ -19,6 +19,10 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{/*
+What an object carries: (root, part). Templates of pods carry the selector alone: a version in them would replace every pod, the engines' too,
+with each version of the chart.
+*/}}
 {{- define "groundswell.labels" -}}
 {{- $root := index . 0 -}}
 {{ include "groundswell.selector" . }}

@@ -28,12 +28,16 @@ def current(scaled: Scaled) -> Baseline:
 def natural(scaled: Scaled) -> Baseline:
     """What a target has by itself. An autoscaler is slow to leave what an earlier raise brought: multiplied, it would be too much.
 
-    One pod is left of those that run, though the floor be none: whether there is nothing to do is not said by metrics alone.
+    What is below its floor is on its way there, as right after an install. One pod is left of those that run, though the floor be none:
+    whether there is nothing to do is not said by metrics alone. A target at none is switched off, and stays so.
     """
     found, scaler = current(scaled), scaled.autoscaler
-    if scaler is None or (scaler.wants is None and not scaled.replicas_ours):
+    if scaler is None or scaled.replicas == 0:
         return found
-    return dataclasses.replace(found, replicas=min(scaled.replicas, max(scaler.floor, scaler.wants or 0, 1)))
+    least = max(scaler.floor, 1)
+    if scaler.wants is None and not scaled.replicas_ours:
+        return dataclasses.replace(found, replicas=max(scaled.replicas, least))
+    return dataclasses.replace(found, replicas=max(least, min(scaled.replicas, scaler.wants or 0)))
 
 
 def rebased(claim: Claim, scaled: Scaled, wanted: int) -> Claim:

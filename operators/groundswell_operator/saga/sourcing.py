@@ -1,7 +1,7 @@
 """Whether spikes are heard of. While they are not, a spike may go on without our knowing: what is raised is held, and not taken back.
 
 The bridge says in a Lease when it last looked, and in each policy's status whether the log answered. Who has no bridge has nothing to
-lose: spikes may be made by hand. A policy's longest duration and its budget bound what is held, whatever is heard.
+lose: spikes may be made by hand. A policy's longest duration, or a day's budget that is spent, begins the return whatever is heard.
 """
 
 from __future__ import annotations
