@@ -219,6 +219,7 @@ async def test_a_bridge_that_dies_is_told_of_and_what_is_raised_stays_though_the
     assert not place.refusals()
 
 
+@pytest.mark.usefixtures("slow")
 async def test_a_log_that_dies_is_told_of_with_what_was_last_known_and_so_is_its_return(
     place: Operated, engines_home: Path
 ) -> None:

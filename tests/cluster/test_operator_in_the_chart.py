@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from groundswell_operator.applying.reading import HEARTBEAT
 from groundswell_operator.applying.requests import REQUEST_S_MAX
 from groundswell_operator.leading import LEASE
 from groundswell_operator.running import RELEASE_S_MAX
@@ -115,12 +116,12 @@ def test_a_rollout_leaves_an_operator_that_acts_and_equal_pods_stand_apart() -> 
         assert {each["topologyKey"] for each in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
 
 
-def test_no_rule_holds_for_everything_and_the_lease_is_the_operators_own() -> None:
+def test_no_rule_holds_for_everything_and_no_lease_but_the_operators_and_the_bridges_may_be_touched() -> None:
     for role in render({}).of("Role"):
         for rule in role["rules"]:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
             if rule["resources"] == ["leases"]:
-                assert rule["verbs"] == ["create"] or rule["resourceNames"] == [LEASE]
+                assert rule["verbs"] == ["create"] or rule["resourceNames"] in ([LEASE], [HEARTBEAT])
 
 
 def test_what_is_raised_is_given_back_before_an_uninstall_with_rights_that_are_gone_after_it(

@@ -96,6 +96,7 @@ async def test_an_install_brings_up_the_whole_platform_and_an_upgrade_under_load
     assert_none_failed(release, visits)
 
 
+@pytest.mark.usefixtures("slow")
 async def test_killed_processes_are_back_in_their_pods_and_nothing_that_was_acknowledged_is_lost(
     release: Release, loaded: Loaded
 ) -> None:

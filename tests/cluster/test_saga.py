@@ -14,6 +14,7 @@ from groundswell_operator.applying import scalers
 from groundswell_operator.applying.requests import WRITES_S_MAX
 from tests.cluster import load
 from tests.cluster.control_plane.api import Object, until
+from tests.cluster.forms import form
 from tests.cluster.operating import QUICK, Operated, Process, scales
 
 WEB = {"minReplicas": 3, "maxReplicas": 20}
@@ -264,7 +265,7 @@ async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_c
     assert await place.ready("web", 12)
 
 
-WAITING = 300
+WAITING = form(100, 300)
 
 
 async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_twenty_writes_a_second_at_most(
