@@ -1,4 +1,4 @@
-"""The cluster of a test session: one image and one control plane for all tests that ask, and a namespace for each.
+"""The cluster of the tests here: one image and one control plane for all that ask, and a namespace for each. It ends with the last of them.
 
 The control plane's programs are built by `make cluster-tools`. Where they are not, tests that need them are skipped, and the end of the
 session names them and says what to run.
@@ -14,12 +14,11 @@ import pytest
 from tests.cluster import dockerfile
 from tests.cluster.control_plane.api import Api
 from tests.cluster.control_plane.handle import ControlPlane, running
-from tests.cluster.forms import FULL
+from tests.cluster.forms import SLOW
 from tests.cluster.operating import Operated, install_kinds, operated, own_namespace
 from tests.cluster.tools.families import MONITORING, Shelf, shelf
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
-SLOW = "they take long: `make test-cluster` runs them"
 
 
 @pytest.fixture(scope="session")
@@ -46,14 +45,14 @@ def monitoring() -> Shelf:
     return place
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane(programs: Shelf) -> Iterator[ControlPlane]:
     """A running control plane."""
     with running() as plane:
         yield plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def process_plane(programs: Shelf) -> Iterator[ControlPlane]:
     """A running control plane without simulated nodes: whatever pod is made there runs on process nodes."""
     with running("--nodes=0") as plane:
@@ -74,7 +73,7 @@ async def namespace(admin: Api) -> AsyncIterator[str]:
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kinds(control_plane: ControlPlane) -> None:
     """The operator's two kinds, served."""
     install_kinds(control_plane)
@@ -87,13 +86,6 @@ async def place(
     """A namespace in which operators run under their own account."""
     async with operated(control_plane, admin, namespace, tmp_path) as made:
         yield made
-
-
-@pytest.fixture
-def slow() -> None:
-    """For a test that takes long, and runs only where that is asked for."""
-    if not FULL:
-        pytest.skip(SLOW)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 FULL = os.environ.get("GROUNDSWELL_CLUSTER_FULL", "") == "1"
+SLOW = "they take long: `make test-cluster` runs them"
+slow = pytest.mark.skipif(not FULL, reason=SLOW)
+"""Marks a test that runs in the full form only; the end of a session names those that did not."""
 
 
 def form(reduced: T, full: T) -> T:

@@ -29,6 +29,7 @@ from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.bridge.records import TOPIC, object_name, sighting
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.control_plane.handle import ROOT
+from tests.cluster.forms import slow
 from tests.cluster.operating import BRIDGE, QUICK, Operated, Process, scales
 
 RECORDS = 10_000
@@ -192,6 +193,7 @@ async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place:
     assert process.popen.wait(10) == 0
 
 
+@slow
 async def test_a_bridge_that_dies_is_told_of_and_what_is_raised_stays_though_the_spike_was_over(
     place: Operated, log: str
 ) -> None:
@@ -219,7 +221,7 @@ async def test_a_bridge_that_dies_is_told_of_and_what_is_raised_stays_though_the
     assert not place.refusals()
 
 
-@pytest.mark.usefixtures("slow")
+@slow
 async def test_a_log_that_dies_is_told_of_with_what_was_last_known_and_so_is_its_return(
     place: Operated, engines_home: Path
 ) -> None:

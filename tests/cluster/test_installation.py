@@ -15,6 +15,7 @@ import yaml
 from tests.cluster.chart import FOLDER, PROFILES, RELEASE, render, shown
 from tests.cluster.control_plane.api import Api, until
 from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed, running
+from tests.cluster.forms import slow
 from tests.cluster.tools.families import Shelf
 
 LIMIT = ("--wait", "--wait-for-jobs", "--timeout", "120s")
@@ -78,6 +79,7 @@ async def test_a_release_is_installed_upgraded_tested_and_uninstalled_and_leaves
 
 
 @pytest.mark.usefixtures("kinds")
+@slow
 async def test_what_is_scaled_stays_over_an_upgrade_whose_hook_takes_its_time_and_over_a_rollback(
     control_plane: ControlPlane, namespace: str, admin: Api
 ) -> None:
@@ -110,6 +112,7 @@ async def test_what_is_scaled_stays_over_an_upgrade_whose_hook_takes_its_time_an
 
 
 @pytest.mark.usefixtures("kinds")
+@slow
 async def test_a_rollback_to_a_revision_without_the_operator_runs_the_hook_before_the_operator_goes(
     control_plane: ControlPlane, namespace: str
 ) -> None:
@@ -150,6 +153,7 @@ async def _is_left(plane: ControlPlane, namespace: str, before: set[str]) -> boo
     return {each for each in left - before if not each.startswith("persistentvolumeclaim/")} == kept
 
 
+@slow
 async def test_the_kinds_come_with_the_first_release_are_upgraded_with_it_and_outlive_it(
     programs: Shelf, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from groundswell_operator.applying.scaled_objects import ABSENT_S
 from tests.cluster import keda, load
 from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.forms import slow
 from tests.cluster.operating import QUICK, Operated, scales
 
 OVER = {"status": {"over": "2026-11-25T00:00:00Z"}}
@@ -108,7 +109,7 @@ async def test_where_keda_is_not_served_it_is_asked_for_once_in_five_minutes_and
     assert "keda" not in said
 
 
-@pytest.mark.usefixtures("slow")
+@slow
 async def test_an_operator_that_began_without_keda_notices_it_by_the_autoscaler_that_a_scaled_object_owns(
     place: Operated, control_plane: ControlPlane
 ) -> None:
@@ -246,7 +247,7 @@ async def test_a_paused_scaled_object_is_named_and_left_as_it_is_until_it_goes_o
 
 
 @pytest.mark.promise("OPERATOR-8")
-@pytest.mark.usefixtures("slow")
+@slow
 async def test_the_floor_of_a_scaled_object_is_taken_back_in_halves_and_never_below_what_its_autoscaler_calls_for(
     scaled: Operated,
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from groundswell.engines import ports
 from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ROOT, ControlPlane, NotStarted, running
+from tests.cluster.forms import slow
 
 END_S_MAX = 30.0
 pytestmark = pytest.mark.usefixtures("programs")
@@ -72,6 +73,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@slow
 def test_it_ends_with_a_session_that_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     program = f"""
 import pathlib, signal
@@ -91,6 +93,7 @@ with running("--nodes=1", temporary=pathlib.Path({str(tmp_path)!r})) as plane:
     assert not [*alive, *tmp_path.iterdir()]
 
 
+@slow
 def test_it_ends_when_one_of_its_processes_does(tmp_path: Path) -> None:
     held: list[ControlPlane] = []
 
@@ -105,6 +108,7 @@ def test_it_ends_when_one_of_its_processes_does(tmp_path: Path) -> None:
     assert not left_behind(tmp_path, held[0])
 
 
+@slow
 def test_a_killed_keeper_leaves_no_process_and_the_next_one_removes_its_folder(tmp_path: Path) -> None:
     with pytest.raises(NotStarted), running("--nodes=1", temporary=tmp_path) as plane:
         os.kill(plane.keeper, signal.SIGKILL)

@@ -27,6 +27,7 @@ from loadtests import scenario
 from loadtests.platform.installation import Installation
 from tests.cluster import test_bridge
 from tests.cluster.control_plane.api import until
+from tests.cluster.forms import slow
 from tests.cluster.observed import queries, rules, selected
 from tests.cluster.operating import BRIDGE, Operated, scales
 from tests.cluster.prometheus import Prometheus, scraping
@@ -130,6 +131,7 @@ async def all_answered(prometheus: Prometheus) -> bool:
     return not await unanswered(prometheus)
 
 
+@slow
 async def test_every_expression_has_an_answer_in_what_a_platform_at_work_emits(
     monitoring: Shelf, place: Operated, home: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ import pytest
 from groundswell.engines import ports
 from tests.cluster import storm
 from tests.cluster.control_plane.api import Object, until
-from tests.cluster.forms import FULL, form
+from tests.cluster.forms import form, slow
 from tests.cluster.operating import ACCOUNT, Operated, Process, kubeconfig, scales
 from tests.cluster.storm import CONFLICTING, FAILING, LOST_ANSWER, TOO_MANY, Fault
 from tests.cluster.test_saga import with_targets
@@ -230,7 +230,7 @@ async def test_a_clock_that_is_five_minutes_off_costs_neither_baseline_nor_retur
 
 
 @pytest.mark.promise("OPERATOR-9")
-@pytest.mark.skipif(not FULL, reason="part of the full form; the reduced one has a turn of each in test_leaders.py")
+@slow
 async def test_two_operators_that_are_stopped_in_turns_make_one_raise_and_one_return(place: Operated) -> None:
     await with_targets(place)
     async with kept(place, "one") as one, kept(place, "two") as two:

@@ -16,6 +16,7 @@ from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.dockerfile import Image
 from tests.cluster.engines import Engines
+from tests.cluster.forms import slow
 from tests.cluster.operating import QUICK, RESTRICTED, Operated, scales
 from tests.cluster.process_nodes import handle
 from tests.cluster.process_nodes.images import FolderImage
@@ -96,7 +97,7 @@ async def test_an_install_brings_up_the_whole_platform_and_an_upgrade_under_load
     assert_none_failed(release, visits)
 
 
-@pytest.mark.usefixtures("slow")
+@slow
 async def test_killed_processes_are_back_in_their_pods_and_nothing_that_was_acknowledged_is_lost(
     release: Release, loaded: Loaded
 ) -> None:
@@ -109,8 +110,9 @@ async def test_killed_processes_are_back_in_their_pods_and_nothing_that_was_ackn
         await release.until_all_ready()
 
 
+@slow
 async def test_processes_are_scaled_up_and_down_under_load_and_no_request_fails(
-    slow: None, release: Release, loaded: Loaded
+    release: Release, loaded: Loaded
 ) -> None:
     async with loaded() as visits:
         for replicas in (3, 2):
@@ -121,8 +123,9 @@ async def test_processes_are_scaled_up_and_down_under_load_and_no_request_fails(
     assert_none_failed(release, visits)
 
 
+@slow
 async def test_the_operator_scales_real_processes_ahead_of_a_spike_and_back_under_load_and_no_request_fails(
-    slow: None, release: Release, loaded: Loaded
+    release: Release, loaded: Loaded
 ) -> None:
     """Goal: what is raised serves, and what goes again misses nobody. Method: the chart's own operator, a spike made by hand."""
     place = Operated(release.plane, release.admin, NAMESPACE, release.folder, {})
@@ -138,7 +141,8 @@ async def test_the_operator_scales_real_processes_ahead_of_a_spike_and_back_unde
     assert_none_failed(release, visits)
 
 
-async def test_a_node_is_drained_under_load_and_no_request_fails(slow: None, release: Release, loaded: Loaded) -> None:
+@slow
+async def test_a_node_is_drained_under_load_and_no_request_fails(release: Release, loaded: Loaded) -> None:
     """Method: kubectl evicts its pods, which budgets let go one by one."""
     node = f"{NODE}-0"
     async with loaded() as visits:
@@ -150,9 +154,8 @@ async def test_a_node_is_drained_under_load_and_no_request_fails(slow: None, rel
     assert_none_failed(release, visits)
 
 
-async def test_pods_that_are_killed_instead_of_drained_fail_requests(
-    slow: None, release: Release, loaded: Loaded
-) -> None:
+@slow
+async def test_pods_that_are_killed_instead_of_drained_fail_requests(release: Release, loaded: Loaded) -> None:
     """The control of all above, and the last to use the release: without the pause and the grace of the chart, the same load sees it."""
     path = release.path("apps/v1", "statefulsets", f"{RELEASE}-gateway")
     hasty = {"terminationGracePeriodSeconds": 0, "containers": [{"name": "gateway", "lifecycle": None}]}

@@ -8,12 +8,12 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import scale
-from tests.cluster.forms import FULL
+from tests.cluster.forms import slow
 from tests.cluster.tools.families import Shelf
 
 
 @pytest.mark.promise("OPERATOR-2")
-@pytest.mark.skipif(not FULL, reason="part of the full form: GROUNDSWELL_CLUSTER_FULL=1")
+@slow
 async def test_the_first_write_follows_a_record_within_a_tenth_of_a_second_and_ten_times_the_pods_in_seconds(
     programs: Shelf,
 ) -> None:
