@@ -151,7 +151,7 @@ class Visitor(FastHttpUser):
                 accounts.redirected(link, answer.headers.get("groundswell-view") or "")
                 answer.success()
             elif answer.status_code == 503 and answer.headers.get("retry-after"):
-                answer.request_meta["name"] = "refused for now"
+                answer.request_meta["name"] = "refused until later"
                 answer.success()
             else:
                 if not answer.status_code:

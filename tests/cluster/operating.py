@@ -251,15 +251,9 @@ class Operated:
 
     def writes(self, identity: str = "") -> list[Object]:
         """What operators wrote in the namespace and the API server took, as audit events; `identity` is one operator's."""
-        return [
-            each
-            for each in self.plane.audit(self.namespace)
-            if each["user"]["username"].endswith(f":{ACCOUNT}")
-            and each["verb"] in WRITING
-            and each.get("objectRef", {}).get("namespace") == self.namespace
-            and each["responseStatus"]["code"] < 300
-            and f"groundswell-operator/{identity}" in each.get("userAgent", "")
-        ]
+        agent = f"groundswell-operator/{identity}"
+        ours = (each for each in self._taken() if each["user"]["username"].endswith(f":{ACCOUNT}"))
+        return [each for each in ours if agent in each.get("userAgent", "")]
 
     def foreign(self, identity: str = "") -> list[str]:
         """What of that touched what is not the operator's own, as `resource/name`."""
@@ -268,13 +262,16 @@ class Operated:
 
     def scalings(self) -> list[Object]:
         """Every write to the scale of a Deployment that the API server took, in the order of its answers, as audit events."""
+        of_deployments = (each for each in self._taken() if each["objectRef"]["resource"] == "deployments")
+        return [each for each in of_deployments if each["objectRef"].get("subresource") == "scale"]
+
+    def _taken(self) -> list[Object]:
+        """Whoever wrote it."""
         return [
             each
             for each in self.plane.audit(self.namespace)
             if each["verb"] in WRITING
-            and each.get("objectRef", {}).get("resource") == "deployments"
-            and each["objectRef"].get("subresource") == "scale"
-            and each["objectRef"]["namespace"] == self.namespace
+            and each.get("objectRef", {}).get("namespace") == self.namespace
             and each["responseStatus"]["code"] < 300
         ]
 

@@ -9,7 +9,7 @@ from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Target
 from groundswell_operator.reconciling import Reconciler
 from groundswell_operator.saga.state import Phase, Scaled
-from groundswell_operator.saga.steps import Write
+from groundswell_operator.saga.steps import LetGo, Write
 from tests.operators.world import FLAGS, World, spike, targets
 
 METRICS = Metrics()
@@ -60,3 +60,17 @@ def writes(world: World, target: Target) -> list[SetFloor | SetScale]:
 
 def flags(world: World) -> Mapping[str, str]:
     return world.state.config_maps[FLAGS].data
+
+
+async def deleted_and_given_up(world: World) -> None:
+    """Deletes a spike whose raise of web cannot be taken back: after five minutes, and no sooner, it is let go; the readers come back."""
+    world.delete("a")
+    await run_for(world, 295)
+    assert world.state.spikes
+    assert bounds(world)["readers"] == BEFORE["readers"]
+    await run_for(world, 10)
+    assert not world.state.spikes
+    assert bounds(world)["web"][1] == 30
+    assert [each.condition.reason for step in world.done if isinstance(step, LetGo) for each in step.told] == [
+        "GivenUp"
+    ]

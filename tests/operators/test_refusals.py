@@ -11,8 +11,18 @@ from groundswell_operator.applying.errors import Refused, RequestFailed
 from groundswell_operator.planning.raising import SetFloor
 from groundswell_operator.policies import Mode, OnExhausted, Target
 from groundswell_operator.saga.state import Phase
-from groundswell_operator.saga.steps import Hold, LetGo, Record, Step, Write
-from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for, writes
+from groundswell_operator.saga.steps import Hold, Record, Step, Write
+from tests.operators.passing import (
+    BEFORE,
+    bounds,
+    deleted_and_given_up,
+    flags,
+    phase,
+    raised,
+    reconciled,
+    run_for,
+    writes,
+)
 from tests.operators.world import BUDGET, READERS, VALUES, WEB, World, governing, telling
 
 Failing = Callable[[Step], RequestFailed | None]
@@ -42,16 +52,7 @@ async def test_the_finalizer_is_given_up_after_five_minutes_when_the_return_is_r
     world = raised(World(governing()))
     await run_for(world, 5)
     world.fails = refusing(WEB)
-    world.delete("a")
-    await run_for(world, 295)
-    assert world.state.spikes
-    assert bounds(world)["readers"] == BEFORE["readers"]
-    await run_for(world, 10)
-    assert not world.state.spikes
-    assert bounds(world)["web"][1] == 30
-    assert [each.condition.reason for step in world.done if isinstance(step, LetGo) for each in step.told] == [
-        "GivenUp"
-    ]
+    await deleted_and_given_up(world)
 
 
 async def test_policies_and_other_spikes_are_told_of_though_a_write_is_refused() -> None:

@@ -11,7 +11,17 @@ from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Level, Mode, OnExhausted
 from groundswell_operator.saga.state import Namespace, Pauses, Phase
 from groundswell_operator.saga.steps import LetGo, Note, Record, Step, Write
-from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for, writes
+from tests.operators.passing import (
+    BEFORE,
+    bounds,
+    deleted_and_given_up,
+    flags,
+    phase,
+    raised,
+    reconciled,
+    run_for,
+    writes,
+)
 from tests.operators.world import BUDGET, READERS, WEB, WORKERS, World, governing, telling
 
 
@@ -369,16 +379,7 @@ async def test_the_finalizer_is_given_up_after_five_minutes_when_a_raise_cannot_
     world = raised(World(governing()))
     await run_for(world, 5)
     world.show(dataclasses.replace(world.state.targets[WEB], pauses=Pauses(scale_in=True)))
-    world.delete("a")
-    await run_for(world, 295)
-    assert world.state.spikes
-    assert bounds(world)["readers"] == BEFORE["readers"]
-    await run_for(world, 10)
-    assert not world.state.spikes
-    assert bounds(world)["web"][1] == 30
-    assert [each.condition.reason for step in world.done if isinstance(step, LetGo) for each in step.told] == [
-        "GivenUp"
-    ]
+    await deleted_and_given_up(world)
 
 
 async def test_a_spike_that_is_made_without_a_level_says_how_to_give_it_one_and_is_acted_upon_then() -> None:

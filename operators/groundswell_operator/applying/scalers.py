@@ -152,9 +152,8 @@ def _wants(value: Object) -> int | None:
     if active != ["True"] or not metrics or [*map(_key, metrics)] != [*map(_key, seen)]:
         return None
     replicas = status.get("currentReplicas", 0)
-    pairs = zip(
-        metrics, seen, strict=True
-    )  # in the order of the spec: two may have the same name and differ in their selector
+    # In the order of the spec: two may have the same name and differ in their selector.
+    pairs = zip(metrics, seen, strict=True)
     return max(_called_for(_part(each)["target"], _part(found)["current"], replicas) for each, found in pairs)
 
 
