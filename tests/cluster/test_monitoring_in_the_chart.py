@@ -88,7 +88,7 @@ def test_each_dashboard_is_a_config_map_that_grafana_s_sidecar_finds() -> None:
     assert found == {f"groundswell-{name}": dashboard for name, dashboard in DASHBOARDS.items()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def monitoring_kinds(control_plane: ControlPlane) -> None:
     """The kinds of Prometheus' operator, served."""
     control_plane.kubectl("apply", "--server-side", "-f", str(KINDS))
