@@ -24,7 +24,7 @@ from groundswell.gateway.http.server import PublicPort
 from groundswell.gateway.model.answers import NearCache
 from groundswell.gateway.model.visitors import Visitors, crawler_patterns
 from groundswell.gateway.module import CRAWLERS
-from groundswell.gateway.service import Answers
+from groundswell.gateway.service.answers import Answers
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import access, errors, pagination, rpc, tenants
 from groundswell.kernel.bus import frames

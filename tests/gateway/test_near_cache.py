@@ -1,32 +1,19 @@
 """Kept answers: how long, how many calls, who forgets them; first the rules alone, then through the door."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from groundswell.gateway.model.answers import OVERHEAD_BYTES, Answer, Counted, Key, NearCache
-from groundswell.gateway.service import FILL_TRIES_MAX, PATIENCE_S, Answers, Verdict
+from groundswell.gateway.service.answers import FILL_TRIES_MAX, Answers, Verdict
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import errors
 from tests.gateway.door import ALICE, Door, pb
+from tests.gateway.hand import Hand
 
 KEY: Key = (0, "method", b"request")
-
-
-@dataclass
-class Hand:
-    """A clock that the test moves."""
-
-    now_s: float = 1_000.0
-
-    def now_ms(self) -> int:
-        return int(self.now_s * 1000)
-
-    def monotonic_s(self) -> float:
-        return self.now_s
 
 
 @dataclass
@@ -123,66 +110,6 @@ async def test_a_purge_forgets_at_once_and_voids_the_fill_that_it_overtakes(benc
     bench.origin.during = [lambda: bench.answers.purge("t")] * FILL_TRIES_MAX
     await bench.get()
     assert len(bench.cache) == 0, "an answer that was overtaken each time must not be kept"
-
-
-@pytest.mark.promise("LINKS-4")
-async def test_while_nothing_may_stand_in_an_upstream_that_starts_again_is_waited_for_and_one_that_is_gone_is_not(
-    bench: Bench,
-) -> None:
-    """Goal: a restart costs its visitors a moment, an outage costs the door no places."""
-    bench.origin.failure = errors.Unreachable("Away.")
-    waiting = asyncio.create_task(bench.get())
-    async with asyncio.timeout(5):
-        while bench.origin.calls < 3:
-            await asyncio.sleep(0.01)
-    bench.origin.failure = None
-    assert (await waiting)[1] is Verdict.MISS
-    bench.answers.purge("t")
-    bench.origin.failure = errors.Unreachable("Away.")
-    waiting = asyncio.create_task(bench.get())
-    calls = bench.origin.calls
-    async with asyncio.timeout(5):
-        while bench.origin.calls == calls:
-            await asyncio.sleep(0.01)
-    bench.clock.now_s += PATIENCE_S + 0.1
-    with pytest.raises(errors.Unreachable):
-        await waiting
-    calls = bench.origin.calls
-    with pytest.raises(errors.Unreachable):
-        await bench.get()
-    assert bench.origin.calls == calls + 1, "what is known to be gone is asked once"
-
-
-@pytest.mark.promise("LINKS-4")
-async def test_each_outage_of_each_upstream_is_waited_for_anew_and_only_for_its_own_time(bench: Bench) -> None:
-    """What another upstream is does not matter; one that refuses, or gives what something else stood in for, was there meanwhile."""
-    away, other = errors.Unreachable("Away."), Origin(bench.clock, ttl_s=0)
-
-    async def gone() -> None:
-        """The upstream is away for longer than anybody waits."""
-        bench.origin.failure = away
-        waiting, calls = asyncio.create_task(bench.get()), bench.origin.calls
-        await _until(lambda: bench.origin.calls > calls + 1)
-        bench.clock.now_s += PATIENCE_S + 0.1
-        with pytest.raises(errors.Unreachable):
-            await asyncio.wait_for(waiting, 5)
-
-    await gone()
-    await bench.answers.answer((0, "another method", b""), other.ask)
-    calls = bench.origin.calls
-    with pytest.raises(errors.Unreachable):
-        await asyncio.wait_for(bench.get(), 5)
-    assert bench.origin.calls == calls + 1, "an answer of another upstream brings this one no patience"
-    bench.origin.failure = errors.Gone("Used up.")
-    with pytest.raises(errors.Gone):
-        await bench.get()
-    await gone()
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.promise("LINKS-4")

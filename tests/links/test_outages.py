@@ -20,7 +20,7 @@ from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
 from groundswell.gateway.consumers import Purges
 from groundswell.gateway.model.answers import Answer, NearCache
-from groundswell.gateway.service import Answers
+from groundswell.gateway.service.answers import Answers
 from groundswell.kernel import bus, errors, postgres
 from groundswell.kernel.bus.events import headers_of
 from groundswell.kernel.context import Context

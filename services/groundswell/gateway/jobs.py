@@ -2,7 +2,7 @@
 
 import asyncio
 
-from groundswell.gateway.service import Answers
+from groundswell.gateway.service.answers import Answers
 
 SWEEP_S = 5.0
 

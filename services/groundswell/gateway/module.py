@@ -24,7 +24,7 @@ from groundswell.gateway.http.server import PublicPort
 from groundswell.gateway.model.answers import NearCache
 from groundswell.gateway.model.visitors import Visitors, crawler_patterns
 from groundswell.gateway.rpc import GatewayRpc
-from groundswell.gateway.service import Answers
+from groundswell.gateway.service.answers import Answers
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.gateway.store import SupervisorState
 from groundswell.kernel import bus

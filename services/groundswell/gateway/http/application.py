@@ -23,7 +23,7 @@ from groundswell.gateway.http.requests import Receive, Request, Scope, Send
 from groundswell.gateway.http.routes import Match, Route, RouteTable, methods_with_implied
 from groundswell.gateway.http.streams import Streams
 from groundswell.gateway.model.answers import Answer
-from groundswell.gateway.service import Answers, Verdict
+from groundswell.gateway.service.answers import Answers, Verdict
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import access, telemetry
 from groundswell.kernel import errors as kernel_errors

@@ -1,4 +1,4 @@
-"""The use cases of the door: answer from what is kept, ask upstream once for all who wait, and count each reading.
+"""Answering from what is kept, and asking upstream once for all who wait.
 
 Why a kept answer is never old: every change publishes an event that purges its tags; the feed of those events says how far behind
 it may be; beyond the bound nothing kept is served, and once the feed is near again nothing from before is kept. A fill that a purge
@@ -14,6 +14,7 @@ from enum import Enum
 from functools import partial
 
 from groundswell.gateway.model.answers import Alias, Answer, Key, NearCache
+from groundswell.gateway.service.patience import Patience
 from groundswell.kernel import errors
 from groundswell.kernel.clock import Clock
 
@@ -22,11 +23,6 @@ log = logging.getLogger(__name__)
 FILL_TRIES_MAX = 3
 UNKEPT_S = 5.0
 UNKEPT_MAX = 10_000
-PATIENCE_S = 3.0
-"""An upstream that is unreachable is asked again for so long: a killed process is back by then, and its visitors rather wait than leave."""
-AGAIN_S = 0.05
-PATIENT_MAX = 1_000
-"""Callers who may wait for an upstream; the next are refused at once."""
 STALE_RETRY_S = 0.5
 """While an upstream is down, one caller in this time finds out whether it is back; the others get the stale answer at once."""
 
@@ -60,9 +56,7 @@ class Answers:
         self._suspended = suspended
         self._flights: dict[Key, asyncio.Task[Answer]] = {}
         self._unkept: dict[Key, float] = {}
-        self._unreachable_s: dict[str, float] = {}
-        """Since when the upstream of a method, by its name, is unreachable; what one is says nothing of another."""
-        self._patient = 0
+        self._patience = Patience(clock)
 
     def trusted(self) -> bool:
         """Whether the purge feed is near enough to serve what is kept."""
@@ -90,7 +84,7 @@ class Answers:
         if kept is not None and now_s < min(kept.retry_s, kept.stale_until_s):
             return kept, Verdict.STALE
         if self._unkept.get(key, 0.0) > now_s:
-            return await self._asked(key, ask), Verdict.MISS
+            return await self._patience.asked(key[1], ask), Verdict.MISS
         return await self._filled(key, ask, kept)
 
     def _servable(self, answer: Answer) -> bool:
@@ -103,7 +97,8 @@ class Answers:
         leads = flight is None
         if flight is None:
             # While something may stand in, nobody waits.
-            flight = asyncio.create_task(self._fill(key, partial(self._tried if kept else self._asked, key, ask)))
+            asked = self._patience.tried if kept else self._patience.asked
+            flight = asyncio.create_task(self._fill(key, partial(asked, key[1], ask)))
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         try:
@@ -121,37 +116,8 @@ class Answers:
             return kept, Verdict.STALE
         if not (answer.kept or leads):
             # An answer that may not be kept was meant for one caller: another visit may be another answer.
-            answer = await self._asked(key, ask)
+            answer = await self._patience.asked(key[1], ask)
         return answer, Verdict.MISS if self.trusted() else Verdict.BYPASS
-
-    async def _asked(self, key: Key, ask: Ask) -> Answer:
-        """What `ask` gives; asked again in the first moments in which its upstream is unreachable, and not beyond them."""
-        if self._patient >= PATIENT_MAX:
-            return await self._tried(key, ask)
-        self._patient += 1
-        try:
-            while True:
-                try:
-                    return await self._tried(key, ask)
-                except errors.Unreachable:
-                    if self._clock.monotonic_s() - self._unreachable_s[key[1]] > PATIENCE_S:
-                        raise
-                    await asyncio.sleep(AGAIN_S)
-        finally:
-            self._patient -= 1
-
-    async def _tried(self, key: Key, ask: Ask) -> Answer:
-        """What `ask` gives, and the memory of whether its upstream could be reached: any answer of it says so, also a refusal."""
-        try:
-            answer = await ask()
-        except errors.Unreachable:
-            self._unreachable_s.setdefault(key[1], self._clock.monotonic_s())
-            raise
-        except errors.Error:
-            self._unreachable_s.pop(key[1], None)
-            raise
-        self._unreachable_s.pop(key[1], None)
-        return answer
 
     async def _fill(self, key: Key, ask: Ask) -> Answer:
         for _ in range(FILL_TRIES_MAX):

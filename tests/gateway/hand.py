@@ -1,0 +1,16 @@
+"""A clock for tests that cannot wait."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Hand:
+    """A clock that the test moves."""
+
+    now_s: float = 1_000.0
+
+    def now_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def monotonic_s(self) -> float:
+        return self.now_s
