@@ -19,12 +19,14 @@ BUILTIN = Path(protoc.__file__).parent / "_proto"
 
 def library() -> tuple[ModuleType, ModuleType]:
     """The modules `library_pb2` and `library_pb2_grpc`."""
-    if "library_pb2" not in sys.modules:
-        out = Path(tempfile.mkdtemp(prefix="groundswell-library-"))
-        paths = [f"-I{each}" for each in (HERE, PROTOS, GOOGLE, BUILTIN)]
-        code = protoc.main(
-            ["protoc", *paths, f"--python_out={out}", f"--grpc_python_out={out}", str(HERE / "library.proto")]
-        )
-        assert code == 0, "library.proto does not compile"
-        sys.path.insert(0, str(out))
-    return importlib.import_module("library_pb2"), importlib.import_module("library_pb2_grpc")
+    if "library_pb2_grpc" not in sys.modules:
+        with tempfile.TemporaryDirectory(prefix="groundswell-library-") as out:
+            paths = [f"-I{each}" for each in (HERE, PROTOS, GOOGLE, BUILTIN)]
+            code = protoc.main(
+                ["protoc", *paths, f"--python_out={out}", f"--grpc_python_out={out}", str(HERE / "library.proto")]
+            )
+            assert code == 0, "library.proto does not compile"
+            sys.path.insert(0, out)
+            importlib.import_module("library_pb2_grpc")
+            sys.path.remove(out)
+    return sys.modules["library_pb2"], sys.modules["library_pb2_grpc"]
