@@ -42,13 +42,9 @@ async def release(
 ) -> AsyncIterator[Release]:
     """The chart, installed on three process nodes."""
     folder, engines = tmp_path_factory.mktemp("nodes"), Engines(tmp_path_factory.mktemp("engines"))
-    environment = {**image.environment(), "GROUNDSWELL_HEALTH_BIND": "$(POD_IP)"}
-    program = FolderImage(image.command(), environment, str(image.workdir))
+    program = in_folder(image, GROUNDSWELL_HEALTH_BIND="$(POD_IP)")
     named = {f"groundswell:{version}": program for version in ("0.1.0", NEXT)}
-    visitors = loadtests_image
-    named["groundswell-loadtests:0.1.0"] = FolderImage(
-        visitors.command(), visitors.environment(), str(visitors.workdir)
-    )
+    named["groundswell-loadtests:0.1.0"] = in_folder(loadtests_image)
     with handle.running(process_plane, folder, named, nodes=3, name=NODE) as nodes:
         async with process_plane.admin() as admin:
             try:
@@ -61,6 +57,11 @@ async def release(
                 yield made
             finally:
                 await engines.stop()
+
+
+def in_folder(image: Image, **further: str) -> FolderImage:
+    """An image as process nodes start it, with these variables besides its own."""
+    return FolderImage(image.command(), {**image.environment(), **further}, str(image.workdir))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -107,16 +108,9 @@ async def test_the_verdict_of_visitors_from_inside_is_how_their_job_ends(
     release: Release, domain: str, verdict: str
 ) -> None:
     """The second is the control: to a domain that is not its own the door makes no links."""
+    door = f"door.url={await release.url()},door.domain={domain}"
     load = "load.links=3,load.peak=20,load.calmSeconds=1,load.spikeSeconds=3,load.doorSeconds=0,load.steadySeconds=1"
-    await release.helm(
-        "install",
-        "loadtests",
-        str(LOADTESTS),
-        "--set",
-        f"door.url={await release.url()},{load}",
-        "--set",
-        f"door.domain={domain}",
-    )
+    await release.helm("install", "loadtests", str(LOADTESTS), "--set", f"{door},{load}")
 
     async def ended() -> str:
         job = await release.admin.get(release.path("batch/v1", "jobs", "loadtests-1"))
