@@ -1,5 +1,6 @@
 # One image for every process: `run <modules>`, `prepare`, `dlq`. Engines and development tools are not in it; packages come from lock files
-# with hashes. Versions are fixed here; for a release, pin the two bases by digest with --build-arg.
+# with hashes. Versions are fixed here; for a release, pin the two bases by digest with --build-arg. A second one, by `--target loadtests`,
+# is for visitors from outside (charts/loadtests) and holds nothing of the platform.
 ARG PYTHON=python:3.11.14-slim-bookworm
 ARG NODE=node:22.12.0-bookworm-slim
 
@@ -27,6 +28,24 @@ RUN /tools/bin/hatchling build --target wheel --directory /wheels \
     && /venv/bin/pip install --no-deps --no-index /wheels/*.whl \
     && /venv/bin/pip uninstall --yes pip setuptools
 
+FROM ${PYTHON} AS loadtests
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+COPY requirements.loadtests.lock ./
+RUN python -m venv /venv \
+    && /venv/bin/pip install --require-hashes --no-deps --only-binary :all: --requirement requirements.loadtests.lock \
+    && /venv/bin/pip uninstall --yes pip setuptools
+COPY loadtests/ loadtests/
+# Read-only as well; what is written goes to /tmp.
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+USER 10001:10001
+ENTRYPOINT ["locust", "--locustfile", "loadtests/scenarios/visitors.py"]
+CMD ["--help"]
+
+# The last stage is what a build without a target makes.
 FROM ${PYTHON} AS runtime
 COPY --from=packages /venv /venv
 COPY --from=console /console/dist /app/console

@@ -7,7 +7,7 @@ NAME ?=
 # Node 20 or newer of the machine, else the one that comes as a wheel.
 NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
 
-# Three locks: all that development wants, what runs in the image, and what builds the image's wheel. No index address is kept.
+# Four locks: all that development wants, what runs in the image, what builds its wheel, and what loads it. No index address is kept.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DEFAULT_GOAL := help
@@ -81,6 +81,7 @@ lock: .venv/installed ## Resolve the requirements of pyproject.toml into the loc
 	$(LOCK) pyproject.toml --all-extras --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraints requirements.lock --output-file requirements.image.lock
 	$(LOCK) --group build --constraints requirements.lock --output-file requirements.build.lock
+	$(LOCK) --group loadtests --constraints requirements.lock --output-file requirements.loadtests.lock
 
 clean: ## Remove what was installed and built (the home folder .groundswell stays)
 	rm -rf .venv node_modules console/node_modules console/dist protos/node_modules

@@ -63,13 +63,17 @@ class Live:
     """Whether the counters have read the log to its end since their process started."""
 
 
+def asking(key: str, domain: str = "") -> dict[str, str]:
+    """Headers for the API: who asks, and whose API is meant where the door is reached by another name than its domain."""
+    return {"Authorization": f"Bearer {key}"} | ({"Host": domain} if domain else {})
+
+
 class Door:
     """Calls the public API with one key. Use as a context manager."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, domain: str = "") -> None:
         self.url = url
-        headers = {"Authorization": f"Bearer {key}"}
-        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        self._client = httpx.AsyncClient(base_url=url, headers=asking(key, domain), timeout=TIMEOUT_S, trust_env=False)
 
     async def __aenter__(self) -> "Door":
         return self

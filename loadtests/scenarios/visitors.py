@@ -5,6 +5,8 @@ Run from the root of the sources, against the platform of `make up` or any other
     .venv/bin/locust -f loadtests/scenarios/visitors.py --headless
     GROUNDSWELL_API_KEY=… .venv/bin/locust -f loadtests/scenarios/visitors.py --host http://localhost:8080
 
+In a cluster charts/loadtests runs it as a job, which reaches the door by the name of its Service and says by --domain whose API it wants.
+
 Each visitor opens one link a second, so the number of users is the rate that is ordered. Locust exits with 1 when a link's count is not
 what visitors were promised, or when a request failed. One process holds the promises of all, so there are no workers.
 """
@@ -12,6 +14,7 @@ what visitors were promised, or when a request failed. One process holds the pro
 import asyncio
 import logging
 import random
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +26,7 @@ from locust.env import Environment
 from locust.runners import STATE_RUNNING, STATE_SPAWNING
 
 from loadtests.arrivals.agents import BOT_AGENTS, HUMAN_AGENTS
-from loadtests.platform.api import Door, link_of
+from loadtests.platform.api import Door, Link, asking, link_of
 from loadtests.platform.installation import DEFAULT_HOME, Installation, PlatformFailed
 from loadtests.scenarios.accounts import Accounts, verdict
 
@@ -35,6 +38,7 @@ STOP_S = 20
 """Longer than `TIMEOUT_S`: a visit that has begun is answered, or known to be unknown, before the counts are read."""
 TIMEOUT_S = 15.0
 CREATION_S = 2.0
+DOOR_POLL_S = 3.0
 log = logging.getLogger(__name__)
 _accounts: dict[Environment, Accounts] = {}
 """What the run that goes on in an environment has promised; empty before its links are made."""
@@ -45,6 +49,19 @@ def _options(parser: LocustArgumentParser) -> None:
     add = parser.add_argument
     add("--home", default=str(DEFAULT_HOME), help="home folder whose door and key are taken where none are given")
     add("--key", env_var="GROUNDSWELL_API_KEY", default="", is_secret=True, include_in_web_ui=False, help="API key")
+    add(
+        "--domain",
+        env_var="VISITORS_DOMAIN",
+        default="",
+        help="the API's host, where the door is reached by another name",
+    )
+    add(
+        "--door-seconds",
+        type=float,
+        env_var="VISITORS_DOOR_SECONDS",
+        default=0.0,
+        help="that a door may need until it makes links",
+    )
     add("--links", type=int, env_var="VISITORS_LINKS", default=20, help="links at the start")
     add("--peak", type=int, env_var="VISITORS_PEAK", default=200, help=f"visits a second, {SPIKE} times the calm")
     add("--calm-seconds", type=float, env_var="VISITORS_CALM_SECONDS", default=15.0, help="before and after the spike")
@@ -171,7 +188,8 @@ class Creator(FastHttpUser):
 
     @task
     def make_link(self) -> None:
-        headers = {"Authorization": f"Bearer {_given(self.environment).key}"}
+        options = _given(self.environment)
+        headers = asking(options.key, options.domain)
         asked = {"destination": "https://shop.example/new"}
         with self.client.post(
             "/v1/links", name="make a link", json=asked, headers=headers, catch_response=True
@@ -184,13 +202,26 @@ class Creator(FastHttpUser):
 
 async def _made(environment: Environment) -> Accounts:
     options = _given(environment)
-    async with Door(environment.host or "", options.key) as door:
-        return Accounts(await door.create_links([f"https://shop.example/{n}" for n in range(options.links)]))
+    async with Door(environment.host or "", options.key, options.domain) as door:
+        return Accounts(await _links(door, options.links, options.door_seconds))
+
+
+async def _links(door: Door, number: int, patience_s: float) -> list[Link]:
+    """Asks again while a platform that was just installed comes up; raises what its door said last."""
+    end_s = time.monotonic() + patience_s
+    while True:
+        try:
+            return await door.create_links([f"https://shop.example/{n}" for n in range(number)])
+        except (PlatformFailed, httpx.HTTPError) as error:
+            if time.monotonic() >= end_s:
+                raise
+            log.info("The door makes no links yet: %s", error)
+        await asyncio.sleep(DOOR_POLL_S)
 
 
 async def _judged(environment: Environment, accounts: Accounts) -> list[str]:
     options = _given(environment)
-    async with Door(environment.host or "", options.key) as door:
+    async with Door(environment.host or "", options.key, options.domain) as door:
         return await verdict(accounts, door, options.patience_seconds, options.steady_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The chart as Helm's own engine renders it, and what its objects say, for tests to ask.
+"""The charts as Helm's own engine renders it, and what its objects say, for tests to ask.
 
 Nothing is installed anywhere: what holds here holds for the objects that Helm would send. A cluster that takes them is a test of its own.
 """
@@ -19,6 +19,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "charts" / "groundswell"
+LOADTESTS = ROOT / "charts" / "loadtests"
 RELEASE, NAMESPACE = "groundswell", "groundswell"
 TOPOLOGY: Mapping[str, Any] = yaml.safe_load(
     (ROOT / "services" / "groundswell" / "engines" / "topology.yaml").read_text()
@@ -154,6 +155,12 @@ def _render(values: str, upgrade: bool, folder: Path) -> Rendered:
                 json.loads(values), name=RELEASE, namespace=NAMESPACE, is_install=not upgrade, is_upgrade=upgrade
             )
         )
+
+
+def visitors(values: Mapping[str, Any], *, revision: int = 1) -> Rendered:
+    """What a revision of the load tests' chart would send, beside a release of the platform."""
+    with helm_python.Chart.load(LOADTESTS) as chart:
+        return parsed(chart.render(dict(values), name=LOADTESTS.name, namespace=NAMESPACE, revision=revision))
 
 
 def later(folder: Path, *, version: str, app_version: str) -> Path:

@@ -24,7 +24,13 @@ UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
     """The image, in a folder."""
-    return dockerfile.build(tmp_path_factory.mktemp("image"))
+    return dockerfile.build(tmp_path_factory.mktemp("image"), "runtime")
+
+
+@pytest.fixture(scope="session")
+def loadtests_image(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
+    """The image of the load tests, in a folder of its own."""
+    return dockerfile.build(tmp_path_factory.mktemp("loadtests"), "loadtests")
 
 
 @pytest.fixture(scope="session")

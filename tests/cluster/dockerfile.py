@@ -1,7 +1,8 @@
 """The Dockerfile: its stages as text, and what they make here, without a builder.
 
-`build` follows its COPY, ENV and RUN lines one after the other in an empty folder that stands for the image's root. The bases are
-replaced by this machine's Python and Node, and the user by the one who runs the tests; everything else is what a builder does.
+`build` follows the COPY, ENV and RUN lines of a target and of what it copies from, one after the other, in an empty folder that stands for
+the image's root. The bases are replaced by this machine's Python and Node, and the user by the one who runs the tests; everything else is
+what a builder does.
 """
 
 import json
@@ -64,6 +65,15 @@ def stages() -> dict[str, Stage]:
 STAGES = stages()
 
 
+def made_for(target: str) -> list[Stage]:
+    """The stages that a builder makes for a target, in their order: itself, and what it copies from."""
+    wanted = {target}
+    for stage in reversed(STAGES.values()):
+        if stage.name in wanted:
+            wanted |= {source for text in stage.of("COPY") for source in re.findall(r"--from=(\w+)", text)}
+    return [stage for stage in STAGES.values() if stage.name in wanted]
+
+
 def copies() -> Iterator[tuple[str, str, str]]:
     """(stage, source, target) of every copy out of the context."""
     for stage in STAGES.values():
@@ -75,39 +85,40 @@ def copies() -> Iterator[tuple[str, str, str]]:
 
 @dataclass(frozen=True)
 class Image:
-    """What the last stage holds, in a folder."""
+    """What a stage holds, in a folder."""
 
     root: Path
+    stage: Stage
 
     def command(self, *arguments: str) -> list[str]:
         """What a container of the image starts with `arguments`."""
-        (entry,) = STAGES["runtime"].of("ENTRYPOINT")
+        (entry,) = self.stage.of("ENTRYPOINT")
         program, *rest = json.loads(entry)
         found = shutil.which(program, path=self.environment()["PATH"])
         assert found is not None
         return [found, *rest, *arguments]
 
     def environment(self) -> dict[str, str]:
-        return {name: _here(self.root, text) for name, text in STAGES["runtime"].environment().items()} | {
-            "PATH": _here(self.root, STAGES["runtime"].environment()["PATH"].replace("$PATH", os.environ["PATH"]))
-        }
+        said = self.stage.environment()
+        path = said["PATH"].replace("$PATH", os.environ["PATH"])
+        return {name: _here(self.root, text) for name, text in {**said, "PATH": path}.items()}
 
     @property
     def workdir(self) -> Path:
-        return self.root / STAGES["runtime"].of("WORKDIR")[-1].lstrip("/")
+        return self.root / self.stage.of("WORKDIR")[-1].lstrip("/")
 
     def files(self) -> Mapping[Path, int]:
         """Every file of the image with the time of its last change, in nanoseconds."""
         return {file: file.lstat().st_mtime_ns for file in self.root.rglob("*") if not file.is_dir()}
 
 
-def build(root: Path) -> Image:
-    """Follows the Dockerfile below `root`; raises `CalledProcessError` with what a step said when it fails."""
+def build(root: Path, target: str) -> Image:
+    """Follows the Dockerfile below `root`; fails with what a step said."""
     base = root / "base"
     base.mkdir()
     (base / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     (base / "python").chmod(0o755)
-    for stage in STAGES.values():
+    for stage in made_for(target):
         folder = root
         for name, text in stage.steps:
             if name == "WORKDIR":
@@ -118,7 +129,7 @@ def build(root: Path) -> Image:
             elif name == "RUN":
                 _run(root, folder, text, f"{base}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     shutil.rmtree(base)
-    return Image(root)
+    return Image(root, STAGES[target])
 
 
 def _copy(root: Path, folder: Path, text: str) -> None:

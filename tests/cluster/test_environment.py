@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from tests.analytics.test_late_engines import known
-from tests.cluster.chart import Object, Rendered, render
+from tests.cluster.chart import Object, Rendered, render, visitors
 from tests.cluster.dockerfile import Image
 from tests.cluster.engines import Engines
 
@@ -51,7 +51,7 @@ class Namespace:
         """Starts the container of a workload as a kubelet would."""
         (data := self.folder / name).mkdir(parents=True)
         given = {
-            variable: self.engines.get(variable) or self.here(self._looked_up(text))
+            variable: self.engines.get(variable) or self.here(self.looked_up(text))
             for variable, text in self.rendered.environment(workload).items()
         }
         if "GROUNDSWELL_DATA" in given:
@@ -65,7 +65,8 @@ class Namespace:
             *command, env=self.image.environment() | given, cwd=self.image.workdir
         )
 
-    def _looked_up(self, text: str) -> str:
+    def looked_up(self, text: str) -> str:
+        """What `secret/key` names, where there is such a Secret."""
         name, _, key = text.partition("/")
         for secret in self.rendered.of("Secret"):
             if secret["metadata"]["name"] == name:
@@ -118,10 +119,11 @@ async def installed(image: Image, rendered: Rendered, folder: Path) -> AsyncIter
 
 
 async def test_an_install_comes_up_whatever_starts_first_and_writes_nothing_into_its_image(
-    image: Image, tmp_path: Path
+    image: Image, loadtests_image: Image, tmp_path: Path
 ) -> None:
-    """Goal: no order of starts is needed, and a read-only root is enough. Method: `installed`, then a link from its making to its count."""
-    rendered, before = render({}), image.files()
+    """Goal: no order of starts is needed, and a read-only root is enough. Method: `installed`, then a link from its making to its count,
+    then the visitors of the load tests' chart."""
+    rendered, before, loading = render({}), image.files(), loadtests_image.files()
     async with installed(image, rendered, tmp_path) as namespace:
         test = rendered.one("Pod", "groundswell-test")["spec"]["containers"][0]
         python = shutil.which(test["command"][0], path=image.environment()["PATH"])
@@ -129,7 +131,10 @@ async def test_an_install_comes_up_whatever_starts_first_and_writes_nothing_into
         asked = [namespace.here(each) for each in (*test["command"][1:], *test["args"])]
         assert await (await namespace.container([python, *asked], {})).wait() == 0, "helm test"
         await used(f"http://{namespace.hosts['door']}:{HTTP}", rendered)
+        assert await loaded(namespace, loadtests_image) == 0
+        assert await loaded(namespace, loadtests_image, domain="elsewhere.example") == 1, "the door refuses that"
     assert image.files() == before
+    assert loadtests_image.files() == loading
     assert any((tmp_path / "data" / "gateway" / "journal").iterdir()), "journals lie where the volume is mounted"
 
 
@@ -148,6 +153,23 @@ async def used(door: str, rendered: Rendered) -> None:
             while (await client.get(f"/v1/{link['name']}")).json().get("clickCount") != "1":
                 await asyncio.sleep(0.1)
         assert (await client.get("/", headers={"Host": data["LINKS_BASE_DOMAIN"]})).status_code == 200, "the console"
+
+
+async def loaded(namespace: Namespace, image: Image, **door: str) -> int:
+    """The verdict of the load tests' job, with a few visitors who come to the install's door."""
+    url = f"http://{namespace.hosts['door']}:{HTTP}"
+    short = {"links": 3, "peak": 20, "calmSeconds": 1, "spikeSeconds": 3, "doorSeconds": 0, "steadySeconds": 1}
+    rendered = visitors({"door": {"url": url, **door}, "load": short})
+    (job,) = rendered.of("Job")
+    given = {name: namespace.looked_up(text) for name, text in rendered.environment(job).items()}
+    process = await asyncio.create_subprocess_exec(
+        *image.command(*_args(job)), env=image.environment() | given, cwd=image.workdir
+    )
+    try:
+        return await asyncio.wait_for(process.wait(), START_S_MAX)
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 async def _passes(client: httpx.AsyncClient, url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The image: its instructions, its locks, its wheel, and what a container of it can start, as built by `dockerfile.build`.
+"""The images: their instructions and locks, the platform's wheel, and what a container can start, as built by `dockerfile.build`.
 
 The steps that need a builder and base images are in docs/deploy.md's list of what is not proven.
 """
@@ -8,30 +8,41 @@ import re
 import subprocess
 import tomllib
 import zipfile
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from groundswell import main
 from groundswell.engines import topology
-from tests.cluster.chart import ROOT, render
-from tests.cluster.dockerfile import STAGES, Image, copies
+from tests.cluster.chart import ROOT, Rendered, render, visitors
+from tests.cluster.dockerfile import STAGES, Image, copies, made_for
 
 VERSION = re.compile(r":\d+\.\d+\.\d+\S*$|@sha256:[0-9a-f]{64}$")
 FETCHES = ("curl", "wget", "apt-get", "apk", "git")
 
 
 def test_the_stages_are_there_and_each_base_has_a_version() -> None:
-    assert list(STAGES) == ["console", "packages", "runtime"]
+    assert list(STAGES) == ["console", "packages", "loadtests", "runtime"]
     for stage in STAGES.values():
         assert VERSION.search(stage.base), stage.base
     assert STAGES["packages"].base == STAGES["runtime"].base, "an environment belongs to its interpreter"
 
 
+def test_a_build_without_a_target_makes_the_platform_and_neither_image_is_made_of_the_other() -> None:
+    """A builder makes the last stage, and what that copies from."""
+    last = [*STAGES][-1]
+    assert [stage.name for stage in made_for(last)] == ["console", "packages", "runtime"]
+    assert not STAGES[last].of("RUN"), "it is copied together"
+    assert [stage.name for stage in made_for("loadtests")] == ["loadtests"]
+
+
 def test_the_bases_are_of_versions_that_the_project_takes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     python = version(STAGES["runtime"].base)
+    assert version(STAGES["loadtests"].base) == python
     assert project["requires-python"] == ">=3.11"
     assert python[:2] == (3, 11), "the locks are resolved from 3.11 on, and the tests run with it"
     least = json.loads((ROOT / "console" / "package.json").read_text())["engines"]["node"]
@@ -49,15 +60,19 @@ def test_nothing_is_fetched_but_locked_packages() -> None:
                 assert command[1] in {"ci", "run"}
 
 
-def test_the_process_runs_as_a_numbered_user_that_the_chart_names_too() -> None:
-    runtime = STAGES["runtime"]
-    (user,) = runtime.of("USER")
+@pytest.mark.parametrize(("target", "chart"), [("runtime", render), ("loadtests", visitors)])
+def test_the_process_runs_as_a_numbered_user_that_its_chart_names_too(
+    target: str, chart: Callable[[Mapping[str, Any]], Rendered]
+) -> None:
+    stage = STAGES[target]
+    (user,) = stage.of("USER")
     number, group = user.split(":")
     assert int(number) == int(group) > 0
-    assert not runtime.of("RUN"), "nothing is changed as root after the copies"
-    for component, _, pod in render({}).pods():
-        if pod["containers"][0]["image"].startswith("groundswell:"):
-            assert pod["securityContext"]["runAsUser"] == int(number), component
+    last_copy = max(number for number, (name, _) in enumerate(stage.steps) if name == "COPY")
+    assert "RUN" not in {name for name, _ in stage.steps[last_copy:]}, "nothing is changed as root after the copies"
+    ours = [pod for _, _, pod in chart({}).pods() if pod["containers"][0]["image"].startswith("groundswell")]
+    assert ours
+    assert {pod["securityContext"]["runAsUser"] for pod in ours} == {int(number)}
 
 
 def test_the_image_starts_the_command_line_and_knows_its_console() -> None:
@@ -85,7 +100,7 @@ def test_what_is_copied_is_there_and_let_in() -> None:
         assert any(source == each or source.startswith(f"{each}/") for each in let_in), source
     assert all(any(source == each or source.startswith(f"{each}/") for source in copied) for each in let_in)
     kept_out = [line for line in rules[1:] if not line.startswith("!")]
-    for built in ("console/dist", "console/node_modules", "**/__pycache__"):
+    for built in ("console/dist", "console/node_modules", "loadtests/runs", "**/__pycache__"):
         assert built in kept_out
 
 
@@ -114,13 +129,11 @@ def test_the_wheel_holds_what_prepare_and_run_read_besides_code(wheel: zipfile.Z
 
 
 def test_the_image_holds_the_projects_own_packages_and_no_extra(locked: dict[str, dict[str, set[str]]]) -> None:
-    """Each pin of the image is the one that the tests run with, to the hash."""
-    whole, image, build = (
-        locked["requirements.lock"],
-        locked["requirements.image.lock"],
-        locked["requirements.build.lock"],
+    """Each pin of an image is the one that the tests run with, to the hash."""
+    whole, image, build, loadtests = (
+        locked[f"requirements.{name}lock"] for name in ("", "image.", "build.", "loadtests.")
     )
-    for part in (image, build):
+    for part in (image, build, loadtests):
         for package, hashes in part.items():
             assert hashes == whole[package], package
     names = {package.partition("==")[0] for package in image}
@@ -133,6 +146,7 @@ def test_the_image_holds_the_projects_own_packages_and_no_extra(locked: dict[str
     assert direct <= names
     assert not names & (extras - direct)
     assert "hatchling" in {package.partition("==")[0] for package in build}
+    assert "locust" in {package.partition("==")[0] for package in loadtests}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +156,7 @@ def locked() -> dict[str, dict[str, set[str]]]:
 
 
 def test_no_lock_names_a_place_to_fetch_from(locked: dict[str, dict[str, set[str]]]) -> None:
-    assert len(locked) == 3
+    assert len(locked) == 4
     for name in locked:
         assert "://" not in (ROOT / name).read_text(), name
         assert all(locked[name].values()), f"{name}: a package without a hash"
@@ -189,6 +203,22 @@ def test_a_container_says_what_it_can_do_and_fails_with_a_sentence(image: Image)
     lost = subprocess.run(operator, env=environment, capture_output=True, text=True, check=False)
     assert (lost.returncode, len(lost.stderr.strip().splitlines())) == (2, 1)
     assert "GROUNDSWELL_NAMESPACE" in lost.stderr
+
+
+def test_the_image_of_the_load_tests_has_what_is_locked_for_it_and_nothing_of_the_platform(
+    loadtests_image: Image,
+) -> None:
+    """That its visitors come to an install's door is test_environment.py's matter."""
+    program = "import importlib.metadata as m; print(*(f'{each.name}=={each.version}' for each in m.distributions()))"
+    python = str(loadtests_image.root / "venv" / "bin" / "python")
+    said = subprocess.run(
+        [python, "-c", program], env=loadtests_image.environment(), capture_output=True, text=True, check=True
+    ).stdout
+    have = {f"{normal(each)}=={each.partition('==')[2]}" for each in said.split()}
+    assert have
+    assert have <= {*pins(ROOT / "requirements.loadtests.lock")}
+    assert {each.name for each in loadtests_image.workdir.iterdir()} == {"loadtests", "requirements.loadtests.lock"}
+    assert not (loadtests_image.workdir / "loadtests" / "runs").exists()
 
 
 def test_the_console_is_in_the_image_as_the_door_serves_it(image: Image) -> None:

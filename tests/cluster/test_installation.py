@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.chart import FOLDER, PROFILES, RELEASE, render, shown
+from tests.cluster.chart import FOLDER, LOADTESTS, PROFILES, RELEASE, Rendered, render, shown, visitors
 from tests.cluster.control_plane.api import Api, until
 from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed, running
 from tests.cluster.forms import slow
@@ -221,11 +221,38 @@ async def test_every_object_and_every_pod_is_taken_by_an_api_server_that_admits_
     control_plane: ControlPlane, namespace: str, values: Mapping[str, Any]
 ) -> None:
     """Method: a server-side dry run. Pods are asked for one by one, since what makes them is let in whatever they are."""
-    rendered = render(values)
+    assert_taken(control_plane, namespace, render(values))
+
+
+async def test_so_is_every_object_of_the_load_tests(control_plane: ControlPlane, namespace: str) -> None:
+    assert_taken(control_plane, namespace, visitors({}))
+
+
+async def test_every_revision_of_the_load_tests_has_a_job_of_its_own(
+    control_plane: ControlPlane, namespace: str, admin: Api
+) -> None:
+    """A job cannot be changed; whether this one could begin does not matter here."""
+    helm = helm_in(control_plane, namespace)
+
+    async def jobs() -> set[str]:
+        return {each["metadata"]["name"] for each in await admin.items(f"/apis/batch/v1/namespaces/{namespace}/jobs")}
+
+    async def is_replaced() -> bool:
+        return await jobs() == {"loadtests-2"}
+
+    await helm("install", "loadtests", str(LOADTESTS))
+    assert await jobs() == {"loadtests-1"}
+    await helm("upgrade", "loadtests", str(LOADTESTS), "--set", "load.peak=10")
+    await until(is_replaced)
+    await helm("uninstall", "loadtests", "--wait", "--timeout", "60s")
+    assert not await jobs()
+
+
+def assert_taken(plane: ControlPlane, namespace: str, rendered: Rendered) -> None:
     own = [each for each in rendered.objects if each["kind"] not in ("CustomResourceDefinition", "Pod")]
     pods = [_pod(component, spec) for component, _, spec in rendered.pods()]
     given = yaml.safe_dump_all([_in(namespace, each) for each in [*own, *pods]])
-    taken = control_plane.kubectl("create", "--dry-run=server", "-o", "name", "-f", "-", given=given)
+    taken = plane.kubectl("create", "--dry-run=server", "-o", "name", "-f", "-", given=given)
     assert len(taken.split()) == len(own) + len(pods)
 
 

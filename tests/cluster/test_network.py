@@ -10,12 +10,14 @@ import yaml
 
 from groundswell import main
 from groundswell.gateway.module import SERVICES
-from tests.cluster.chart import MODULES, PLACEMENTS, PROFILES, ROOT, Object, Rendered, matches, render
+from tests.cluster.chart import MODULES, PLACEMENTS, PROFILES, ROOT, Object, Rendered, matches, render, visitors
 
 PACKAGE = ROOT / "services" / "groundswell"
 PORTS = {"kafka": 9092, "valkey": 6379, "postgres": 5432, "clickhouse": 8123}
 RPC, OPS, HTTP = 4000, 9400, 8080
 PREPARED = ("kafka", "postgres")
+OUTSIDE = ("test", "visitors")
+"""Pods that come to the public door as everybody does."""
 
 
 def test_the_call_graph_is_what_the_code_calls() -> None:
@@ -64,6 +66,28 @@ def test_policies_allow_the_call_graph_and_nothing_else(topology: str) -> None:
     wanted |= {("prepare", engine, PORTS[engine]) for engine in PREPARED} | {("test", home["gateway"], HTTP)}
     wanted |= {("bridge", "kafka", PORTS["kafka"])}
     assert _allowed(rendered) == wanted
+
+
+@pytest.mark.parametrize("topology", PLACEMENTS)
+def test_visitors_of_the_load_tests_reach_the_door_and_nothing_else(topology: str) -> None:
+    platform = render({"topology": topology})
+    (door,) = [process for process, modules in PLACEMENTS[topology].items() if "gateway" in modules]
+    together = Rendered([*platform.objects, *visitors({}).objects], "")
+    assert _allowed(together) - _allowed(platform) == {("visitors", door, HTTP)}
+
+
+def test_where_visitors_are_named_the_page_says_how_to_name_those_of_the_load_tests_and_no_other_pod_comes_in() -> None:
+    (shown,) = re.findall(r"`(networkPolicy: \{visitors: .*\})`", (ROOT / "docs" / "deploy.md").read_text())
+    rendered = render(yaml.safe_load(shown))
+    pods = {component: labels for component, labels, _ in [*rendered.pods(), *visitors({}).pods()]}
+    stranger = {**pods["visitors"], "app.kubernetes.io/name": "stranger"}
+
+    def let_in(labels: Mapping[str, str]) -> bool:
+        return _allows(rendered, "ingress", pods["gateway"], labels, HTTP)
+
+    assert let_in(pods["visitors"])
+    assert not let_in(stranger)
+    assert not let_in(pods["links"])
 
 
 def test_every_pod_is_under_a_policy_that_denies_what_no_other_allows() -> None:
@@ -183,7 +207,7 @@ def _allows(
             for rule in policy["spec"].get(way, []):
                 peers = rule.get("to" if way == "egress" else "from")
                 picked = any("podSelector" in peer and matches(peer["podSelector"], other) for peer in peers or [])
-                open_door = peers is None and (anybody or other["app.kubernetes.io/component"] == "test")
+                open_door = peers is None and (anybody or other["app.kubernetes.io/component"] in OUTSIDE)
                 if {"port": port} in rule["ports"] and (picked or open_door):
                     return True
     return False

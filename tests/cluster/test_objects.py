@@ -80,29 +80,38 @@ def test_every_name_is_taken_once_and_every_object_is_in_the_releases_namespace(
 
 def test_every_pod_is_restricted_and_writes_to_volumes_only(rendered: Rendered) -> None:
     for component, _, pod in rendered.pods():
+        assert_restricted(component, pod)
         assert pod["automountServiceAccountToken"] is (component in ASKING), component
-        assert pod["enableServiceLinks"] is False, component
-        security = pod["securityContext"]
-        assert (security["runAsNonRoot"], security["seccompProfile"]) == (True, {"type": "RuntimeDefault"}), component
-        assert security["runAsUser"] > 0, component
-        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"} & set(pod), component
-        for container in pod["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }, component
-        for volume in pod.get("volumes", []):
-            assert set(volume) & {"emptyDir", "configMap"}, component
-            assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"], component
+
+
+def assert_restricted(component: str, pod: Object) -> None:
+    """By Pod Security's standard, with volumes as all that it writes to."""
+    assert pod["enableServiceLinks"] is False, component
+    security = pod["securityContext"]
+    assert (security["runAsNonRoot"], security["seccompProfile"]) == (True, {"type": "RuntimeDefault"}), component
+    assert security["runAsUser"] > 0, component
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"} & set(pod), component
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, component
+    for volume in pod.get("volumes", []):
+        assert set(volume) & {"emptyDir", "configMap"}, component
+        assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"], component
 
 
 def test_every_container_has_requests_and_limits_and_the_requests_fit(rendered: Rendered) -> None:
     for component, _, pod in rendered.pods():
-        for container in pod["containers"]:
-            requests, limits = (container["resources"][name] for name in ("requests", "limits"))
-            for name in ("cpu", "memory"):
-                assert 0 < amount(requests[name]) <= amount(limits[name]), (component, name)
+        assert_fits(component, pod)
+
+
+def assert_fits(component: str, pod: Object) -> None:
+    for container in pod["containers"]:
+        requests, limits = (container["resources"][name] for name in ("requests", "limits"))
+        for name in ("cpu", "memory"):
+            assert 0 < amount(requests[name]) <= amount(limits[name]), (component, name)
 
 
 def test_every_pod_has_a_service_account_of_its_own_and_only_those_that_ask_the_api_server_have_rights(

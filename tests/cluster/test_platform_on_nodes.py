@@ -11,7 +11,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.cluster.chart import PLACEMENTS, RELEASE
+from tests.cluster.chart import LOADTESTS, PLACEMENTS, RELEASE
 from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.dockerfile import Image
@@ -31,19 +31,20 @@ NEXT = "0.1.1"
 RATE = 100.0
 """Visits a second."""
 RESTARTS_MAX = 5
+VERDICT_S_MAX = 180.0
 
 Loaded = Callable[[], AbstractAsyncContextManager[Visits]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def release(
-    process_plane: ControlPlane, image: Image, tmp_path_factory: pytest.TempPathFactory
+    process_plane: ControlPlane, image: Image, loadtests_image: Image, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Release]:
     """The chart, installed on three process nodes."""
     folder, engines = tmp_path_factory.mktemp("nodes"), Engines(tmp_path_factory.mktemp("engines"))
-    environment = {**image.environment(), "GROUNDSWELL_HEALTH_BIND": "$(POD_IP)"}
-    program = FolderImage(image.command(), environment, str(image.workdir))
+    program = in_folder(image, GROUNDSWELL_HEALTH_BIND="$(POD_IP)")
     named = {f"groundswell:{version}": program for version in ("0.1.0", NEXT)}
+    named["groundswell-loadtests:0.1.0"] = in_folder(loadtests_image)
     with handle.running(process_plane, folder, named, nodes=3, name=NODE) as nodes:
         async with process_plane.admin() as admin:
             try:
@@ -56,6 +57,11 @@ async def release(
                 yield made
             finally:
                 await engines.stop()
+
+
+def in_folder(image: Image, **further: str) -> FolderImage:
+    """An image as process nodes start it, with these variables besides its own."""
+    return FolderImage(image.command(), {**image.environment(), **further}, str(image.workdir))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -95,6 +101,26 @@ async def test_an_install_brings_up_the_whole_platform_and_an_upgrade_under_load
     assert not {pod["metadata"]["uid"] for pod in after} & before
     assert {pod["spec"]["containers"][0]["image"] for pod in after} == {f"groundswell:{NEXT}"}
     assert_none_failed(release, visits)
+
+
+@pytest.mark.parametrize(("domain", "verdict"), [("localhost", "Complete"), ("elsewhere.example", "Failed")])
+async def test_the_verdict_of_visitors_from_inside_is_how_their_job_ends(
+    release: Release, domain: str, verdict: str
+) -> None:
+    """The second is the control: to a domain that is not its own the door makes no links."""
+    door = f"door.url={await release.url()},door.domain={domain}"
+    load = "load.links=3,load.peak=20,load.calmSeconds=1,load.spikeSeconds=3,load.doorSeconds=0,load.steadySeconds=1"
+    await release.helm("install", "loadtests", str(LOADTESTS), "--set", f"{door},{load}")
+
+    async def ended() -> str:
+        job = await release.admin.get(release.path("batch/v1", "jobs", "loadtests-1"))
+        conditions = {each["type"] for each in job["status"].get("conditions", []) if each["status"] == "True"}
+        return next(iter(conditions & {"Complete", "Failed"}), "")
+
+    try:
+        assert await until(ended, VERDICT_S_MAX) == verdict, release.nodes.logs()
+    finally:
+        await release.helm("uninstall", "loadtests", "--cascade", "foreground", "--wait", "--timeout", "60s")
 
 
 @slow

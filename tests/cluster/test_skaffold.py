@@ -1,4 +1,4 @@
-"""skaffold.yaml builds the image that the Dockerfile makes, gives it to the chart, and opens a service that is there."""
+"""skaffold.yaml builds the images that the Dockerfile makes, gives each to its chart, and opens a service that is there."""
 
 import re
 import shlex
@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.chart import RELEASE, ROOT, render, shown
+from tests.cluster.chart import LOADTESTS, RELEASE, ROOT, render, shown, visitors
+from tests.cluster.dockerfile import STAGES
 
-CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+CONFIG: dict[str, Any]
+LOADING: dict[str, Any]
+CONFIG, LOADING = yaml.safe_load_all((ROOT / "skaffold.yaml").read_text())
 PROFILES = {each["name"]: each for each in CONFIG["profiles"]}
 
 
-def patched(*profiles: str) -> dict[str, Any]:
-    """The configuration with the patches of these profiles (RFC 6902, `add` only)."""
-    config: dict[str, Any] = yaml.safe_load(yaml.safe_dump(CONFIG))
-    for patch in (patch for name in profiles for patch in PROFILES[name]["patches"]):
+def patched(*profiles: str, of: dict[str, Any] = CONFIG) -> dict[str, Any]:
+    """A configuration with the patches of these of its profiles (RFC 6902, `add` only)."""
+    config: dict[str, Any] = yaml.safe_load(yaml.safe_dump(of))
+    named = {each["name"]: each for each in of["profiles"]}
+    for patch in (patch for name in profiles for patch in named[name]["patches"]):
         assert patch["op"] == "add"
         *path, last = patch["path"].strip("/").split("/")
         place: Any = config
@@ -30,15 +34,17 @@ def patched(*profiles: str) -> dict[str, Any]:
 
 
 def values(config: dict[str, Any]) -> dict[str, Any]:
-    """The values that the release is given, templates as Skaffold fills them."""
+    """The values that the release is given, templates as Skaffold fills them: a name's `-` is `_` there."""
     release = config["deploy"]["helm"]["releases"][0]
+    (artifact,) = config["build"]["artifacts"]
+    image = re.escape(artifact["image"].replace("-", "_"))
     found: dict[str, Any] = {}
     for file in release["valuesFiles"]:
         found = merged(found, yaml.safe_load((ROOT / file).read_text()))
     for name, text in {**release.get("setValues", {}), **release["setValueTemplates"]}.items():
         filled = re.sub(
-            r"\{\{\.IMAGE_(REPO|TAG)_groundswell\}\}",
-            lambda m: {"REPO": "there/groundswell", "TAG": "a1b2"}[m[1]],
+            rf"\{{\{{\.IMAGE_(REPO|TAG)_{image}\}}\}}",
+            lambda m: {"REPO": f"there/{artifact['image']}", "TAG": "a1b2"}[m[1]],
             text,
         )
         place = found
@@ -56,18 +62,39 @@ def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return first | second | deeper
 
 
-def test_the_configuration_is_of_the_version_that_is_meant() -> None:
-    assert (CONFIG["apiVersion"], CONFIG["kind"], CONFIG["metadata"]["name"]) == (
-        "skaffold/v4beta13",
-        "Config",
-        "groundswell",
-    )
+def test_the_configurations_are_of_the_version_that_is_meant() -> None:
+    for config, name in ((CONFIG, "groundswell"), (LOADING, "loadtests")):
+        told = (config["apiVersion"], config["kind"], config["metadata"]["name"])
+        assert told == ("skaffold/v4beta13", "Config", name)
 
 
-def test_it_builds_the_last_stage_of_the_dockerfile() -> None:
-    (artifact,) = CONFIG["build"]["artifacts"]
-    dockerfile = (ROOT / artifact["context"] / artifact["docker"]["dockerfile"]).read_text()
-    assert re.findall(r"^FROM .* AS (\w+)", dockerfile, re.MULTILINE)[-1] == artifact["docker"]["target"]
+def test_they_build_the_two_last_stages_of_the_dockerfile() -> None:
+    (platform,), (loading,) = (config["build"]["artifacts"] for config in (CONFIG, LOADING))
+    assert [loading["docker"]["target"], platform["docker"]["target"]] == [*STAGES][-2:]
+    assert platform["image"] != loading["image"]
+    for artifact in (platform, loading):
+        assert (ROOT / artifact["context"] / artifact["docker"]["dockerfile"]) == ROOT / "Dockerfile"
+
+
+@pytest.mark.parametrize("profiles", [(), ("kind",)])
+def test_visitors_come_in_the_image_of_the_load_tests_to_the_platform_that_is_installed_with_them(
+    profiles: tuple[str, ...],
+) -> None:
+    """Same namespace, same release: what the chart of the load tests names as it stands is what the other makes."""
+    assert LOADING["requires"] == [{"configs": [CONFIG["metadata"]["name"]]}]
+    config, platform = patched(*profiles, of=LOADING), patched(*profiles)
+    assert config["build"]["local"] == platform["build"]["local"], "pushed where the other is"
+    (release,), ours = config["deploy"]["helm"]["releases"], platform["deploy"]["helm"]["releases"][0]
+    assert (ROOT / release["chartPath"], release["name"]) == (LOADTESTS, LOADTESTS.name)
+    assert (release["namespace"], ours["name"]) == (ours["namespace"], RELEASE)
+    ((_, _, pod),) = visitors(values(config)).pods()
+    assert pod["containers"][0]["image"] == "there/groundswell-loadtests:a1b2"
+
+
+def test_who_names_no_configuration_gets_both_so_the_pages_name_one() -> None:
+    pages = [ROOT / "skaffold.yaml", ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    commands = [each for page in pages for each in re.findall(r"skaffold (?:dev|run)(?: -\w \w+)*", page.read_text())]
+    assert {" ".join(each.split()[2:4]) for each in commands} == {"-m groundswell", "-m loadtests"}
 
 
 @pytest.mark.parametrize("profiles", [(), ("kind",), ("debug",), ("kind", "debug"), ("kind", "observability")])

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -56,15 +57,22 @@ class Liar(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-@pytest.fixture
-def liar() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+@contextmanager
+def standing(door: type[Liar]) -> Iterator[str]:
+    """Where a door of that kind is."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), door)
     thread = Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def liar() -> Iterator[str]:
+    with standing(Liar) as url:
+        yield url
 
 
 async def test_visitors_of_the_platform_are_counted_as_they_were_promised(home: Path) -> None:
@@ -88,6 +96,32 @@ def test_without_a_door_there_is_no_visit_and_no_success() -> None:
     done = visited(*SHORT, "1", "--host=http://127.0.0.1:1", "--key=any")
     assert "No links, no visitors" in done.stderr
     assert done.returncode == 1
+
+
+def test_a_door_that_comes_up_later_is_waited_for_and_asked_for_its_domain() -> None:
+    """As in a cluster, which reaches it by the name of its Service. Method: a door that makes no links at first, and keeps the hosts."""
+    hosts: set[tuple[str, str]] = set()
+    refusals = iter(range(2))
+
+    class Late(Liar):
+        def do_POST(self) -> None:
+            hosts.add((self.path, self.headers["host"]))
+            if next(refusals, None) is None:
+                super().do_POST()
+            else:
+                self.rfile.read(int(self.headers["content-length"]))
+                self._say(503, {"code": "UNAVAILABLE"})
+
+        def do_GET(self) -> None:
+            hosts.add((self.path.rstrip("0123456789"), self.headers["host"]))
+            super().do_GET()
+
+    with standing(Late) as url:
+        done = visited(*SHORT, "1", f"--host={url}", "--key=any", "--domain=go.example.com", "--door-seconds=60")
+    assert done.stderr.count("The door makes no links yet: POST /v1/links:batchCreate answered 503") == 2
+    assert "WRONG: link 0: click_count 0, but" in done.stderr, done.stdout + done.stderr
+    api = {(path, "go.example.com") for path in ("/v1/links:batchCreate", "/v1/links", "/v1/links/")}
+    assert hosts == {*api, ("/code", "demo.localhost")}, "visitors ask for the link's own host"
 
 
 def test_a_home_where_nothing_was_started_is_told_with_what_to_do(tmp_path: Path) -> None:
