@@ -2,30 +2,35 @@
 
 import re
 import shlex
+from itertools import permutations
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster.chart import LOADTESTS, RELEASE, ROOT, render, shown, visitors
+from tests.cluster.chart import FOLDER, LOADTESTS, RELEASE, ROOT, render, shown, visitors
 from tests.cluster.dockerfile import STAGES
 
-CONFIG: dict[str, Any]
-LOADING: dict[str, Any]
-CONFIG, LOADING = yaml.safe_load_all((ROOT / "skaffold.yaml").read_text())
-PROFILES = {each["name"]: each for each in CONFIG["profiles"]}
+CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+PROFILES: dict[str, dict[str, Any]] = {each["name"]: each for each in CONFIG["profiles"]}
+BY_ITSELF = [name for name, profile in PROFILES.items() if "activation" in profile]
+"""Profiles that Skaffold chooses where they fit, before those that are named."""
+NAMED = [name for name in PROFILES if name not in BY_ITSELF]
+COMBINED = [
+    (*chosen, *named)
+    for chosen in ((), tuple(BY_ITSELF))
+    for number in range(len(NAMED) + 1)
+    for named in permutations(NAMED, number)
+]
+"""Every set of profiles, in every order in which they may be named."""
 
 
-def patched(*profiles: str, of: dict[str, Any] = CONFIG) -> dict[str, Any]:
-    """A configuration with the patches of these of its profiles (RFC 6902, `add` only)."""
-    config: dict[str, Any] = yaml.safe_load(yaml.safe_dump(of))
-    named = {each["name"]: each for each in of["profiles"]}
-    for patch in (patch for name in profiles for patch in named[name]["patches"]):
+def patched(*profiles: str) -> dict[str, Any]:
+    """The configuration with the patches of these profiles (RFC 6902, `add` only)."""
+    config: dict[str, Any] = yaml.safe_load(yaml.safe_dump(CONFIG))
+    for patch in (patch for name in profiles for patch in PROFILES[name]["patches"]):
         assert patch["op"] == "add"
-        *path, last = patch["path"].strip("/").split("/")
-        place: Any = config
-        for step in path:
-            place = place[int(step) if isinstance(place, list) else step]
+        place, last = spot(config, patch["path"])
         if last == "-":
             place.append(patch["value"])
         else:
@@ -33,25 +38,35 @@ def patched(*profiles: str, of: dict[str, Any] = CONFIG) -> dict[str, Any]:
     return config
 
 
-def values(config: dict[str, Any]) -> dict[str, Any]:
-    """The values that the release is given, templates as Skaffold fills them: a name's `-` is `_` there."""
-    release = config["deploy"]["helm"]["releases"][0]
-    (artifact,) = config["build"]["artifacts"]
-    image = re.escape(artifact["image"].replace("-", "_"))
+def spot(config: dict[str, Any], path: str) -> tuple[Any, str]:
+    """What the path of a patch leads to, and its last step from there."""
+    *steps, last = path.strip("/").split("/")
+    place: Any = config
+    for step in steps:
+        place = place[int(step) if isinstance(place, list) else step]
+    return place, last
+
+
+def release_in(config: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [each for each in config["deploy"]["helm"]["releases"] if each["name"] == name]
+    return dict(found)
+
+
+def values(config: dict[str, Any], name: str = RELEASE) -> dict[str, Any]:
+    """The values that a release is given, templates as Skaffold fills them: an image's `-` is `_` in their names."""
+    release, known = release_in(config, name), dict[str, str]()
+    for image in (artifact["image"] for artifact in config["build"]["artifacts"]):
+        variable = image.replace("-", "_")
+        known |= {f"IMAGE_REPO_{variable}": f"there/{image}", f"IMAGE_TAG_{variable}": f"digest-of-{image}"}
     found: dict[str, Any] = {}
     for file in release["valuesFiles"]:
         found = merged(found, yaml.safe_load((ROOT / file).read_text()))
-    for name, text in {**release.get("setValues", {}), **release["setValueTemplates"]}.items():
-        filled = re.sub(
-            rf"\{{\{{\.IMAGE_(REPO|TAG)_{image}\}}\}}",
-            lambda m: {"REPO": f"there/{artifact['image']}", "TAG": "a1b2"}[m[1]],
-            text,
-        )
+    for path, text in {**release.get("setValues", {}), **release["setValueTemplates"]}.items():
+        *parents, last = path.split(".")
         place = found
-        *path, last = name.split(".")
-        for step in path:
+        for step in parents:
             place = place.setdefault(step, {})
-        place[last] = filled
+        place[last] = re.sub(r"\{\{\.(\w+)\}\}", lambda match: known[match[1]], text)
     return found
 
 
@@ -62,54 +77,70 @@ def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return first | second | deeper
 
 
-def test_the_configurations_are_of_the_version_that_is_meant() -> None:
-    for config, name in ((CONFIG, "groundswell"), (LOADING, "loadtests")):
-        told = (config["apiVersion"], config["kind"], config["metadata"]["name"])
-        assert told == ("skaffold/v4beta13", "Config", name)
+def test_the_configuration_is_of_the_version_that_is_meant() -> None:
+    told = (CONFIG["apiVersion"], CONFIG["kind"], CONFIG["metadata"]["name"])
+    assert told == ("skaffold/v4beta13", "Config", "groundswell")
 
 
-def test_they_build_the_two_last_stages_of_the_dockerfile() -> None:
-    (platform,), (loading,) = (config["build"]["artifacts"] for config in (CONFIG, LOADING))
+def test_who_names_no_profile_gets_the_platform_and_no_visitors() -> None:
+    """Wherever kubectl points to: also with all the profiles that choose themselves."""
+    for config in (patched(), patched(*BY_ITSELF)):
+        assert [each["image"] for each in config["build"]["artifacts"]] == ["groundswell"]
+        releases = config["deploy"]["helm"]["releases"]
+        assert [ROOT / each["chartPath"] for each in releases if "chartPath" in each] == [FOLDER]
+    assert "requires" not in CONFIG, "no other configuration comes along"
+
+
+def test_the_pages_show_every_profile_that_is_named_and_no_other_word() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for text in ((ROOT / "skaffold.yaml").read_text(), "".join(page.read_text() for page in pages)):
+        commands = re.findall(r"skaffold (?:dev|run)((?: -\w+ \w+)*)", text)
+        assert {*commands} == {"", *(f" -p {name}" for name in NAMED)}
+
+
+def test_the_images_are_the_two_last_stages_of_the_dockerfile() -> None:
+    platform, loading = patched("loadtests")["build"]["artifacts"]
     assert [loading["docker"]["target"], platform["docker"]["target"]] == [*STAGES][-2:]
     assert platform["image"] != loading["image"]
     for artifact in (platform, loading):
         assert (ROOT / artifact["context"] / artifact["docker"]["dockerfile"]) == ROOT / "Dockerfile"
 
 
-@pytest.mark.parametrize("profiles", [(), ("kind",)])
-def test_visitors_come_in_the_image_of_the_load_tests_to_the_platform_that_is_installed_with_them(
+@pytest.mark.parametrize("profiles", [each for each in COMBINED if "loadtests" in each], ids="+".join)
+def test_visitors_come_in_their_own_image_to_the_platform_that_is_installed_before_them(
     profiles: tuple[str, ...],
 ) -> None:
     """Same namespace, same release: what the chart of the load tests names as it stands is what the other makes."""
-    assert LOADING["requires"] == [{"configs": [CONFIG["metadata"]["name"]]}]
-    config, platform = patched(*profiles, of=LOADING), patched(*profiles)
-    assert config["build"]["local"] == platform["build"]["local"], "pushed where the other is"
-    (release,), ours = config["deploy"]["helm"]["releases"], platform["deploy"]["helm"]["releases"][0]
-    assert (ROOT / release["chartPath"], release["name"]) == (LOADTESTS, LOADTESTS.name)
-    assert (release["namespace"], ours["name"]) == (ours["namespace"], RELEASE)
-    ((_, _, pod),) = visitors(values(config)).pods()
-    assert pod["containers"][0]["image"] == "there/groundswell-loadtests:a1b2"
+    config = patched(*profiles)
+    release, platform = release_in(config, LOADTESTS.name), release_in(config, RELEASE)
+    assert ROOT / release["chartPath"] == LOADTESTS
+    assert release["namespace"] == platform["namespace"]
+    assert release["dependsOn"] == [platform["name"]], "which makes the namespace and the key"
+    ((_, _, pod),) = visitors(values(config, LOADTESTS.name)).pods()
+    assert pod["containers"][0]["image"] == "there/groundswell-loadtests:digest-of-groundswell-loadtests"
 
 
-def test_who_names_no_configuration_gets_both_so_the_pages_name_one() -> None:
-    pages = [ROOT / "skaffold.yaml", ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    commands = [each for page in pages for each in re.findall(r"skaffold (?:dev|run)(?: -\w \w+)*", page.read_text())]
-    assert {" ".join(each.split()[2:4]) for each in commands} == {"-m groundswell", "-m loadtests"}
-
-
-@pytest.mark.parametrize("profiles", [(), ("kind",), ("debug",), ("kind", "debug"), ("kind", "observability")])
+@pytest.mark.parametrize("profiles", COMBINED, ids="+".join)
 def test_every_profile_gives_the_built_image_to_the_whole_chart(profiles: tuple[str, ...]) -> None:
     config = patched(*profiles)
     release = config["deploy"]["helm"]["releases"][0]
-    assert (ROOT / release["chartPath"] / "Chart.yaml").exists()
+    assert ROOT / release["chartPath"] == FOLDER
     assert release["name"] == RELEASE
     rendered = render(values(config))
     images = {pod["containers"][0]["image"] for component, _, pod in rendered.pods() if component not in ENGINES}
-    assert images == {"there/groundswell:a1b2"}
+    assert images == {"there/groundswell:digest-of-groundswell"}
     forward = config["portForward"][0]
     service = rendered.one("Service", forward["resourceName"])
     assert forward["port"] in {port["port"] for port in service["spec"]["ports"]}
     assert forward["namespace"] == release["namespace"]
+
+
+@pytest.mark.parametrize("profiles", COMBINED, ids="+".join)
+def test_what_a_profile_adds_is_there_whatever_else_is_named_and_in_whichever_order(profiles: tuple[str, ...]) -> None:
+    config = patched(*profiles)
+    for patch in (patch for name in profiles for patch in PROFILES[name]["patches"]):
+        place, last = spot(config, patch["path"])
+        assert patch["value"] in (place if last == "-" else [place[last]]), patch["path"]
 
 
 ENGINES = {"kafka", "valkey", "postgres", "clickhouse"}
