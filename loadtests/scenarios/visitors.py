@@ -49,30 +49,13 @@ def _options(parser: LocustArgumentParser) -> None:
     add = parser.add_argument
     add("--home", default=str(DEFAULT_HOME), help="home folder whose door and key are taken where none are given")
     add("--key", env_var="GROUNDSWELL_API_KEY", default="", is_secret=True, include_in_web_ui=False, help="API key")
-    add(
-        "--domain",
-        env_var="VISITORS_DOMAIN",
-        default="",
-        help="the API's host, where the door is reached by another name",
-    )
-    add(
-        "--door-seconds",
-        type=float,
-        env_var="VISITORS_DOOR_SECONDS",
-        default=0.0,
-        help="that a door may need until it makes links",
-    )
+    add("--domain", env_var="VISITORS_DOMAIN", default="", help="the API's host, where --host has another name")
+    add("--door-seconds", type=float, env_var="VISITORS_DOOR_SECONDS", default=0.0, help="until the door makes links")
     add("--links", type=int, env_var="VISITORS_LINKS", default=20, help="links at the start")
     add("--peak", type=int, env_var="VISITORS_PEAK", default=200, help=f"visits a second, {SPIKE} times the calm")
     add("--calm-seconds", type=float, env_var="VISITORS_CALM_SECONDS", default=15.0, help="before and after the spike")
     add("--spike-seconds", type=float, env_var="VISITORS_SPIKE_SECONDS", default=30.0, help="at the peak")
-    add(
-        "--patience-seconds",
-        type=float,
-        env_var="VISITORS_PATIENCE_SECONDS",
-        default=60.0,
-        help="until counts are right",
-    )
+    add("--patience-seconds", type=float, env_var="VISITORS_PATIENCE_SECONDS", default=60.0, help="until counts agree")
     add("--steady-seconds", type=float, env_var="VISITORS_STEADY_SECONDS", default=3.0, help="that counts stay right")
 
 
@@ -202,7 +185,7 @@ class Creator(FastHttpUser):
 
 async def _made(environment: Environment) -> Accounts:
     options = _given(environment)
-    async with Door(environment.host or "", options.key, options.domain) as door:
+    async with _door(environment) as door:
         return Accounts(await _links(door, options.links, options.door_seconds))
 
 
@@ -221,8 +204,13 @@ async def _links(door: Door, number: int, patience_s: float) -> list[Link]:
 
 async def _judged(environment: Environment, accounts: Accounts) -> list[str]:
     options = _given(environment)
-    async with Door(environment.host or "", options.key, options.domain) as door:
+    async with _door(environment) as door:
         return await verdict(accounts, door, options.patience_seconds, options.steady_seconds)
+
+
+def _door(environment: Environment) -> Door:
+    options = _given(environment)
+    return Door(environment.host or "", options.key, options.domain)
 
 
 def _given(environment: Environment) -> Namespace:

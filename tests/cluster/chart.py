@@ -1,4 +1,4 @@
-"""The charts as Helm's own engine renders it, and what its objects say, for tests to ask.
+"""The charts as Helm's own engine renders them, and what their objects say, for tests to ask.
 
 Nothing is installed anywhere: what holds here holds for the objects that Helm would send. A cluster that takes them is a test of its own.
 """
@@ -70,6 +70,8 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "everything given": EVERYTHING_GIVEN,
     **{file.stem: yaml.safe_load(file.read_text()) for file in sorted((FOLDER / "profiles").glob("*.yaml"))},
 }
+FEW_VISITORS = {"links": 3, "peak": 20, "calmSeconds": 1, "spikeSeconds": 3, "doorSeconds": 0, "steadySeconds": 1}
+"""A load of the load tests' chart that is over within seconds."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from tests.analytics.test_late_engines import known
-from tests.cluster.chart import Object, Rendered, render, visitors
+from tests.cluster.chart import FEW_VISITORS, Object, Rendered, render, visitors
 from tests.cluster.dockerfile import Image
 from tests.cluster.engines import Engines
 
@@ -158,8 +158,7 @@ async def used(door: str, rendered: Rendered) -> None:
 async def loaded(namespace: Namespace, image: Image, **door: str) -> int:
     """The verdict of the load tests' job, with a few visitors who come to the install's door."""
     url = f"http://{namespace.hosts['door']}:{HTTP}"
-    short = {"links": 3, "peak": 20, "calmSeconds": 1, "spikeSeconds": 3, "doorSeconds": 0, "steadySeconds": 1}
-    rendered = visitors({"door": {"url": url, **door}, "load": short})
+    rendered = visitors({"door": {"url": url, **door}, "load": FEW_VISITORS})
     (job,) = rendered.of("Job")
     given = {name: namespace.looked_up(text) for name, text in rendered.environment(job).items()}
     process = await asyncio.create_subprocess_exec(

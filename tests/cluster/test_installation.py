@@ -224,7 +224,7 @@ async def test_every_object_and_every_pod_is_taken_by_an_api_server_that_admits_
     assert_taken(control_plane, namespace, render(values))
 
 
-async def test_so_is_every_object_of_the_load_tests(control_plane: ControlPlane, namespace: str) -> None:
+async def test_every_object_of_the_load_tests_is_taken_there_too(control_plane: ControlPlane, namespace: str) -> None:
     assert_taken(control_plane, namespace, visitors({}))
 
 

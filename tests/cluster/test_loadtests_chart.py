@@ -122,7 +122,7 @@ def test_what_the_page_types_beside_its_release_names_that_releases_door_and_is_
     assert (arguments["--domain"], arguments["--peak"]) == (public["domain"], given["load.peak"])
     ((_, labels, _),) = rendered.pods()
     selectors = {word for line in looking for flag, word in pairwise(shlex.split(line)) if flag == "-l"}
-    assert selectors == {f"{name}={labels[name]}" for name in ("app.kubernetes.io/name",)}
+    assert selectors == {f"app.kubernetes.io/name={labels['app.kubernetes.io/name']}"}
 
 
 def test_a_key_is_never_among_the_arguments() -> None:

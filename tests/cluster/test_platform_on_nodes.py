@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.cluster.chart import LOADTESTS, PLACEMENTS, RELEASE
+from tests.cluster.chart import FEW_VISITORS, LOADTESTS, PLACEMENTS, RELEASE
 from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.dockerfile import Image
@@ -109,8 +110,8 @@ async def test_the_verdict_of_visitors_from_inside_is_how_their_job_ends(
 ) -> None:
     """The second is the control: to a domain that is not its own the door makes no links."""
     door = f"door.url={await release.url()},door.domain={domain}"
-    load = "load.links=3,load.peak=20,load.calmSeconds=1,load.spikeSeconds=3,load.doorSeconds=0,load.steadySeconds=1"
-    await release.helm("install", "loadtests", str(LOADTESTS), "--set", f"{door},{load}")
+    few = f"load={json.dumps(FEW_VISITORS)}"
+    await release.helm("install", LOADTESTS.name, str(LOADTESTS), "--set", door, "--set-json", few)
 
     async def ended() -> str:
         job = await release.admin.get(release.path("batch/v1", "jobs", "loadtests-1"))
@@ -120,7 +121,7 @@ async def test_the_verdict_of_visitors_from_inside_is_how_their_job_ends(
     try:
         assert await until(ended, VERDICT_S_MAX) == verdict, release.nodes.logs()
     finally:
-        await release.helm("uninstall", "loadtests", "--cascade", "foreground", "--wait", "--timeout", "60s")
+        await release.helm("uninstall", LOADTESTS.name, "--cascade", "foreground", "--wait", "--timeout", "60s")
 
 
 @slow
