@@ -1,8 +1,8 @@
 """A whole door for tests: a real upstream over gRPC, a real journal, a real public port."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from groundswell.gateway.model.answers import NearCache
 from groundswell.gateway.model.visitors import Visitors, crawler_patterns
 from groundswell.gateway.module import CRAWLERS
 from groundswell.gateway.service.answers import Answers
+from groundswell.gateway.service.patience import Patience
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import access, errors, pagination, rpc, tenants
 from groundswell.kernel.bus import frames
@@ -186,6 +187,26 @@ class Log:
         pass
 
 
+class Service:
+    """The library's server, which a test may stop and start again."""
+
+    def __init__(self, serve: Callable[[], AbstractAsyncContextManager[object]]) -> None:
+        self._serve = serve
+        self._served = AsyncExitStack()
+
+    async def start(self) -> None:
+        await self._served.enter_async_context(self._serve())
+
+    async def stop(self) -> None:
+        await self._served.aclose()
+
+    async def __aenter__(self) -> None:
+        await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
 @dataclass
 class Door:
     """What a test holds of a running door."""
@@ -203,6 +224,7 @@ class Door:
     verifier: access.Verifier
     channel: grpc.aio.Channel
     """To the library itself, past the door."""
+    service: Service
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         """GET with Alice's key."""
@@ -246,12 +268,13 @@ async def opened(
     producer = frames.FrameProducer(journal, sender or log, frames.FrameSettings())
     producer.start()
     directory = tenants.Directory()
-    async with (
-        rpc.serve([upstream], f"127.0.0.1:{rpc_port}", KEY, verifier, directory.refuse_suspended),
-        rpc.channel(f"127.0.0.1:{rpc_port}") as channel,
-    ):
+    address = f"127.0.0.1:{rpc_port}"
+    service = Service(lambda: rpc.serve([upstream], address, KEY, verifier, directory.refuse_suspended))
+    async with service, rpc.channel(address) as channel:
+        patience = Patience(SystemClock())
         answers = Answers(
             NearCache(config.cache_bytes_max),
+            patience,
             SystemClock(),
             lambda: lag_s[0],
             config.feed_lag_s_max,
@@ -263,6 +286,7 @@ async def opened(
             verifier=verifier,
             refuse=directory.refuse_suspended,
             answers=answers,
+            patience=patience,
             views=Views(producer, Visitors(KEY, crawler_patterns(CRAWLERS.read_text())), SystemClock()),
             config=config,
             openapi=document(table),
@@ -287,6 +311,7 @@ async def opened(
                     directory.suspended,
                     verifier,
                     channel,
+                    service,
                 )
         finally:
             serving.cancel()

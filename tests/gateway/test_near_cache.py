@@ -8,6 +8,7 @@ import pytest
 
 from groundswell.gateway.model.answers import OVERHEAD_BYTES, Answer, Counted, Key, NearCache
 from groundswell.gateway.service.answers import FILL_TRIES_MAX, Answers, Verdict
+from groundswell.gateway.service.patience import Patience
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import errors
 from tests.gateway.door import ALICE, Door, pb
@@ -56,7 +57,12 @@ class Bench:
         self.cache = NearCache(1 << 20)
         self.suspended: set[int] = set()
         self.answers = Answers(
-            self.cache, self.clock, lambda: self.lag_s, GatewaySettings().feed_lag_s_max, self.suspended
+            self.cache,
+            Patience(self.clock),
+            self.clock,
+            lambda: self.lag_s,
+            GatewaySettings().feed_lag_s_max,
+            self.suspended,
         )
 
     async def get(self) -> tuple[bytes, Verdict]:
@@ -199,7 +205,7 @@ async def test_while_the_feed_is_behind_nothing_kept_is_served(bench: Bench) -> 
     bench.lag_s = 0.91
     assert await bench.get() == (b"2", Verdict.BYPASS)
     assert bench.answers.hit((b"", b"")) is None
-    trusting = Answers(bench.cache, bench.clock, lambda: bench.lag_s, float("inf"))
+    trusting = Answers(bench.cache, Patience(bench.clock), bench.clock, lambda: bench.lag_s, float("inf"))
     assert (await trusting.answer(KEY, bench.origin.ask))[1] is Verdict.HIT
 
 

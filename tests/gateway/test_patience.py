@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from groundswell.gateway.service.patience import AGAIN_S, NOTICE_S_MAX, PATIENCE_S, PATIENT_MAX, Patience
 from groundswell.kernel import errors
+from tests.gateway.door import SECRET, Door
 from tests.gateway.hand import Hand
 
 AWAY = errors.Unreachable("Away.")
@@ -28,8 +30,8 @@ class Upstream:
             raise self.failure
         return self.asked
 
-    async def called(self) -> int:
-        return await asyncio.wait_for(self._patience.asked(self._name, self._ask), 10)
+    async def called(self, again: type[errors.Unreachable] = errors.Unreachable) -> int:
+        return await asyncio.wait_for(self._patience.asked(self._name, self._ask, again), 10)
 
     async def awaited(self, callers: int = 1) -> list["asyncio.Task[int]"]:
         """So many who are told for the first time that it is away, and go on waiting."""
@@ -135,3 +137,32 @@ async def test_no_more_than_so_many_wait_and_the_next_are_refused_at_once(bench:
     await asyncio.gather(*waiting)
     bench.upstream.failure = AWAY
     await bench.upstream.awaited(1)
+
+
+async def test_what_may_not_be_done_twice_is_asked_again_only_when_it_has_reached_nobody(bench: Bench) -> None:
+    bench.upstream.failure = AWAY
+    with pytest.raises(errors.Unreachable):
+        await bench.upstream.called(errors.Unsent)
+    assert bench.upstream.asked == 1
+    bench.upstream.failure = errors.Unsent("Nobody there.")
+    caller = asyncio.create_task(bench.upstream.called(errors.Unsent))
+    await _until(lambda: bench.upstream.asked > 2)
+    bench.upstream.failure = None
+    await caller
+
+
+async def test_a_request_that_comes_while_its_service_starts_again_waits_and_is_made_once(door: Door) -> None:
+    """Through the door, without an id of the request: nothing but that nobody was reached allows a second try."""
+
+    def create(title: str) -> "asyncio.Task[httpx.Response]":
+        headers = {"authorization": f"Bearer {SECRET}"}
+        return asyncio.create_task(door.client.post("/v1/shelves/3/books", json={"title": title}, headers=headers))
+
+    assert (await create("first")).status_code == 201
+    await door.service.stop()
+    waiting = create("second")
+    await asyncio.sleep(2 * AGAIN_S)
+    assert not waiting.done()
+    await door.service.start()
+    assert (await waiting).status_code == 201
+    assert [each.book.title for each in door.library.calls] == ["first", "second"]

@@ -21,6 +21,7 @@ from groundswell.engines.valkey import Valkey
 from groundswell.gateway.consumers import Purges
 from groundswell.gateway.model.answers import Answer, NearCache
 from groundswell.gateway.service.answers import Answers
+from groundswell.gateway.service.patience import Patience
 from groundswell.kernel import bus, errors, postgres
 from groundswell.kernel.bus.events import headers_of
 from groundswell.kernel.context import Context
@@ -148,7 +149,7 @@ class NearAnswers:
     def __init__(self, process: Process) -> None:
         self._process = process
         cache = NearCache(1 << 20)
-        self._answers = Answers(cache, process.clock, lambda: 0.0, 1.0)
+        self._answers = Answers(cache, Patience(process.clock), process.clock, lambda: 0.0, 1.0)
         self._purges = Purges(events_pb.DESCRIPTOR.message_types_by_name.values(), cache.purge)
 
     async def follow(self, link: Link) -> str:

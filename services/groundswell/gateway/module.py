@@ -25,6 +25,7 @@ from groundswell.gateway.model.answers import NearCache
 from groundswell.gateway.model.visitors import Visitors, crawler_patterns
 from groundswell.gateway.rpc import GatewayRpc
 from groundswell.gateway.service.answers import Answers
+from groundswell.gateway.service.patience import Patience
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.gateway.store import SupervisorState
 from groundswell.kernel import bus
@@ -58,7 +59,8 @@ async def gateway(resources: Resources) -> AsyncIterator[Module]:
     purges = Purges([event for events in PURGING.values() for event in events], cache.purge)
     bound = bus.Bound(config.feed_lag_s_max, cache.clear)
     feed = bus.follow(resources.kafka, list(PURGING), purges.hear, from_start=False, bound=bound)
-    answers = Answers(cache, resources.clock, feed.lag_s, config.feed_lag_s_max, resources.tenants.suspended)
+    patience = Patience(resources.clock)
+    answers = Answers(cache, patience, resources.clock, feed.lag_s, config.feed_lag_s_max, resources.tenants.suspended)
     visitors = Visitors(resources.internal_key, crawler_patterns(CRAWLERS.read_text()))
     application = Application(
         table=table,
@@ -66,6 +68,7 @@ async def gateway(resources: Resources) -> AsyncIterator[Module]:
         verifier=resources.verifier(),
         refuse=resources.tenants.refuse_suspended,
         answers=answers,
+        patience=patience,
         views=Views(await resources.frames(), visitors, resources.clock),
         config=config,
         openapi=document(table),

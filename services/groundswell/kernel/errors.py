@@ -105,6 +105,10 @@ class Unreachable(Unavailable):
     reason = "UNAVAILABLE"
 
 
+class Unsent(Unreachable):
+    """There was no process to ask: the request has reached nobody, so whoever asks again repeats nothing."""
+
+
 class DeadlineExceeded(Error):
     """The time the caller gave is over (504)."""
 

@@ -24,6 +24,7 @@ from groundswell.gateway.http.routes import Match, Route, RouteTable, methods_wi
 from groundswell.gateway.http.streams import Streams
 from groundswell.gateway.model.answers import Answer
 from groundswell.gateway.service.answers import Answers, Verdict
+from groundswell.gateway.service.patience import Patience
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import access, telemetry
 from groundswell.kernel import errors as kernel_errors
@@ -59,6 +60,7 @@ class Application:
         verifier: access.Verifier,
         refuse: Callable[[Context], None],
         answers: Answers,
+        patience: Patience,
         views: Views,
         config: GatewaySettings,
         openapi: bytes,
@@ -69,6 +71,7 @@ class Application:
         self._verifier = verifier
         self._refuse = refuse
         self._answers = answers
+        self._patience = patience
         self._views = views
         self._config = config
         self._openapi = openapi
@@ -186,7 +189,11 @@ class Application:
         elif route.cacheable:
             await self._answer_kept(exchange, route, message, context)
         else:
-            answer = await self._ask(route, message, context, self._config.upstream_timeout_s)
+            answer = await self._patience.asked(
+                route.method.full_name,
+                lambda: self._ask(route, message, context, self._config.upstream_timeout_s),
+                kernel_errors.Unreachable if _repeatable(route, message) else kernel_errors.Unsent,
+            )
             if context.reached is not None and context.reached.position:
                 exchange.extra.append((requests.CONSISTENCY, context.reached.position.encode()))
             await self._answer_rendered(exchange, answer)
@@ -225,7 +232,6 @@ class Application:
 
     async def _ask(self, route: Route, message: Message, context: Context, timeout_s: float) -> Answer:
         asked_s = time.monotonic()
-        idempotent = route.read_only or bool(getattr(message, transcoder.REQUEST_ID, ""))
         made = await self._upstreams.call(
             route.upstream,
             route.method,
@@ -233,7 +239,7 @@ class Application:
             message,
             context,
             timeout_s=timeout_s,
-            idempotent=idempotent,
+            idempotent=_repeatable(route, message),
         )
         return rendering.answer(route, made, asked_s, time.monotonic())
 
@@ -359,6 +365,11 @@ def _secret(request: Request) -> str | None:
     if scheme.lower() != "bearer":
         raise access.InvalidCredential
     return secret.strip()
+
+
+def _repeatable(route: Route, message: Message) -> bool:
+    """Whether a request changes nothing when it is made twice: it reads, or names itself."""
+    return route.read_only or bool(getattr(message, transcoder.REQUEST_ID, ""))
 
 
 def _require_json(media_type: str) -> None:

@@ -44,19 +44,20 @@ class Answers:
     def __init__(
         self,
         cache: NearCache,
+        patience: Patience,
         clock: Clock,
         feed_lag_s: Callable[[], float],
         feed_lag_s_max: float,
         suspended: AbstractSet[int] = frozenset(),
     ) -> None:
         self.cache = cache
+        self._patience = patience
         self._clock = clock
         self._feed_lag_s = feed_lag_s
         self._feed_lag_s_max = feed_lag_s_max
         self._suspended = suspended
         self._flights: dict[Key, asyncio.Task[Answer]] = {}
         self._unkept: dict[Key, float] = {}
-        self._patience = Patience(clock)
 
     def trusted(self) -> bool:
         """Whether the purge feed is near enough to serve what is kept."""

@@ -53,10 +53,12 @@ class Patience:
         """By the upstream's name; what one is says nothing of another."""
         self._patient = 0
 
-    async def asked(self, upstream: str, ask: Ask[Answer]) -> Answer:
-        """What `ask` gives; while the upstream is unreachable it is asked again, for as long as a caller should wait.
+    async def asked(
+        self, upstream: str, ask: Ask[Answer], again: type[errors.Unreachable] = errors.Unreachable
+    ) -> Answer:
+        """What `ask` gives; while that is an error `again` it is asked again, for as long as a caller should wait.
 
-        Raises what `ask` raises.
+        What may not be repeated is asked again when it is `Unsent`. Raises what `ask` raises.
         """
         if self._patient >= PATIENT_MAX:
             return await self.tried(upstream, ask)
@@ -66,7 +68,7 @@ class Patience:
             while True:
                 try:
                     return await self.tried(upstream, ask)
-                except errors.Unreachable:
+                except again:
                     outage = self._outages[upstream]
                     until_s = max(outage.since_s + PATIENCE_S, began_s + NOTICE_S_MAX)
                     left_s = until_s - self._clock.monotonic_s()

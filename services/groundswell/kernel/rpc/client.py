@@ -67,13 +67,13 @@ async def call(
 ) -> Answer:
     """Calls `method` (a stub's) for `context`; raises errors of `kernel.errors`, never gRPC's.
 
-    The time is the smaller of `timeout_s` and what the context has left. An `idempotent` call whose server was away is tried once
-    more within that time.
+    The time is the smaller of `timeout_s` and what the context has left. A call that found no server, or an `idempotent` one whose
+    server was away, is tried once more within that time.
     """
     until = time.monotonic() + timeout_s
     if context.deadline_s is not None:
         until = min(until, context.deadline_s)
-    for retries_left in (1 if idempotent else 0, 0):
+    for is_last in (False, True):
         left = until - time.monotonic()
         if left <= 0:
             raise errors.DeadlineExceeded("The time for this call is over.")
@@ -84,8 +84,9 @@ async def call(
                 await _note_position(calling, context.reached)
             return answer
         except grpc.aio.AioRpcError as failure:
-            if not (retries_left and failure.code() is grpc.StatusCode.UNAVAILABLE):
-                raise status.error_from(failure) from failure
+            error = status.error_from(failure)
+            if is_last or not isinstance(error, errors.Unavailable if idempotent else errors.Unsent):
+                raise error from failure
         await asyncio.sleep(random.uniform(0.02, 0.1))
     raise AssertionError("unreachable: the last round returns or raises")
 

@@ -26,6 +26,9 @@ _CODES: tuple[tuple[type[errors.Error], grpc.StatusCode, str], ...] = (
     (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED, ""),
 )
 
+_UNSENT = ("connections to all backends failing", "errors resolving")
+"""How gRPC begins when a channel had no server to give a request to; its code alone does not tell that from a lost answer."""
+
 
 def code_of(error: errors.Error) -> grpc.StatusCode:
     """The gRPC code of an error."""
@@ -67,7 +70,8 @@ def from_status(status: status_pb2.Status) -> errors.Error:
             detail.Unpack(message)
     kind = _kind(status.code, info.metadata.get(HTTP_STATUS, ""))
     if kind is errors.Unavailable and not info.reason:
-        return errors.Unreachable("A service that this needs does not answer. Try again in a second.")
+        found = errors.Unsent if status.message.startswith(_UNSENT) else errors.Unreachable
+        return found("A service that this needs does not answer. Try again in a second.")
     error = kind.__new__(kind)
     seconds = retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None
     fields = [errors.FieldViolation(v.field, v.description) for v in bad.field_violations]
