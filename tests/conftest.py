@@ -103,14 +103,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Results(config.rootpath / ".proof" / "results.json"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """A test with a control plane stands alone; the tests of a file go to one session, those of the image too."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if PLANE in fixtures:
-            item.add_marker(pytest.mark.alone)
-        item.add_marker(pytest.mark.xdist_group(IMAGE if IMAGE in fixtures else item.nodeid.partition("::")[0]))
+    fixtures = getattr(item, "fixturenames", ())
+    if PLANE in fixtures:
+        item.add_marker(pytest.mark.alone)
+    item.add_marker(pytest.mark.xdist_group(IMAGE if IMAGE in fixtures else item.nodeid.partition("::")[0]))
 
 
 class Results:
