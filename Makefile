@@ -40,7 +40,7 @@ logs: .venv/installed ## Show the end of a log (NAME=gateway ARGS=-f)
 	@$(BIN)/groundswell logs $(NAME) $(ARGS)
 
 test: setup console ## Run all tests (ARGS="tests/links -k codes")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m tests $(ARGS)
 
 test-cluster: setup console ## Run the proofs of operator and cluster in full: every fault, fifty raises, 10,000 walks; 40 min (after cluster-tools)
 	GROUNDSWELL_CLUSTER_FULL=1 GROUNDSWELL_SAGA_WALKS=10000 $(BIN)/python -m pytest tests/operators tests/cluster $(ARGS)

@@ -1,11 +1,13 @@
 """The real engines, for every test that asks: each starts once a session, when its first test wants it, and ends with the session.
 
-An address in the environment (`KAFKA_BOOTSTRAP_SERVERS`, `POSTGRES_DSN`, `REDIS_URL`) replaces the engine that it names.
+An address in the environment (`KAFKA_BOOTSTRAP_SERVERS`, `POSTGRES_DSN`, `REDIS_URL`) replaces the engine that it names. Sessions that
+stand beside each other (`python -m tests`) have their own engines, and their own ports to draw from.
 """
 
 import asyncio
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -18,6 +20,7 @@ import pytest
 from groundswell.engines import ports, running
 from groundswell.engines.engine import Engine, Folders, given
 from groundswell.engines.kafka import Kafka
+from groundswell.engines.ports import HIGHEST, LOWEST
 from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
 from tests.replica import Replica
@@ -85,27 +88,51 @@ def clickhouse_dsn(tmp_path: Path) -> str:
     return f"chdb://{tmp_path / 'clickhouse'}"
 
 
-_PROOFS = Path(__file__).parent.parent / ".proof" / "results.json"
-_ended: dict[str, set[str]] = {}
+PLANE = "programs"
+"""Who asks for these programs starts a control plane."""
+IMAGE = "image"
+"""It takes a minute: the tests that use it share one session."""
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keeps how tests that prove a promise ended, each as it ends: a session that is cut short has proven what it came to."""
-    if "promise" not in report.keywords:
-        return
-    proof = report.nodeid.partition("[")[0]
-    if report.when == "call" or report.outcome != "passed":
-        _ended.setdefault(proof, set()).add(report.outcome)
-    if report.when == "teardown" and proof in _ended:
-        _keep(proof, _ended[proof])
+def pytest_configure(config: pytest.Config) -> None:
+    """A session beside others has a share of the ports; the one that hears of all tests keeps their results."""
+    if worker := getattr(config, "workerinput", None):
+        number, share = int(worker["workerid"].removeprefix("gw")), (HIGHEST - LOWEST) // worker["workercount"]
+        os.environ[ports.VARIABLE] = f"{LOWEST + number * share}-{LOWEST + (number + 1) * share - 1}"
+    else:
+        config.pluginmanager.register(Results(config.rootpath / ".proof" / "results.json"))
 
 
-def _keep(proof: str, outcomes: set[str]) -> None:
-    """Puts a result among those of earlier sessions, for `make promises`: a test that fails in any of its cases has failed."""
-    known = json.loads(_PROOFS.read_text()) if _PROOFS.exists() else {}
-    worst = next(each for each in ("failed", "skipped", "passed") if each in outcomes)
-    known[proof] = f"{worst}, {time.strftime('%Y-%m-%d', time.gmtime())}"
-    _PROOFS.parent.mkdir(exist_ok=True)
-    draft = _PROOFS.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    draft.replace(_PROOFS)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test with a control plane stands alone; the tests of a file go to one session, those of the image too."""
+    fixtures = getattr(item, "fixturenames", ())
+    if PLANE in fixtures:
+        item.add_marker(pytest.mark.alone)
+    item.add_marker(pytest.mark.xdist_group(IMAGE if IMAGE in fixtures else item.nodeid.partition("::")[0]))
+
+
+class Results:
+    """How tests that prove a promise ended, kept in `file` as each ends: a session that is cut short has proven what it came to."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._ended: dict[str, set[str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if "promise" not in report.keywords:
+            return
+        proof = re.split(r"[\[@]", report.nodeid)[0]
+        if report.when == "call" or report.outcome != "passed":
+            self._ended.setdefault(proof, set()).add(report.outcome)
+        if report.when == "teardown" and proof in self._ended:
+            self._keep(proof, self._ended[proof])
+
+    def _keep(self, proof: str, outcomes: set[str]) -> None:
+        """Puts a result among those of earlier sessions, for `make promises`: a test that fails in any of its cases has failed."""
+        known = json.loads(self._file.read_text()) if self._file.exists() else {}
+        worst = next(each for each in ("failed", "skipped", "passed") if each in outcomes)
+        known[proof] = f"{worst}, {time.strftime('%Y-%m-%d', time.gmtime())}"
+        self._file.parent.mkdir(exist_ok=True)
+        draft = self._file.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        draft.replace(self._file)

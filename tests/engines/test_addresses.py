@@ -11,7 +11,7 @@ import pytest
 
 from groundswell.engines import ports
 from groundswell.engines.engine import checked_address
-from groundswell.engines.errors import EngineError
+from groundswell.engines.errors import EngineError, SupervisorError
 from groundswell.engines.home import Home
 from groundswell.kernel import settings
 
@@ -91,3 +91,16 @@ def test_what_is_no_host_and_port_is_refused_by_the_name_of_its_setting(address:
         match=re.escape(f"GATEWAY_ADDRESS must be HOST:PORT, such as 127.0.0.1:8080; it is {address!r}"),
     ):
         settings.host_and_port("GATEWAY_ADDRESS", address)
+
+
+def test_ports_come_from_the_range_that_the_environment_names() -> None:
+    range_of_four = {ports.VARIABLE: "21000-21003"}
+    assert set(ports.draw(4, range_of_four)) == {21_000, 21_001, 21_002, 21_003}
+    with pytest.raises(SupervisorError, match="no 5 free ports between 21000 and 21003. Name another range"):
+        ports.draw(5, range_of_four)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "21000", "21003-21000", "80-90", "60000-70000", "21000-21003-"])
+def test_a_range_of_ports_that_is_none_is_refused_by_the_name_of_its_variable(text: str) -> None:
+    with pytest.raises(SupervisorError, match=re.escape(f"{ports.VARIABLE} must be FIRST-LAST, such as 20000-32000;")):
+        ports.draw(1, {ports.VARIABLE: text})

@@ -16,6 +16,8 @@ from loadtests.generator.log import Outcome
 from loadtests.generator.order import Order, Target
 from tests.loadtests.conftest import Door
 
+pytestmark = pytest.mark.alone
+
 TARGETS = tuple(Target("shop.localhost", f"/code{number}") for number in range(3))
 
 

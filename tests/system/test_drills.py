@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 RUNS_MAX = 3
 INVALID = 2
 

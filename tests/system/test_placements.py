@@ -14,6 +14,8 @@ import pytest
 from loadtests import scenario
 from loadtests.platform.installation import Installation
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 16
 BACK_S_MAX = 15.0
 

@@ -24,6 +24,8 @@ from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeStarted
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from loadtests.platform.installation import Installation
 
+pytestmark = pytest.mark.alone
+
 VISITORS = 12
 ROUNDS = 3
 WAIT_S_MAX = 60.0

@@ -15,6 +15,8 @@ import pytest
 
 from loadtests.platform.installation import Installation
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 SHORT = ("--headless", "--peak=50", "--links=5", "--calm-seconds=2", "--spike-seconds=4", "--patience-seconds")
 
