@@ -7,7 +7,6 @@ stand beside each other (`python -m tests`) have their own engines, and their ow
 import asyncio
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -90,8 +89,6 @@ def clickhouse_dsn(tmp_path: Path) -> str:
 
 PLANE = "programs"
 """Who asks for these programs starts a control plane."""
-IMAGE = "image"
-"""It takes a minute: the tests that use it share one session."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,11 +101,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test with a control plane stands alone; the tests of a file go to one session, those of the image too."""
-    fixtures = getattr(item, "fixturenames", ())
-    if PLANE in fixtures:
+    """A test with a control plane stands alone."""
+    if PLANE in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.alone)
-    item.add_marker(pytest.mark.xdist_group(IMAGE if IMAGE in fixtures else item.nodeid.partition("::")[0]))
 
 
 class Results:
@@ -121,7 +116,7 @@ class Results:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if "promise" not in report.keywords:
             return
-        proof = re.split(r"[\[@]", report.nodeid)[0]
+        proof = report.nodeid.partition("[")[0]
         if report.when == "call" or report.outcome != "passed":
             self._ended.setdefault(proof, set()).add(report.outcome)
         if report.when == "teardown" and proof in self._ended:
