@@ -1,8 +1,10 @@
 """Traces across gRPC and Kafka, and logs that can be found by them."""
 
-import asyncio
 import json
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -82,10 +84,24 @@ async def test_a_log_line_carries_the_trace(collected: Collected) -> None:
     assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
 
 
-async def test_without_an_endpoint_the_ids_travel_all_the_same() -> None:
+UNRECORDED = """
+import asyncio
+from groundswell.kernel import telemetry
+
+async def work():
     with telemetry.tracer().start_as_current_span("work"):
         await asyncio.sleep(0)
-        assert telemetry.traceparent().startswith("00-")
+        return telemetry.traceparent()
+
+telemetry.setup("alone", telemetry.TelemetrySettings())
+print(asyncio.run(work()))
+"""
+
+
+def test_without_an_endpoint_the_ids_travel_all_the_same() -> None:
+    """In a process of its own: the spans of this one are recorded."""
+    told = subprocess.run([sys.executable, "-c", UNRECORDED], capture_output=True, text=True, check=True, timeout=60)
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00\n", told.stdout), told.stdout
 
 
 def test_a_library_that_repeats_itself_is_heard_once_in_five_seconds_and_we_always_are() -> None:
