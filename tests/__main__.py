@@ -1,4 +1,4 @@
-"""`python -m tests`: all tests, in two sessions of pytest. With arguments it is pytest itself.
+"""`python -m tests`: all tests, in two runs of pytest. With arguments it is pytest itself.
 
 Most tests wait more than they work, and stand beside others. Those marked `alone` measure, or count what a machine refuses that has
 something else to do: they come afterwards, one after the other.

@@ -19,7 +19,6 @@ import pytest
 from groundswell.engines import ports, running
 from groundswell.engines.engine import Engine, Folders, given
 from groundswell.engines.kafka import Kafka
-from groundswell.engines.ports import HIGHEST, LOWEST
 from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
 from tests.replica import Replica
@@ -94,8 +93,12 @@ PLANE = "programs"
 def pytest_configure(config: pytest.Config) -> None:
     """A session beside others has a share of the ports; the one that hears of all tests keeps their results."""
     if worker := getattr(config, "workerinput", None):
-        number, share = int(worker["workerid"].removeprefix("gw")), (HIGHEST - LOWEST) // worker["workercount"]
-        os.environ[ports.VARIABLE] = f"{LOWEST + number * share}-{LOWEST + (number + 1) * share - 1}"
+        (lowest, highest), count = ports.span(os.environ), worker["workercount"]
+        share = (highest - lowest + 1) // count
+        first = (
+            lowest + int(worker["workerid"].removeprefix("gw")) % count * share
+        )  # one that replaces a dead one is counted on
+        os.environ[ports.VARIABLE] = f"{first}-{first + share - 1}"
     else:
         config.pluginmanager.register(Results(config.rootpath / ".proof" / "results.json"))
 

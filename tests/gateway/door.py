@@ -1,7 +1,7 @@
 """A whole door for tests: a real upstream over gRPC, a real journal, a real public port."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,12 +33,14 @@ from groundswell.kernel.clock import SystemClock
 from groundswell.kernel.context import Context
 from groundswell.kernel.rpc.client import Signer
 from tests.gateway.compiled import library
+from tests.gateway.wire import Wire
 
 pb, pb_grpc = library()
 
 KEY = b"k" * 32
 SECRET = "gsk_1_good"
 READER = "gsk_2_reader"
+Check = Callable[[str], Awaitable[access.Credential]]
 ALICE = Context(tenant=7, actor="apiKeys/1", permissions=frozenset({"library.*"}))
 BOB = Context(tenant=8, actor="apiKeys/2", permissions=frozenset({"library.read"}))
 
@@ -255,8 +257,13 @@ async def opened(
     services: Any = None,
     journal_bytes: int = 1 << 20,
     sender: frames.Sender | None = None,
+    wire: Wire | None = None,
+    check: Check = check,
 ) -> AsyncIterator[Door]:
-    """A door in front of a library, on a port of its own; its rows go to `sender`, else to the door's own log."""
+    """A door in front of a library, on a port of its own; its rows go to `sender`, else to the door's own log.
+
+    A `wire` lies between the two; `check` knows the keys.
+    """
     Signer.key = KEY
     rpc_port, port = ports.draw(2)
     config = replace(config or GatewaySettings(drain_accept_s=0.05), address=f"127.0.0.1:{port}")
@@ -270,7 +277,7 @@ async def opened(
     directory = tenants.Directory()
     address = f"127.0.0.1:{rpc_port}"
     service = Service(lambda: rpc.serve([upstream], address, KEY, verifier, directory.refuse_suspended))
-    async with service, rpc.channel(address) as channel:
+    async with service, rpc.channel(await wire.open(address) if wire else address) as channel:
         patience = Patience(SystemClock())
         answers = Answers(
             NearCache(config.cache_bytes_max),

@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from groundswell.gateway.service.patience import AGAIN_S, NOTICE_S_MAX, PATIENCE_S, PATIENT_MAX, Patience
 from groundswell.kernel import errors
-from tests.gateway.door import SECRET, Door
 from tests.gateway.hand import Hand
 
 AWAY = errors.Unreachable("Away.")
@@ -21,23 +19,27 @@ class Upstream:
         self._patience = patience
         self._name = name
         self.failure: errors.Error | None = None
-        self.asked = 0
+        self.asked = self.failed = 0
 
     async def _ask(self) -> int:
         self.asked += 1
         await asyncio.sleep(0)
         if self.failure:
+            self.failed += 1
             raise self.failure
         return self.asked
 
     async def called(self, again: type[errors.Unreachable] = errors.Unreachable) -> int:
         return await asyncio.wait_for(self._patience.asked(self._name, self._ask, again), 10)
 
+    async def tried(self) -> int:
+        return await self._patience.tried(self._name, self._ask)
+
     async def awaited(self, callers: int = 1) -> list["asyncio.Task[int]"]:
         """So many who are told for the first time that it is away, and go on waiting."""
-        asked = self.asked
+        failed = self.failed
         waiting = [asyncio.create_task(self.called()) for _ in range(callers)]
-        await _until(lambda: self.asked >= asked + callers)
+        await _until(lambda: self.failed >= failed + callers)
         return waiting
 
 
@@ -52,8 +54,26 @@ class Bench:
         self.upstream.failure = AWAY
         (caller,) = await self.upstream.awaited()
         self.clock.now_s += PATIENCE_S - 0.1
-        asked = self.upstream.asked
-        await _until(lambda: self.upstream.asked > asked)
+        failed = self.upstream.failed
+        await _until(lambda: self.upstream.failed > failed)
+        assert not caller.done()
+        self.clock.now_s += 0.2
+        with pytest.raises(errors.Unreachable):
+            await caller
+
+    async def lasts(self, seconds: float) -> None:
+        """It stays away, and now and then somebody sees that."""
+        for _ in range(int(seconds / PATIENCE_S) + 1):
+            self.clock.now_s += PATIENCE_S - 0.1
+            with pytest.raises(errors.Unreachable):
+                await self.upstream.tried()
+
+    async def refused_after(self, seconds: float) -> None:
+        """A caller who comes now waits for so long and no longer."""
+        (caller,) = await self.upstream.awaited()
+        failed = self.upstream.failed
+        self.clock.now_s += seconds - 0.1
+        await _until(lambda: self.upstream.failed > failed)
         assert not caller.done()
         self.clock.now_s += 0.2
         with pytest.raises(errors.Unreachable):
@@ -85,35 +105,56 @@ async def test_an_upstream_that_starts_again_is_waited_for_and_one_that_is_gone_
 async def test_whoever_comes_late_in_an_outage_waits_only_until_its_end_would_have_been_noticed(bench: Bench) -> None:
     """A channel that pauses between its tries does not know at once that the upstream is back, and refuses what it could serve."""
     await bench.gone()
-    bench.clock.now_s += 60
+    await bench.lasts(60)
     (served,) = await bench.upstream.awaited()
     bench.clock.now_s += NOTICE_S_MAX - 0.1
     bench.upstream.failure = None
     await served
     await bench.gone()
-    bench.clock.now_s += 60
-    (refused,) = await bench.upstream.awaited()
-    bench.clock.now_s += NOTICE_S_MAX + 0.1
-    with pytest.raises(errors.Unreachable):
-        await refused
+    await bench.lasts(60)
+    await bench.refused_after(NOTICE_S_MAX)
 
 
 @pytest.mark.promise("LINKS-4")
 async def test_each_outage_of_each_upstream_is_waited_for_anew_and_only_for_its_own_time(bench: Bench) -> None:
-    """What another upstream is does not matter; one that refuses was there meanwhile."""
+    """What another upstream is does not matter; one that refuses was there meanwhile; what nobody saw for long is another outage."""
     await bench.gone()
     await Upstream(bench.patience, "another method").called()
-    (caller,) = await bench.upstream.awaited()
-    bench.clock.now_s += NOTICE_S_MAX + 0.1
-    with pytest.raises(errors.Unreachable):
-        await caller
+    await bench.refused_after(NOTICE_S_MAX)
     bench.upstream.failure = errors.Gone("Used up.")
     with pytest.raises(errors.Gone):
         await bench.upstream.called()
     await bench.gone()
+    bench.clock.now_s += 3_600
+    await bench.gone()
 
 
-async def test_of_all_who_wait_one_at_a_time_asks_and_all_are_served_when_it_is_back(bench: Bench) -> None:
+async def test_who_hears_nothing_in_time_knows_nothing_of_an_outage(bench: Bench) -> None:
+    """A call that is out of time neither begins an outage nor ends one."""
+    await bench.gone()
+    bench.upstream.failure = errors.DeadlineExceeded("Too late.")
+    with pytest.raises(errors.DeadlineExceeded):
+        await bench.upstream.called()
+    bench.upstream.failure = AWAY
+    await bench.refused_after(NOTICE_S_MAX)
+
+
+async def test_what_others_are_answered_makes_nobody_s_wait_longer(bench: Bench) -> None:
+    """An upstream that answers all but one caller, whose request ends it each time, say."""
+    bench.upstream.failure = AWAY
+    (caller,) = await bench.upstream.awaited()
+    others = Upstream(bench.patience)
+    for _ in range(4):
+        bench.clock.now_s += PATIENCE_S / 4 + 0.1
+        await others.called()
+        asked = bench.upstream.asked
+        await _until(lambda: caller.done() or bench.upstream.asked > asked)  # noqa: B023  # awaited here
+    with pytest.raises(errors.Unreachable):
+        await caller
+
+
+async def test_of_all_who_wait_one_asks_at_a_time_and_all_are_served_when_it_is_back(bench: Bench) -> None:
+    """Whose time is over leaves without asking once more, or all who came at once would ask at once."""
     callers, clock = 500, asyncio.get_running_loop().time
     bench.upstream.failure = AWAY
     began_s = clock()
@@ -121,22 +162,23 @@ async def test_of_all_who_wait_one_at_a_time_asks_and_all_are_served_when_it_is_
     await asyncio.sleep(6 * AGAIN_S)
     assert 1 <= bench.upstream.asked - callers <= (clock() - began_s) / AGAIN_S + 1
     bench.upstream.failure = None
-    async with asyncio.timeout(1):
-        assert len(await asyncio.gather(*waiting)) == callers
+    assert len(await asyncio.gather(*waiting)) == callers
 
 
-async def test_no_more_than_so_many_wait_and_the_next_are_refused_at_once(bench: Bench) -> None:
+async def test_no_more_than_so_many_wait_and_places_are_given_back(bench: Bench) -> None:
     bench.upstream.failure = AWAY
     waiting = await bench.upstream.awaited(PATIENT_MAX)
-    asked = bench.upstream.asked
+    refused = Upstream(bench.patience)
+    refused.failure = AWAY
     with pytest.raises(errors.Unreachable):
-        await bench.upstream.called()
-    assert not any(caller.done() for caller in waiting)
-    assert bench.upstream.asked - asked <= 2
+        await refused.called()
+    assert refused.asked == 1
     bench.upstream.failure = None
     await asyncio.gather(*waiting)
-    bench.upstream.failure = AWAY
-    await bench.upstream.awaited(1)
+    (waits,) = await refused.awaited()
+    await _until(lambda: refused.asked > 2)
+    refused.failure = None
+    await waits
 
 
 async def test_what_may_not_be_done_twice_is_asked_again_only_when_it_has_reached_nobody(bench: Bench) -> None:
@@ -149,20 +191,3 @@ async def test_what_may_not_be_done_twice_is_asked_again_only_when_it_has_reache
     await _until(lambda: bench.upstream.asked > 2)
     bench.upstream.failure = None
     await caller
-
-
-async def test_a_request_that_comes_while_its_service_starts_again_waits_and_is_made_once(door: Door) -> None:
-    """Through the door, without an id of the request: nothing but that nobody was reached allows a second try."""
-
-    def create(title: str) -> "asyncio.Task[httpx.Response]":
-        headers = {"authorization": f"Bearer {SECRET}"}
-        return asyncio.create_task(door.client.post("/v1/shelves/3/books", json={"title": title}, headers=headers))
-
-    assert (await create("first")).status_code == 201
-    await door.service.stop()
-    waiting = create("second")
-    await asyncio.sleep(2 * AGAIN_S)
-    assert not waiting.done()
-    await door.service.start()
-    assert (await waiting).status_code == 201
-    assert [each.book.title for each in door.library.calls] == ["first", "second"]

@@ -30,7 +30,7 @@ def free(port: int) -> bool:
 
 def draw(count: int, environment: Mapping[str, str] = os.environ) -> list[int]:
     """`count` different free ports; raises `SupervisorError` when there are not so many, or the range in the environment is none."""
-    lowest, highest = _range(environment.get(VARIABLE) or f"{LOWEST}-{HIGHEST}")
+    lowest, highest = span(environment)
     drawn: set[int] = set()
     for _ in range(TRIES_MAX):
         if len(drawn) == count:
@@ -43,7 +43,9 @@ def draw(count: int, environment: Mapping[str, str] = os.environ) -> list[int]:
     )
 
 
-def _range(text: str) -> tuple[int, int]:
+def span(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The lowest and the highest port that may be drawn; raises `SupervisorError`."""
+    text = environment.get(VARIABLE) or f"{LOWEST}-{HIGHEST}"
     match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
     lowest, highest = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1_024 <= lowest <= highest < 1 << 16:

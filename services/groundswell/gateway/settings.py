@@ -33,9 +33,10 @@ class GatewaySettings:
     body_stall_s_max: float = 30.0
     """A body of which nothing comes for so long is given up with 408."""
     upstream_timeout_s: float = 10.0
-    """Longest time for one unary call, retries included."""
+    """Longest time for one unary call, retries and the wait for a service that starts again included."""
     cached_upstream_timeout_s: float = 2.0
-    """The same for methods with a near cache, whose visitors are better served stale than late."""
+    """Longest time for one call of a method with a near cache, whose visitors are better served stale than late. Where nothing may stand
+    in, they wait up to three seconds more for a service that starts again."""
     drain_accept_s: float = 1.0
     """After SIGTERM new requests are still served for this long, so that balancers notice the failing readiness first."""
     drain_s: float = 20.0

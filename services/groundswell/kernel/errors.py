@@ -108,6 +108,8 @@ class Unreachable(Unavailable):
 class Unsent(Unreachable):
     """There was no process to ask: the request has reached nobody, so whoever asks again repeats nothing."""
 
+    reason = "UNAVAILABLE"
+
 
 class DeadlineExceeded(Error):
     """The time the caller gave is over (504)."""

@@ -189,9 +189,10 @@ class Application:
         elif route.cacheable:
             await self._answer_kept(exchange, route, message, context)
         else:
+            until_s = time.monotonic() + self._config.upstream_timeout_s
             answer = await self._patience.asked(
                 route.method.full_name,
-                lambda: self._ask(route, message, context, self._config.upstream_timeout_s),
+                lambda: self._ask(route, message, context, until_s - time.monotonic()),
                 kernel_errors.Unreachable if _repeatable(route, message) else kernel_errors.Unsent,
             )
             if context.reached is not None and context.reached.position:
@@ -248,11 +249,14 @@ class Application:
         if route.rule.audience is access.Audience.PUBLIC and route.edge.HasField("cache"):
             return Context()
         secret = _secret(request)
-        context = await self._verifier.verify(secret) if secret is not None else Context()
+        context = await self._verified(secret) if secret is not None else Context()
         access.require(route.rule, context)
         if route.rule.audience is access.Audience.PERMISSION:
             self._refuse(context)  # the service does so too, but is not asked for what is kept
         return replace(context, consistency=requests.consistency(request), reached=Reached())
+
+    async def _verified(self, secret: str) -> Context:
+        return await self._patience.asked("credentials", lambda: self._verifier.verify(secret))
 
     async def _message(self, request: Request, match: Match) -> Message:
         route = match.route
