@@ -44,7 +44,7 @@ def app_dsn(admin_dsn: str, service: str, internal_key: bytes) -> str:
 async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: bytes) -> str:
     """Creates what is missing of a service's database and applies its new migrations; returns the app role's DSN.
 
-    `admin_dsn` may create databases and roles. Safe to run from many processes at once. Raises `MigrationFailed`, and what
+    `admin_dsn` may create databases and roles, and need not be a superuser. Safe to run from many processes at once. Raises `MigrationFailed`, and what
     asyncpg raises when the server is away.
     """
     database, owner, app = f"gs_{service}", f"gs_{service}_owner", f"gs_{service}_app"
@@ -55,7 +55,7 @@ async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: byte
         for role in (owner, app):
             await _ensure_role(admin, role, role_password(role, internal_key))
         if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
-            await admin.execute(f'CREATE DATABASE "{database}" OWNER "{owner}"')
+            await _create(admin, database, owner)
         await _apply(admin_dsn, database, owner, app, folder, internal_key)
     finally:
         await admin.close()
@@ -72,10 +72,19 @@ def _require_version(version: asyncpg.ServerVersion) -> None:
 
 
 async def _ensure_role(admin: asyncpg.Connection, role: str, password: str) -> None:
-    verb = "ALTER" if await admin.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role) else "CREATE"
-    await admin.execute(
-        f"{verb} ROLE \"{role}\" LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE PASSWORD '{password}'"
+    """A role with this password that may do nothing by itself. Who is no superuser may not even name what only superusers give."""
+    may = await admin.fetchval(
+        "SELECT rolsuper OR rolbypassrls OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = $1", role
     )
+    verb, nothing = "CREATE" if may is None else "ALTER", "NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE"
+    await admin.execute(f"{verb} ROLE \"{role}\" LOGIN {'' if may is False else nothing} PASSWORD '{password}'")
+
+
+async def _create(admin: asyncpg.Connection, database: str, owner: str) -> None:
+    """A database of `owner`'s. Who is no superuser has to belong to the owner for that, which who made the role may arrange."""
+    if not await admin.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        await admin.execute(f'GRANT "{owner}" TO CURRENT_USER')
+    await admin.execute(f'CREATE DATABASE "{database}" OWNER "{owner}"')
 
 
 async def _apply(admin_dsn: str, database: str, owner: str, app: str, folder: Path, internal_key: bytes) -> None:
