@@ -44,8 +44,8 @@ def app_dsn(admin_dsn: str, service: str, internal_key: bytes) -> str:
 async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: bytes) -> str:
     """Creates what is missing of a service's database and applies its new migrations; returns the app role's DSN.
 
-    `admin_dsn` may create databases and roles, and need not be a superuser. Safe to run from many processes at once. Raises `MigrationFailed`, and what
-    asyncpg raises when the server is away.
+    `admin_dsn` may create databases and roles, and need not be a superuser. Safe to run from many processes at once. Raises
+    `MigrationFailed`, and what asyncpg raises when the server is away.
     """
     database, owner, app = f"gs_{service}", f"gs_{service}_owner", f"gs_{service}_app"
     admin = await asyncpg.connect(dsn_of(admin_dsn, "postgres"), timeout=CONNECT_S_MAX)
