@@ -15,8 +15,6 @@ import pytest
 
 from loadtests.platform.installation import Installation
 
-pytestmark = pytest.mark.alone
-
 ROOT = Path(__file__).parents[2]
 SHORT = ("--headless", "--peak=50", "--links=5", "--calm-seconds=2", "--spike-seconds=4", "--patience-seconds")
 
