@@ -68,18 +68,6 @@ def test_the_guard_commits_up_to_the_oldest_unfinished_offset() -> None:
     assert guard.committable(PARTITION) is None
 
 
-def test_what_was_fetched_and_has_not_begun_counts_as_not_handled() -> None:
-    """Else counters that are still read from the log would be called complete: reading went on at 5, and all up to 9 was fetched."""
-    guard, partition = streams.OffsetGuard(), PARTITION
-    assert guard.reached(partition, 5) == 5
-    guard.begun(partition, 5)
-    assert guard.reached(partition, 5) == 5
-    guard.finished(partition, 5)
-    assert guard.reached(partition, 5) == 6
-    guard.forget({partition})
-    assert guard.reached(partition, 6) == 6
-
-
 async def until(condition: Any, seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():

@@ -79,8 +79,6 @@ class Stream:
     """Set once partitions were assigned and rebuilt."""
     rebuilding: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while new partitions are being rebuilt."""
-    begins: dict[TopicPartition, int] = field(default_factory=dict)
-    """Where reading of the assigned partitions went on."""
 
 
 class StreamDied(Exception):
@@ -106,14 +104,6 @@ class OffsetGuard:
     def committable(self, partition: TP) -> int | None:
         """The offset up to which everything is finished; None when nothing has begun."""
         return next(iter(self._open[partition]), self._next.get(partition))
-
-    def reached(self, partition: TP, begin: int) -> int:
-        """The offset up to which everything is finished, where reading went on at `begin`.
-
-        What the consumer calls its position is further: faust has fetched what lies below, and holds it before it begins.
-        """
-        offset = self.committable(partition)
-        return begin if offset is None else offset
 
     def forget(self, partitions: set[TP]) -> None:
         """The partitions went to another process."""
@@ -212,12 +202,10 @@ def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
         await started(consumer)
         try:
             consumer.assign(partitions)
-            committed = {tp: await consumer.committed(tp) for tp in partitions}
-            earliest = await consumer.beginning_offsets(partitions) if partitions else {}
+            assignments = [Assignment(tp.partition, await consumer.committed(tp)) for tp in partitions]
         finally:
             await consumer.stop()
-        stream.begins.update({tp: max(committed[tp] or 0, earliest[tp]) for tp in partitions})
-        await stream.rebuild([Assignment(tp.partition, committed[tp]) for tp in partitions])
+        await stream.rebuild(assignments)
         stream.rebuilding.clear()
         if partitions:
             stream.ready.set()
@@ -245,8 +233,7 @@ async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> 
         done = [guard.committable(TP(tp.topic, tp.partition)) for tp in partitions]
         behind = any(offset is not None and offset < ends[tp] for tp, offset in zip(partitions, done, strict=True))
         if partitions and stream.ready.is_set() and not stream.rebuilding.is_set():
-            reached = {tp: guard.reached(TP(tp.topic, tp.partition), stream.begins.get(tp, 0)) for tp in partitions}
-            completeness.looked(asked_s, ends, reached)
+            completeness.looked(asked_s, ends, await _reached(app, partitions))
         total = sum(offset or 0 for offset in done)
         if total != last or not behind:
             moved_at, last = time.monotonic(), total
@@ -277,6 +264,21 @@ class _Completeness:
                 break
         if self._waiting is None or self._waiting[1].keys() != ends.keys():
             self._waiting = newest
+
+
+async def _reached(app: faust.App, partitions: Sequence[TopicPartition]) -> Ends:
+    """Up to where everything is handled; where nothing has come since the assignment, where reading goes on. Empty when not known."""
+    guard = app.consumer.guard  # type: ignore[attr-defined]  # our GuardedConsumer
+    reached = {}
+    for tp in partitions:
+        offset = guard.committable(TP(tp.topic, tp.partition))
+        if offset is None:
+            try:
+                offset = await asyncio.wait_for(app.consumer.position(TP(tp.topic, tp.partition)), ANSWER_S_MAX)
+            except (KafkaError, TimeoutError):
+                return {}
+        reached[tp] = offset or 0
+    return reached
 
 
 def _record(event: EventT[bytes]) -> Record:
