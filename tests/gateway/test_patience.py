@@ -1,13 +1,13 @@
 """What starts again is waited for, and what is gone is not: neither by places at the door nor by work."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from groundswell.gateway.service.patience import AGAIN_S, NOTICE_S_MAX, PATIENCE_S, PATIENT_MAX, Patience
 from groundswell.kernel import errors
 from tests.gateway.hand import Hand
+from tests.gateway.waiting import until
 
 AWAY = errors.Unreachable("Away.")
 
@@ -39,7 +39,7 @@ class Upstream:
         """So many who are told for the first time that it is away, and go on waiting."""
         failed = self.failed
         waiting = [asyncio.create_task(self.called()) for _ in range(callers)]
-        await _until(lambda: self.failed >= failed + callers)
+        await until(lambda: self.failed >= failed + callers)
         return waiting
 
 
@@ -55,7 +55,7 @@ class Bench:
         (caller,) = await self.upstream.awaited()
         self.clock.now_s += PATIENCE_S - 0.1
         failed = self.upstream.failed
-        await _until(lambda: self.upstream.failed > failed)
+        await until(lambda: self.upstream.failed > failed)
         assert not caller.done()
         self.clock.now_s += 0.2
         with pytest.raises(errors.Unreachable):
@@ -80,7 +80,7 @@ class Bench:
         (caller,) = await self.upstream.awaited()
         failed = self.upstream.failed
         self.clock.now_s += seconds - 0.1
-        await _until(lambda: self.upstream.failed > failed)
+        await until(lambda: self.upstream.failed > failed)
         assert not caller.done()
         self.clock.now_s += 0.2
         with pytest.raises(errors.Unreachable):
@@ -90,12 +90,6 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.promise("LINKS-4")
@@ -155,7 +149,7 @@ async def test_what_others_are_answered_makes_nobody_s_wait_longer(bench: Bench)
         bench.clock.now_s += PATIENCE_S / 4 + 0.1
         await others.called()
         asked = bench.upstream.asked
-        await _until(lambda: caller.done() or bench.upstream.asked > asked)  # noqa: B023  # awaited here
+        await until(lambda: caller.done() or bench.upstream.asked > asked)  # noqa: B023  # awaited here
     with pytest.raises(errors.Unreachable):
         await caller
 
@@ -184,7 +178,7 @@ async def test_no_more_than_so_many_wait_and_places_are_given_back(bench: Bench)
     bench.upstream.failure = None
     await asyncio.gather(*waiting)
     (waits,) = await refused.awaited()
-    await _until(lambda: refused.asked > 2)
+    await until(lambda: refused.asked > 2)
     refused.failure = None
     await waits
 
@@ -196,6 +190,6 @@ async def test_what_may_not_be_done_twice_is_asked_again_only_when_it_has_reache
     assert bench.upstream.asked == 1
     bench.upstream.failure = errors.Unsent("Nobody there.")
     caller = asyncio.create_task(bench.upstream.called(errors.Unsent))
-    await _until(lambda: bench.upstream.asked > 2)
+    await until(lambda: bench.upstream.asked > 2)
     bench.upstream.failure = None
     await caller

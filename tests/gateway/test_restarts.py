@@ -1,7 +1,7 @@
 """Requests through the door whose service is away, comes back, or is lost before it answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -10,6 +10,7 @@ import pytest
 from groundswell.gateway.service.patience import AGAIN_S, PATIENCE_S
 from groundswell.kernel import access, errors
 from tests.gateway.door import SECRET, Door, check, opened
+from tests.gateway.waiting import until
 from tests.gateway.wire import Wire
 
 
@@ -21,12 +22,6 @@ def create(door: Door, title: str, **headers: str) -> "asyncio.Task[httpx.Respon
 
 def titles(door: Door) -> list[str]:
     return [each.book.title for each in door.library.calls]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_request_that_comes_while_its_service_starts_again_waits_and_is_made_once(door: Door) -> None:

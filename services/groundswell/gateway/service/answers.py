@@ -7,26 +7,21 @@ its service is asked, and judges.
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from functools import partial
 
 from groundswell.gateway.model.answers import Alias, Answer, Key, NearCache
-from groundswell.gateway.service.patience import Patience
+from groundswell.gateway.service.patience import Ask, Patience
 from groundswell.kernel import errors
 from groundswell.kernel.clock import Clock
-
-log = logging.getLogger(__name__)
 
 FILL_TRIES_MAX = 3
 UNKEPT_S = 5.0
 UNKEPT_MAX = 10_000
 STALE_RETRY_S = 0.5
 """While an upstream is down, one caller in this time finds out whether it is back; the others get the stale answer at once."""
-
-Ask = Callable[[], Awaitable[Answer]]
 
 
 class Verdict(Enum):
@@ -71,7 +66,7 @@ class Answers:
         answer.visited = True
         return answer
 
-    async def answer(self, key: Key, ask: Ask) -> tuple[Answer, Verdict]:
+    async def answer(self, key: Key, ask: Ask[Answer]) -> tuple[Answer, Verdict]:
         """The answer to the request named `key`: kept, or from `ask`, which runs once for all who wait.
 
         Raises what `ask` raises; `Unavailable` and `DeadlineExceeded` only when no stale answer may stand in.
@@ -93,7 +88,7 @@ class Answers:
             return False
         return self.trusted()
 
-    async def _filled(self, key: Key, ask: Ask, kept: Answer | None) -> tuple[Answer, Verdict]:
+    async def _filled(self, key: Key, ask: Ask[Answer], kept: Answer | None) -> tuple[Answer, Verdict]:
         flight = self._flights.get(key)
         leads = flight is None
         if flight is None:
@@ -120,7 +115,7 @@ class Answers:
             answer = await self._patience.asked(key[1], ask)
         return answer, Verdict.MISS if self.trusted() else Verdict.BYPASS
 
-    async def _fill(self, key: Key, ask: Ask) -> Answer:
+    async def _fill(self, key: Key, ask: Ask[Answer]) -> Answer:
         for _ in range(FILL_TRIES_MAX):
             purges = self.cache.purges
             answer = await ask()
