@@ -3,8 +3,8 @@
 At least once: batches are taken without acknowledging, their effect happens, then each record is acknowledged. faust may commit
 past a record that is not finished (its gap search trusts a committed offset of 0 or None, and takes what it never saw for a
 hole), so the guard commits at most the oldest unfinished offset. There are no tables and no windows of faust's: state is the
-caller's, and is rebuilt from the log when partitions arrive. Liveness is measured: a stream whose committed offset stands still
-while the log's end is ahead of it fails the process, and the supervisor starts it again.
+caller's, and is rebuilt from the log when partitions arrive, before the first record of theirs is read. Liveness is measured: a
+stream whose committable offset stands still while the log's end is ahead of it fails the process, and the supervisor starts it again.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
@@ -33,6 +34,7 @@ BUFFER_RECORDS_MAX = 64
 COMMIT_S = 1.0
 CHECK_S = 1.0
 STALL_S_MAX = 60.0
+SESSION_S = 10.0
 ANSWER_S_MAX = 5.0
 
 Ends = Mapping[TopicPartition, int]
@@ -51,10 +53,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A partition that this process begins to read, at `offset`; None when the group never committed there."""
+    """A partition that this process begins to read, at `offset`."""
 
     partition: int
-    offset: int | None
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,10 @@ class OffsetGuard:
         self._open: defaultdict[TP, dict[int, None]] = defaultdict(dict)
         self._next: dict[TP, int] = {}
 
+    def assigned(self, begins: Mapping[TP, int]) -> None:
+        """Partitions will be read from these offsets on; all below them is finished."""
+        self._next.update(begins)
+
     def begun(self, partition: TP, offset: int) -> None:
         """A record was handed to the stream; records of a partition begin in order."""
         self._open[partition][offset] = None
@@ -102,7 +108,7 @@ class OffsetGuard:
         self._open[partition].pop(offset, None)
 
     def committable(self, partition: TP) -> int | None:
-        """The offset up to which everything is finished; None when nothing has begun."""
+        """The offset up to which everything is finished; None when it is not known yet where reading begins."""
         return next(iter(self._open[partition]), self._next.get(partition))
 
     def forget(self, partitions: set[TP]) -> None:
@@ -112,16 +118,25 @@ class OffsetGuard:
             self._next.pop(partition, None)
 
 
+class Unacknowledged(WeakSet[Message]):
+    """faust's set of messages that are in work: its streams add to it without asking the consumer, so here the guard is told."""
+
+    def __init__(self, guard: OffsetGuard) -> None:
+        super().__init__()
+        self._guard = guard
+
+    def add(self, item: Message) -> None:
+        self._guard.begun(item.tp, item.offset)
+        super().add(item)
+
+
 class GuardedConsumer(driver.Consumer):
-    """faust's consumer, whose commits stop at the oldest unfinished record."""
+    """faust's consumer, which begins where its guard says, and whose commits stop at the oldest unfinished record."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.guard = OffsetGuard()
-
-    def track_message(self, message: Message) -> None:
-        self.guard.begun(message.tp, message.offset)
-        super().track_message(message)
+        self._unacked_messages = Unacknowledged(self.guard)
 
     def ack(self, message: Message) -> bool:
         finished: bool = super().ack(message)
@@ -132,8 +147,17 @@ class GuardedConsumer(driver.Consumer):
         self.guard.forget(revoked)
         await super().on_partitions_revoked(revoked)
 
+    async def perform_seek(self) -> None:
+        begins = {partition: self.guard.committable(partition) for partition in self.assignment()}
+        known = {partition: begin for partition, begin in begins.items() if begin is not None}
+        if len(known) < len(begins):
+            raise IllegalStateError("Partitions were assigned meanwhile.")  # faust then begins anew
+        await self.seek_wait(known)
+        self._committed_offset.update(known)
+
     def _new_offset(self, tp: TP) -> int | None:
-        super()._new_offset(tp)  # trims faust's own lists; what it answers is not trusted
+        for kept in (self._acked, self._acked_index, self._gap):
+            kept.pop(tp, None)  # faust's own books, which nothing else reads
         return self.guard.committable(tp)
 
 
@@ -162,7 +186,7 @@ def app_of(stream: Stream) -> faust.App:
         consumer_group_instance_id=stream.instance,
         consumer_metadata_max_age_ms=METADATA_MS_MAX,
         broker_commit_interval=COMMIT_S,
-        broker_session_timeout=10.0,
+        broker_session_timeout=SESSION_S,
         broker_heartbeat_interval=2.0,
         loop=asyncio.get_running_loop(),
     )
@@ -176,7 +200,7 @@ def app_of(stream: Stream) -> faust.App:
                 event.ack()
 
     app.agent(topic, name=f"{stream.group}.take", concurrency=1, supervisor_strategy=CrashingSupervisor)(take)
-    app.on_partitions_assigned.connect(_rebuilding(stream), weak=False)
+    app.on_rebalance_complete.connect(_rebuilding(stream), weak=False)
     return app
 
 
@@ -195,22 +219,36 @@ async def run(stream: Stream) -> None:
 
 
 def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
-    async def on_assigned(app: faust.App, assigned: set[TP], **_: Any) -> None:
-        stream.rebuilding.set()
-        partitions = [TopicPartition(tp.topic, tp.partition) for tp in sorted(assigned) if tp.topic == stream.topic]
-        consumer = AIOKafkaConsumer(bootstrap_servers=stream.bootstrap, group_id=stream.group, enable_auto_commit=False)
-        await started(consumer)
-        try:
-            consumer.assign(partitions)
-            assignments = [Assignment(tp.partition, await consumer.committed(tp)) for tp in partitions]
-        finally:
-            await consumer.stop()
-        await stream.rebuild(assignments)
-        stream.rebuilding.clear()
-        if partitions:
-            stream.ready.set()
+    """What faust is to do after each rebalance, before it reads. Heartbeats go on meanwhile, so that it may take its time."""
 
-    return on_assigned
+    async def on_rebalanced(app: faust.App, **_: Any) -> None:
+        partitions = sorted(TopicPartition(*tp) for tp in app.consumer.assignment())
+        if not partitions:
+            return
+        stream.rebuilding.set()
+        begins = await _begins(stream, partitions)
+        await stream.rebuild([Assignment(tp.partition, begins[tp]) for tp in partitions])
+        app.consumer.guard.assigned({TP(*tp): begin for tp, begin in begins.items()})  # type: ignore[attr-defined]
+        stream.rebuilding.clear()
+        stream.ready.set()
+
+    return on_rebalanced
+
+
+async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
+    """Where reading goes on: what the group committed; the log's beginning where it never did, or when the log does not hold that."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=stream.bootstrap, group_id=stream.group, enable_auto_commit=False)
+    await started(consumer)
+    try:
+        consumer.assign(partitions)
+        committed = {tp: await consumer.committed(tp) for tp in partitions}
+        earliest, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    return {
+        tp: offset if offset is not None and earliest[tp] <= offset <= ends[tp] else earliest[tp]
+        for tp, offset in committed.items()
+    }
 
 
 async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> None:
@@ -221,21 +259,20 @@ async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> 
         await asyncio.sleep(CHECK_S)
         if app.crashed:
             raise StreamDied(f"The stream {stream.group} crashed.") from app.crash_reason
-        partitions = [
-            TopicPartition(tp.topic, tp.partition) for tp in app.consumer.assignment() if tp.topic == stream.topic
-        ]
+        partitions = [TopicPartition(*tp) for tp in app.consumer.assignment()]
         asked_s = time.monotonic()
         try:
             ends = await asyncio.wait_for(consumer.end_offsets(partitions), ANSWER_S_MAX) if partitions else {}
         except (KafkaError, TimeoutError):
             moved_at = time.monotonic()  # without a broker nobody can move
             continue
-        done = [guard.committable(TP(tp.topic, tp.partition)) for tp in partitions]
-        behind = any(offset is not None and offset < ends[tp] for tp, offset in zip(partitions, done, strict=True))
-        if partitions and stream.ready.is_set() and not stream.rebuilding.is_set():
-            completeness.looked(asked_s, ends, await _reached(app, partitions))
-        total = sum(offset or 0 for offset in done)
-        if total != last or not behind:
+        done = {tp: guard.committable(TP(*tp)) for tp in partitions}
+        reached = {tp: offset for tp, offset in done.items() if offset is not None}
+        if partitions and reached.keys() == ends.keys():
+            completeness.looked(asked_s, ends, reached)
+        idle = stream.rebuilding.is_set() or all(reached.get(tp, -1) >= ends[tp] for tp in partitions)
+        total = sum(reached.values())
+        if total != last or idle:
             moved_at, last = time.monotonic(), total
         elif time.monotonic() - moved_at > STALL_S_MAX:
             raise StreamDied(
@@ -264,21 +301,6 @@ class _Completeness:
                 break
         if self._waiting is None or self._waiting[1].keys() != ends.keys():
             self._waiting = newest
-
-
-async def _reached(app: faust.App, partitions: Sequence[TopicPartition]) -> Ends:
-    """Up to where everything is handled; where nothing has come since the assignment, where reading goes on. Empty when not known."""
-    guard = app.consumer.guard  # type: ignore[attr-defined]  # our GuardedConsumer
-    reached = {}
-    for tp in partitions:
-        offset = guard.committable(TP(tp.topic, tp.partition))
-        if offset is None:
-            try:
-                offset = await asyncio.wait_for(app.consumer.position(TP(tp.topic, tp.partition)), ANSWER_S_MAX)
-            except (KafkaError, TimeoutError):
-                return {}
-        reached[tp] = offset or 0
-    return reached
 
 
 def _record(event: EventT[bytes]) -> Record:

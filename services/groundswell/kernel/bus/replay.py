@@ -13,7 +13,10 @@ RECORDS_MAX = 64
 async def replay(
     bootstrap: str, topic: str, partition: int, *, since_ms: int, until: int
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """The records of `partition` that came at or after `since_ms` and lie below the offset `until`, oldest first, some at a time."""
+    """The records of `partition` that came at or after `since_ms` and lie below the offset `until`, oldest first, some at a time.
+
+    A log that ends before `until` is read to its end.
+    """
     tp = TopicPartition(topic, partition)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     await started(consumer)
@@ -23,6 +26,7 @@ async def replay(
         if found is None:
             return
         consumer.seek(tp, found.offset)
+        until = min(until, (await consumer.end_offsets([tp]))[tp])
         while await consumer.position(tp) < until:
             records = (await consumer.getmany(tp, timeout_ms=500, max_records=RECORDS_MAX)).get(tp, [])
             if below := [record for record in records if record.offset < until]:
