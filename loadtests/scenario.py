@@ -14,13 +14,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 
 from loadtests.arrivals import Plan
 from loadtests.faults.kills import Kill, Killer, Struck
 from loadtests.generator.child import Load, Loaded, Progress
 from loadtests.generator.order import Order, Target
 from loadtests.oracles import books as oracle
-from loadtests.oracles import reading
+from loadtests.oracles import freshness, reading
 from loadtests.oracles.books import Books, Finding, Promised
 from loadtests.oracles.freshness import Sample, Sampler
 from loadtests.platform.api import Door, Link
@@ -54,12 +55,13 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuild:
-    """The live counters died with a killed process, and were read from the log again."""
+class CatchUp:
+    """When a victim was back the live page was behind: its counters were read from the log again, or events had waited elsewhere."""
 
     kill: Struck
-    complete_s: float
-    """When the page was complete again, in seconds after the load's start; infinite when nobody saw that."""
+    caught_up_s: float
+    """When the page was complete and held all that had been promised until the victim was back, in seconds after the load's start;
+    infinite when nobody saw that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,13 @@ class Ran:
         return sentences
 
     def calm_samples(self) -> list[Sample]:
-        """Samples of the live page during the load while nothing was being killed, nor read again because of a kill.
+        """Samples of the live page during the load while nothing was being killed, nor caught up with because of a kill.
 
-        Only what a kill explains is left out: counters that are incomplete without one are late, and so are complete ones.
+        Only what a kill explains is left out: a page that is behind without one is late, and so is one that has caught up.
         """
         troubled = [
             *((kill.at_s, kill.back_s + CALM_AFTER_KILL_S) for kill in self.struck),
-            *((each.kill.at_s, each.complete_s) for each in self.rebuilds()),
+            *((each.kill.at_s, math.nextafter(each.caught_up_s, math.inf)) for each in self.catch_ups()),
         ]
         end_s = self.loaded.plan.seconds
         return [
@@ -113,14 +115,19 @@ class Ran:
             if 0 <= at_s <= end_s and not any(first_s <= at_s < last_s for first_s, last_s in troubled)
         ]
 
-    def rebuilds(self) -> list[Rebuild]:
-        """One for each kill after which the page was seen incomplete."""
-        found = []
+    def catch_ups(self) -> list[CatchUp]:
+        """One for each kill after which the page was seen behind."""
+        promised_s, found = freshness.promised_s(self.loaded), []
         for kill in self.struck:
-            after = [(at_s, sample.is_complete) for at_s, sample in self._timed() if at_s >= kill.back_s]
-            complete_s = next((at_s for at_s, is_complete in after if is_complete), math.inf)
+            events = int(np.searchsorted(promised_s, kill.back_s))
+            after = [
+                (at_s, sample.is_complete and sample.events >= events)
+                for at_s, sample in self._timed()
+                if at_s >= kill.back_s
+            ]
+            caught_up_s = next((at_s for at_s, is_there in after if is_there), math.inf)
             if after and not after[0][1]:
-                found.append(Rebuild(kill, complete_s))
+                found.append(CatchUp(kill, caught_up_s))
         return found
 
     def _timed(self) -> list[tuple[float, Sample]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 
 from loadtests.generator import histogram
 from loadtests.generator.child import Loaded
@@ -73,13 +74,21 @@ def told(samples: Sequence[Sample]) -> Percentiles:
 
 def seen(samples: Sequence[Sample], loaded: Loaded) -> Percentiles:
     """The page's lag behind the answers."""
-    is_promised = np.isin(loaded.records["outcome"], [int(outcome) for outcome in PROMISED])
-    answered_s = np.sort(loaded.records["at_us"][is_promised]) / 1e6 + loaded.started_s
+    at_s = promised_s(loaded)
     lags = [
-        max(sample.at_s - float(answered_s[sample.events]), 0.0) * 1000 if sample.events < len(answered_s) else 0.0
+        max(sample.at_s - loaded.started_s - float(at_s[sample.events]), 0.0) * 1000
+        if sample.events < len(at_s)
+        else 0.0
         for sample in samples
     ]
     return _percentiles(lags)
+
+
+def promised_s(loaded: Loaded) -> npt.NDArray[np.float64]:
+    """When each view was promised, in seconds after the load's start, in order."""
+    is_promised = np.isin(loaded.records["outcome"], [int(outcome) for outcome in PROMISED])
+    at_s: npt.NDArray[np.float64] = np.sort(loaded.records["at_us"][is_promised]) / 1e6
+    return at_s
 
 
 def _percentiles(milliseconds: Sequence[float]) -> Percentiles:

@@ -8,7 +8,7 @@ from loadtests.generator import histogram
 from loadtests.generator.log import Outcome
 from loadtests.oracles.books import Finding
 from loadtests.oracles.freshness import Percentiles
-from loadtests.scenario import Ran, Rebuild, Verdict
+from loadtests.scenario import CatchUp, Ran, Verdict
 
 WIDTH = 78
 HEADLINES = {
@@ -68,7 +68,7 @@ class Report:
         killed = ", ".join(
             f"{kill.title} at {kill.at_s:.0f} s (back in {kill.back_s - kill.at_s:.1f} s)" for kill in ran.struck
         )
-        rebuilds = ran.rebuilds()
+        catch_ups = ran.catch_ups()
         extra = ran.books.stored - ran.promised.total
         silent = f"  no answer   {unknown} visits, because the process that held them was killed; {extra} of them had been counted"
         p99_ms = histogram.of(ran.loaded.records["latency_us"]).percentile_us(0.99) / 1000
@@ -77,8 +77,8 @@ class Report:
             *(f"  ✗ {doubt}" for doubt in ran.doubts()),
             f"  killed      {killed or 'nothing'}",
             *([silent] if unknown else []),
-            *([f"  rebuilt     the live page was complete again {_rebuilt(rebuilds)}"] if rebuilds else []),
-            f"  freshness   {_told(self.told)} (event to live counter, between {'kills and rebuilds' if rebuilds else 'the kills'})",
+            *([f"  caught up   the live page held all again {_caught_up(catch_ups)}"] if catch_ups else []),
+            f"  freshness   {_told(self.told)} (event to live counter, between kills and what had to be caught up)",
             f"              {_told(self.seen)} (the page behind the answers, measured here)",
             f"  quiet       the books were right {ran.settled_s:.1f} s after the load",
             f"  latency     {p99_ms:,.0f} ms p99 from the planned moment, kills included",
@@ -89,11 +89,11 @@ class Report:
     def machine(self) -> dict[str, object]:
         """For a machine; `rollups` is the common number of all rollups, or the first that is wrong.
 
-        A kill that took the live counters with it has `complete`, when the page was complete again; null when nobody saw that.
+        A kill after which the live page was behind has `caught_up`, when it held all again; null when nobody saw that.
         """
         promised, books = self.ran.promised, self.ran.books
         rollups = (books.rollup_second, books.rollup_minute, books.rollup_hour)
-        complete = {each.kill: _or_none(each.complete_s) for each in self.ran.rebuilds()}
+        caught_up = {each.kill: _or_none(each.caught_up_s) for each in self.ran.catch_ups()}
         return {
             "ok": self.ran.verdict is Verdict.PASSED,
             "verdict": self.ran.verdict,
@@ -112,7 +112,7 @@ class Report:
                     "at": round(kill.at_s, 2),
                     "victim": kill.victim,
                     "back": round(kill.back_s, 2),
-                    **({"complete": complete[kill]} if kill in complete else {}),
+                    **({"caught_up": caught_up[kill]} if kill in caught_up else {}),
                 }
                 for kill in self.ran.struck
             ],
@@ -141,8 +141,8 @@ class Report:
         }
 
 
-def _rebuilt(rebuilds: Sequence[Rebuild]) -> str:
-    after_s = {each.kill.victim: each.complete_s - each.kill.at_s for each in rebuilds}
+def _caught_up(catch_ups: Sequence[CatchUp]) -> str:
+    after_s = {each.kill.victim: each.caught_up_s - each.kill.at_s for each in catch_ups}
     return ", ".join(
         f"{seconds:.1f} s after the kill of {victim}" if math.isfinite(seconds) else f"never after the kill of {victim}"
         for victim, seconds in after_s.items()

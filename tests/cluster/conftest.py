@@ -6,6 +6,9 @@ session names them and says what to run.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,13 +27,29 @@ UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
     """The image, in a folder."""
-    return dockerfile.build(tmp_path_factory.mktemp("image"), "runtime")
+    return _built(tmp_path_factory, "runtime")
 
 
 @pytest.fixture(scope="session")
 def loadtests_image(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
     """The image of the load tests, in a folder of its own."""
-    return dockerfile.build(tmp_path_factory.mktemp("loadtests"), "loadtests")
+    return _built(tmp_path_factory, "loadtests")
+
+
+def _built(folders: pytest.TempPathFactory, target: str) -> dockerfile.Image:
+    """The image of a target; of sessions that stand beside each other the first makes it for all."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return dockerfile.build(folders.mktemp(target), target)
+    root = folders.getbasetemp().parent / target
+    made = root.with_suffix(".made")
+    with root.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(root, ignore_errors=True)  # of one that failed
+            root.mkdir()
+            dockerfile.build(root, target)
+            made.touch()
+    return dockerfile.Image(root, dockerfile.STAGES[target])
 
 
 @pytest.fixture(scope="session")
