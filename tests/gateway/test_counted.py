@@ -4,7 +4,6 @@ Method: a door whose method asks for it (`edge.telemetry.wait_for_ack`), a broke
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,56 +12,24 @@ from pathlib import Path
 import prometheus_client
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from groundswell.analytics.store import schema
-from groundswell.engines import ports, running
-from groundswell.engines.children import Child
-from groundswell.engines.engine import Folders
-from groundswell.engines.kafka import Kafka
 from groundswell.gateway.events import ACK_S_MAX
 from groundswell.kernel.bus import frames
 from tests.analytics.conftest import WriterProcess
+from tests.broker import PARTITIONS, Broker, fresh_topic
 from tests.gateway.door import Door, opened, pb
 
-PARTITIONS = 4
 AT_ONCE_S_MAX = ACK_S_MAX * 0.8
 UNANSWERED_S_MAX = 3.0
 """Far below the ten seconds after which the client of the log gives up a request."""
 WAIT_S_MAX = 30.0
 
 
-class Broker:
-    """One broker, stopped and started again at the same address with what it had."""
-
-    def __init__(self, engine: Kafka) -> None:
-        self._engine = engine
-        self.address = engine.address
-        self._child: Child | None = None
-
-    async def start(self) -> None:
-        self._child = await running.start(self._engine)
-
-    async def stop(self) -> None:
-        assert self._child is not None
-        await self._child.stop()
-
-    @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        """Stopped for the block."""
-        await self.stop()
-        try:
-            yield
-        finally:
-            await self.start()
-
-
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that is not the session's: these tests stop it."""
-    engine = Kafka(Folders.under(tmp_path_factory.mktemp("counted"), "kafka"), *ports.draw(2))
-    engine.prepare(print)
-    made = Broker(engine)
+    made = Broker(tmp_path_factory.mktemp("counted"))
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())
@@ -71,12 +38,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture
 async def topic(broker: Broker) -> str:
     """A fresh topic of frames, and its dead letters."""
-    name = f"frames-{secrets.token_hex(4)}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1), NewTopic(f"{name}.dlq", 1, 1)])
-    await admin.close()
-    return name
+    return await fresh_topic(broker.address, "frames")
 
 
 @asynccontextmanager

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from groundswell.kernel import clock, ids, postgres
+from tests.broker import fresh_topic
 
 KEY = b"k" * 32
 
@@ -46,12 +46,7 @@ async def database(app_dsn: str) -> AsyncIterator[postgres.Database]:
 @pytest.fixture
 async def topic(kafka_address: str) -> str:
     """A fresh topic with four partitions, and its dead letters."""
-    name = f"notes-{secrets.token_hex(4)}.events.v1"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_address)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 4, 1), NewTopic(f"{name}.dlq", 1, 1)])
-    await admin.close()
-    return name
+    return await fresh_topic(kafka_address, "notes.events")
 
 
 @pytest.fixture
@@ -60,3 +55,9 @@ async def producer(kafka_address: str) -> AsyncIterator[AIOKafkaProducer]:
     await made.start()
     yield made
     await made.stop()
+
+
+@pytest.fixture
+def names(kafka_address: str, topic: str) -> dict[str, str]:
+    """What makes streams of one test members of one group."""
+    return {"bootstrap": kafka_address, "group": f"g-{topic}", "topic": topic, "instance": "one"}

@@ -1,8 +1,7 @@
 """faust under our rules: with the numbers at which plain faust commits past unfinished work, and across a crash."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from faust.types import TP, ConsumerMessage
 
 from groundswell.kernel import streams
 from groundswell.kernel.bus.replay import replay
+from tests.kernel.streaming import Spy, committed, quiet, running, sent, until
 
 PARTITION = TP("frames", 0)
 
@@ -28,13 +28,6 @@ def consumer_of(kind: type, stream: streams.Stream) -> Any:
 
 def message_at(offset: int) -> ConsumerMessage:
     return ConsumerMessage("frames", 0, offset, 0.0, 0, {}, None, b"", None, None, tp=PARTITION)
-
-
-def quiet(folder: Path, handle: Any = None, rebuild: Any = None, **names: Any) -> streams.Stream:
-    async def nothing(_: Sequence[object]) -> None: ...
-
-    given = {"bootstrap": "127.0.0.1:1", "group": "g", "topic": "frames", "instance": "i"} | names
-    return streams.Stream(**given, data=folder, handle=handle or nothing, rebuild=rebuild or nothing)
 
 
 @pytest.mark.parametrize("committed", [None, 0])
@@ -72,81 +65,24 @@ def test_the_guard_commits_up_to_the_oldest_unfinished_offset() -> None:
     assert guard.committable(PARTITION) == 12
 
 
-async def until(condition: Any, seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-class Spy:
-    """What a stream was given, in order; it takes nothing while `gate` is shut."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.handled: list[tuple[int, int]] = []
-        self.assigned: list[list[streams.Assignment]] = []
-        self.ages: list[float] = []
-
-    async def handle(self, records: Sequence[streams.Record]) -> None:
-        await self.gate.wait()
-        self.handled.extend((record.partition, record.offset) for record in records)
-
-    async def rebuild(self, assignments: Sequence[streams.Assignment]) -> None:
-        self.assigned.append(list(assignments))
-
-
-async def sent(producer: AIOKafkaProducer, topic: str, count: int) -> None:
-    for n in range(count):
-        await producer.send_and_wait(topic, b"%d" % n, partition=n % 4)
-
-
-@pytest.fixture
-def names(kafka_address: str, topic: str) -> dict[str, str]:
-    """What makes streams of one test members of one group."""
-    return {"bootstrap": kafka_address, "group": f"g-{topic}", "topic": topic, "instance": "one"}
-
-
-async def committed(names: dict[str, str]) -> list[int | None]:
-    """The group's offsets of the four partitions."""
-    reader = AIOKafkaConsumer(bootstrap_servers=names["bootstrap"], group_id=names["group"], enable_auto_commit=False)
-    await reader.start()
-    try:
-        partitions = [TopicPartition(names["topic"], partition) for partition in range(4)]
-        reader.assign(partitions)
-        return [await reader.committed(partition) for partition in partitions]
-    finally:
-        await reader.stop()
-
-
-@asynccontextmanager
-async def running(stream: streams.Stream) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(streams.run(stream))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def test_a_stream_that_died_reads_its_unfinished_records_again(
     tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
 ) -> None:
-    """Every record is handled at least once across a crash in the middle."""
-    spy = Spy()
+    """Every record is handled at least once across a crash in the middle. What comes in the batch that failed has had no effect."""
+    first, second = Spy(), Spy()
 
     async def dies_at_20(records: Sequence[streams.Record]) -> None:
-        await spy.handle(records)
-        if len(spy.handled) >= 20:
+        if len(first.handled) + len(records) >= 20:
             raise ZeroDivisionError
+        await first.handle(records)
 
     await sent(producer, topic, 40)
     with pytest.raises(streams.StreamDied):
-        await asyncio.wait_for(streams.run(quiet(tmp_path, dies_at_20, spy.rebuild, **names)), 60)
-    assert [each.offset for each in spy.assigned[0]] == [0, 0, 0, 0]
-    async with running(quiet(tmp_path, spy.handle, spy.rebuild, **names)):
-        await until(lambda: len(set(spy.handled)) == 40)
-    assert [len(each) for each in spy.assigned] == [4, 4]
+        await asyncio.wait_for(streams.run(quiet(tmp_path, dies_at_20, first.rebuild, **names)), 60)
+    assert [each.offset for each in first.assigned[0]] == [0, 0, 0, 0]
+    async with running(quiet(tmp_path, second.handle, second.rebuild, **names)):
+        await until(lambda: len({*first.handled, *second.handled}) == 40)
+    assert [len(each) for each in second.assigned] == [4]
 
 
 async def test_what_is_handled_is_committed_and_a_restart_goes_on_there(
@@ -184,46 +120,6 @@ async def test_completeness_is_told_of_what_was_handled_not_of_what_was_fetched(
         spy.gate.set()
         await until(lambda: spy.ages)
         assert len(spy.handled) == 40
-
-
-async def test_a_rebuild_may_last_longer_than_the_groups_session_and_nothing_is_read_before_its_end(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
-) -> None:
-    spy = Spy()
-
-    async def slow(assignments: Sequence[streams.Assignment]) -> None:
-        await spy.rebuild(assignments)
-        await asyncio.sleep(streams.SESSION_S + 3)
-        assert not spy.handled
-
-    await sent(producer, topic, 8)
-    async with running(quiet(tmp_path, spy.handle, slow, **names)):
-        await until(lambda: len(spy.handled) == 8, 60)
-    assert len(spy.assigned) == 1
-
-
-async def test_a_rebuild_that_fails_ends_the_stream(tmp_path: Path, names: dict[str, str]) -> None:
-    async def fails(_: Sequence[streams.Assignment]) -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(streams.StreamDied):
-        await asyncio.wait_for(streams.run(quiet(tmp_path, None, fails, **names)), 60)
-
-
-async def test_a_stream_that_stands_still_while_the_log_goes_on_dies_and_one_that_has_nothing_to_read_lives(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "STALL_S_MAX", 3.0)
-    spy = Spy()
-    await sent(producer, topic, 4)
-    async with running(quiet(tmp_path, spy.handle, spy.rebuild, **names)) as task:
-        await until(lambda: len(spy.handled) == 4)
-        await asyncio.sleep(streams.STALL_S_MAX + 3)
-        assert not task.done()
-        spy.gate.clear()
-        await sent(producer, topic, 4)
-        with pytest.raises(streams.StreamDied, match="did not move"):
-            await asyncio.wait_for(task, 30)
 
 
 async def test_a_log_that_is_shorter_than_the_commit_is_read_from_its_beginning(

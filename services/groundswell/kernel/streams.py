@@ -3,8 +3,8 @@
 At least once: batches are taken without acknowledging, their effect happens, then each record is acknowledged. faust may commit
 past a record that is not finished (its gap search trusts a committed offset of 0 or None, and takes what it never saw for a
 hole), so the guard commits at most the oldest unfinished offset. There are no tables and no windows of faust's: state is the
-caller's, and is rebuilt from the log when partitions arrive, before the first record of theirs is read. Liveness is measured: a
-stream whose committable offset stands still while the log's end is ahead of it fails the process, and the supervisor starts it again.
+caller's, and is rebuilt from the log when partitions arrive, before the first record of theirs is read. Liveness is measured: where
+a partition's committable offset stands still while its log's end is ahead the process fails, and the supervisor starts it again.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
 
-from groundswell.kernel.bus.consumer import METADATA_MS_MAX, started
+from groundswell.kernel.bus.consumer import BROKER_RETRY_S, METADATA_MS_MAX, started
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,9 @@ class Stream:
     """One topic, read by one group in one process.
 
     `handle` applies a batch; when it raises, the process dies and the batch comes again. `rebuild` is awaited before the first
-    record of new partitions is read. `instance` names this process in the group, so that its restart does not move partitions.
-    `complete` is told about once a second how many seconds ago all that was in the log then had been handled; when it is not told, the
-    stream or the broker stands still.
+    record of new partitions is read, and again when the broker went away in it. `instance` names this process in the group, so
+    that its restart does not move partitions. `complete` is told about once a second how many seconds ago all that was in the log
+    then had been handled; when it is not told, the stream or the broker stands still.
     """
 
     bootstrap: str
@@ -130,6 +131,14 @@ class Unacknowledged(WeakSet[Message]):
         super().add(item)
 
 
+class EndingThread(driver.AIOKafkaConsumerThread):
+    """faust's thread with the client in it. Without a broker the client's end raises what would keep this thread, and who waits for it."""
+
+    async def on_thread_stop(self) -> None:
+        with suppress(asyncio.CancelledError):
+            await super().on_thread_stop()
+
+
 class GuardedConsumer(driver.Consumer):
     """faust's consumer, which begins where its guard says, and whose commits stop at the oldest unfinished record."""
 
@@ -137,6 +146,9 @@ class GuardedConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.guard = OffsetGuard()
         self._unacked_messages = Unacknowledged(self.guard)
+
+    def _new_consumer_thread(self) -> EndingThread:
+        return EndingThread(self, loop=self.loop, beacon=self.beacon)
 
     def ack(self, message: Message) -> bool:
         finished: bool = super().ack(message)
@@ -154,6 +166,11 @@ class GuardedConsumer(driver.Consumer):
             raise IllegalStateError("Partitions were assigned meanwhile.")  # faust then begins anew
         await self.seek_wait(known)
         self._committed_offset.update(known)
+
+    async def commit_and_end_transactions(self) -> None:
+        """The last commit. A broker that is away is not waited for: what is not committed is read again."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(super().commit_and_end_transactions(), ANSWER_S_MAX)
 
     def _new_offset(self, tp: TP) -> int | None:
         for kept in (self._acked, self._acked_index, self._gap):
@@ -222,22 +239,40 @@ def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
     """What faust is to do after each rebalance, before it reads. Heartbeats go on meanwhile, so that it may take its time."""
 
     async def on_rebalanced(app: faust.App, **_: Any) -> None:
+        generation = app.consumer_generation_id
         partitions = sorted(TopicPartition(*tp) for tp in app.consumer.assignment())
         if not partitions:
             return
         stream.rebuilding.set()
-        begins = await _begins(stream, partitions)
-        await stream.rebuild([Assignment(tp.partition, begins[tp]) for tp in partitions])
-        app.consumer.guard.assigned({TP(*tp): begin for tp, begin in begins.items()})  # type: ignore[attr-defined]
+        begins = await _rebuilt(stream, partitions)
         stream.rebuilding.clear()
-        stream.ready.set()
+        if app.consumer_generation_id == generation:  # else they may be another's by now, and faust comes again
+            app.consumer.guard.assigned({TP(*tp): begin for tp, begin in begins.items()})  # type: ignore[attr-defined]
+            stream.ready.set()
 
     return on_rebalanced
 
 
+async def _rebuilt(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
+    """Where reading goes on, once what lies below is rebuilt. While the broker is away it is tried again."""
+    while True:
+        try:
+            begins = await _begins(stream, partitions)
+            await stream.rebuild([Assignment(tp.partition, begins[tp]) for tp in partitions])
+            return begins
+        except KafkaError as error:
+            log.warning("the rebuild of %s waits for Kafka: %s", stream.group, type(error).__name__)
+        await asyncio.sleep(BROKER_RETRY_S)
+
+
 async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
     """Where reading goes on: what the group committed; the log's beginning where it never did, or when the log does not hold that."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=stream.bootstrap, group_id=stream.group, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=stream.bootstrap,
+        group_id=stream.group,
+        enable_auto_commit=False,
+        request_timeout_ms=int(ANSWER_S_MAX * 1000),
+    )
     await started(consumer)
     try:
         consumer.assign(partitions)
@@ -252,8 +287,8 @@ async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
 
 
 async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> None:
-    """Returns never; raises when the app crashed, or when it stands still although there is something to read."""
-    moved_at, last, completeness = time.monotonic(), -1, _Completeness(stream.complete)
+    """Returns never; raises when the app crashed, or when a partition stands still although there is something to read."""
+    completeness, movement = _Completeness(stream.complete), _Movement()
     guard = app.consumer.guard  # type: ignore[attr-defined]  # our GuardedConsumer
     while True:
         await asyncio.sleep(CHECK_S)
@@ -264,20 +299,34 @@ async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> 
         try:
             ends = await asyncio.wait_for(consumer.end_offsets(partitions), ANSWER_S_MAX) if partitions else {}
         except (KafkaError, TimeoutError):
-            moved_at = time.monotonic()  # without a broker nobody can move
+            movement = _Movement()  # without a broker nobody can move
             continue
         done = {tp: guard.committable(TP(*tp)) for tp in partitions}
         reached = {tp: offset for tp, offset in done.items() if offset is not None}
         if partitions and reached.keys() == ends.keys():
             completeness.looked(asked_s, ends, reached)
-        idle = stream.rebuilding.is_set() or all(reached.get(tp, -1) >= ends[tp] for tp in partitions)
-        total = sum(reached.values())
-        if total != last or idle:
-            moved_at, last = time.monotonic(), total
-        elif time.monotonic() - moved_at > STALL_S_MAX:
+        if stream.rebuilding.is_set():
+            movement = _Movement()
+        if stalled := movement.looked(ends, reached, time.monotonic()):
             raise StreamDied(
-                f"The stream {stream.group} did not move for {STALL_S_MAX:.0f} s although the log went on."
+                f"The partitions {stalled} of {stream.topic} did not move for {STALL_S_MAX:.0f} s although their logs went on."
             )
+
+
+class _Movement:
+    """When each partition moved last, or had nothing to read."""
+
+    def __init__(self) -> None:
+        self._moved: dict[TopicPartition, tuple[int, float]] = {}
+
+    def looked(self, ends: Ends, reached: Ends, now_s: float) -> list[int]:
+        """The partitions that have stood still for too long; one of which nothing is known counts as such."""
+        before, self._moved = self._moved, {}
+        for tp, end in ends.items():
+            offset = reached.get(tp, -1)
+            at, since_s = before.get(tp, (offset, now_s))
+            self._moved[tp] = (offset, since_s if offset == at and offset < end else now_s)
+        return [tp.partition for tp, (_, since_s) in self._moved.items() if now_s - since_s > STALL_S_MAX]
 
 
 class _Completeness:

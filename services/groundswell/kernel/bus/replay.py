@@ -8,6 +8,7 @@ from aiokafka.structs import ConsumerRecord
 from groundswell.kernel.bus.consumer import started
 
 RECORDS_MAX = 64
+ANSWER_MS_MAX = 5_000
 
 
 async def replay(
@@ -15,10 +16,15 @@ async def replay(
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """The records of `partition` that came at or after `since_ms` and lie below the offset `until`, oldest first, some at a time.
 
-    A log that ends before `until` is read to its end.
+    A log that ends before `until` is read to its end. Raises `KafkaError` where the broker goes away before the first record.
     """
     tp = TopicPartition(topic, partition)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=ANSWER_MS_MAX,
+    )
     await started(consumer)
     try:
         consumer.assign([tp])
