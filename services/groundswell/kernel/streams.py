@@ -33,7 +33,7 @@ BATCH_RECORDS_MAX = 16
 BATCH_S_MAX = 0.05
 BUFFER_RECORDS_MAX = 64
 COMMIT_S = 1.0
-CHECK_S = 1.0
+CHECK_S = 0.5
 STALL_S_MAX = 60.0
 SESSION_S = 10.0
 ANSWER_S_MAX = 5.0
@@ -66,7 +66,7 @@ class Stream:
 
     `handle` applies a batch; when it raises, the process dies and the batch comes again. `rebuild` is awaited before the first
     record of new partitions is read, and again when the broker went away in it. `instance` names this process in the group, so
-    that its restart does not move partitions. `complete` is told about once a second how many seconds ago all that was in the log
+    that its restart does not move partitions. `complete` is told about twice a second how many seconds ago all that was in the log
     then had been handled; when it is not told, the stream or the broker stands still.
     """
 

@@ -19,7 +19,7 @@ NAMES_MAX = 100_000
 """Names of items that are no ids; past it the oldest is forgotten and such an item shows as its number."""
 
 STILL_MS = 3_000
-"""The end of the log is looked for once a second; a look that is this old means that the counters stand still."""
+"""The end of the log is looked for twice a second; a look that is this old means that the counters stand still."""
 FRESHNESS_KEPT_MS = 10_000
 """How long the newest frame's age is told: a page that is quiet must not look late for ever."""
 LOOK_MS = 200
