@@ -14,6 +14,7 @@ from groundswell_operator.applying import scalers
 from groundswell_operator.applying.requests import WRITES_S_MAX
 from tests.cluster import load
 from tests.cluster.control_plane.api import Object, until
+from tests.cluster.control_plane.handle import ProgramFailed
 from tests.cluster.forms import form
 from tests.cluster.operating import QUICK, Operated, Process, scales
 
@@ -286,22 +287,50 @@ async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_t
         await place.comes_to(f"{place.spikes}/vs-{views}", "Holding")
     moments = sorted(_moment_s(each) for each in place.writes("one") if each["objectRef"]["resource"] != "leases")
     assert len(moments) > 2 * WAITING
-    assert len(moments) <= WRITES_S_MAX * (moments[-1] - _first_look_s(place) + 1)
+    assert len(moments) <= WRITES_S_MAX * (moments[-1] - min(_looks_s(place)) + 1)
 
 
-def _first_look_s(place: Operated) -> float:
-    """When the API server was first asked for the namespace's policies by the operator that leads: before its first write was sent."""
-    looks = (
-        each
+def _looks_s(place: Operated) -> list[float]:
+    """When the operator that leads asked for the namespace's policies: the first time before its first write was sent."""
+    return [
+        _moment_s(each)
         for each in place.plane.audit(place.namespace)
         if each["requestURI"] == place.policies and each.get("userAgent") == "groundswell-operator/one"
-    )
-    return min(map(_moment_s, looks))
+    ]
 
 
 def _moment_s(event: Object) -> float:
     """When the API server got a request."""
     return datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+
+
+async def test_kubectl_waits_for_conditions_of_a_spike_and_of_its_policy(place: Operated) -> None:
+    """Goal: a condition of an earlier generation than its object's is not met for kubectl."""
+    await place.target("web", 1)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("web", 2)], cooldown=QUICK)
+    path = await place.spike("vs-a", policy)
+    waits = "wait", "--namespace", place.namespace, "--timeout=20s"
+    for kind in ("Admitted", "Scaled", "CapacityReady"):
+        await asyncio.to_thread(place.plane.kubectl, *waits, f"--for=condition={kind}", "viralspike/vs-a")
+    await asyncio.to_thread(place.plane.kubectl, *waits, "--for=condition=Ready", "viralspikepolicy/default")
+    await _is_left_alone(place, path)
+    await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
+    await asyncio.to_thread(place.plane.kubectl, *waits, "--for=condition=Restored", "viralspike/vs-a")
+    with pytest.raises(ProgramFailed, match="timed out"):
+        place.plane.kubectl(*waits[:-1], "--timeout=1s", "--for=condition=CoolingDown", "viralspike/vs-a")
+
+
+async def _is_left_alone(place: Operated, path: str) -> None:
+    """Once it holds, three looks at a spike call for no write: what is read of it is what was decided."""
+    await place.comes_to(path, "Holding")
+    version, looks = (await place.admin.get(path))["metadata"]["resourceVersion"], len(_looks_s(place))
+
+    async def looked() -> bool:
+        return len(_looks_s(place)) >= looks + 3
+
+    await until(looked)
+    assert (await place.admin.get(path))["metadata"]["resourceVersion"] == version
 
 
 async def test_a_paused_target_is_left_as_it_is(place: Operated) -> None:

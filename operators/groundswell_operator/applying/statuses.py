@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Mode, Object, Target
 from groundswell_operator.saga.state import (
+    SPIKE_GENERATION,
     Budget,
     Claim,
     Condition,
@@ -151,7 +152,7 @@ def _conditions(status: Object) -> dict[str, Condition]:
 def progress_status(spike: Spike, found: Progress) -> Object:
     """A spike's status for a merge patch: all but what the bridge writes, and how far its notices have come."""
     status: dict[str, object] = {
-        "observedGeneration": 1,  # a spike's spec cannot be changed
+        "observedGeneration": SPIKE_GENERATION,
         "phase": found.phase.value,
         "targets": [_claim_status(each, found.decided_s) for each in found.claims],
         "patches": [

@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from groundswell_operator.saga.state import Condition
+from groundswell_operator.saga.state import SPIKE_GENERATION, Condition
 from groundswell_operator.saga.steps import Told
 
 Conditions = Mapping[str, Condition]
 
 
 def with_condition(
-    found: Conditions, kind: str, status: bool, reason: str, message: str, now_s: float, generation: int = 0
+    found: Conditions,
+    kind: str,
+    status: bool,
+    reason: str,
+    message: str,
+    now_s: float,
+    generation: int = SPIKE_GENERATION,
 ) -> Conditions:
     """The conditions with one of them set; its time changes with its status only. The same object where nothing changes."""
     before = found.get(kind)

@@ -28,6 +28,8 @@ class Phase(enum.Enum):
 LIVE = (Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN)
 """A spike in these has a place in its policy's budget."""
 OVER = (Phase.RESTORED, Phase.REJECTED)
+SPIKE_GENERATION = 1
+"""A spike's spec cannot be changed, so what is said of it is said of its first generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Condition:
     reason: str
     message: str
     since_s: float
-    generation: int = 0
+    generation: int = SPIKE_GENERATION
 
 
 @dataclass(frozen=True, slots=True)
