@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 
-from groundswell_operator.policies import Mode
+from groundswell_operator.policies import Mode, OnExhausted
 from groundswell_operator.saga.notifying import ATTEMPTS_MAX
 from groundswell_operator.saga.state import Phase
-from tests.operators.passing import flags, phase, raised, reconciled, run_for
-from tests.operators.world import FLAGS, VALUES, World, telling
+from groundswell_operator.saga.steps import Hold, Record, Write
+from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for
+from tests.operators.world import BUDGET, FLAGS, VALUES, World, telling
 
 
 async def test_keys_of_a_config_map_are_set_while_a_spike_lives_and_given_back_by_value() -> None:
@@ -120,3 +121,50 @@ async def test_a_notice_is_given_up_after_a_bounded_number_of_attempts() -> None
         await reconciled(world)
     assert world.state.spikes["a"].notices["chat"].attempts == ATTEMPTS_MAX
     assert world.state.spikes["a"].progress.conditions["Notified"].reason == "GivenUp"
+
+
+def only_telling(places: int) -> World:
+    """A namespace whose policy tells of the spikes that it has no place for."""
+    found = telling()
+    budget = dataclasses.replace(BUDGET, concurrent_spikes_max=places, on_exhausted=OnExhausted.NOTIFY_ONLY)
+    return World(dataclasses.replace(found, policy=dataclasses.replace(found.policy, budget=budget)))
+
+
+@pytest.mark.promise("OPERATOR-7")
+async def test_a_spike_that_no_place_is_left_for_is_told_of_and_scales_nothing_where_the_budget_says_so() -> None:
+    world = raised(only_telling(1))
+    await run_for(world, 10)
+    held = bounds(world)
+    await run_for(raised(world, "b", views=9_000_000), 10)
+    progress = world.state.spikes["b"].progress
+    assert (progress.phase, progress.conditions["Admitted"].reason) == (Phase.HOLDING, "NotifyOnly")
+    assert [each.desired for each in progress.claims] == [each.baseline.replicas for each in progress.claims]
+    assert world.notices == [("a", "chat"), ("b", "chat")]
+    assert bounds(world) == held
+    world.over("a")
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == BEFORE
+    assert flags(world)["ttl"] == "60"  # all but scaling is done for the other, which lives
+    await run_for(raised(world, "c"), 10)
+    assert world.state.spikes["c"].progress.conditions["Admitted"].reason == "Admitted"  # it had the place of nobody
+    assert bounds(world) == held
+    for name in ("b", "c"):
+        world.over(name)
+    await run_for(world, 200)
+    assert (phase(world, "b"), phase(world, "c")) == (Phase.RESTORED, Phase.RESTORED)
+    assert (bounds(world), flags(world)) == (BEFORE, VALUES)
+
+
+async def test_spikes_that_are_only_told_of_keep_no_raise_waiting() -> None:
+    world = only_telling(1)
+    for number in range(100):
+        raised(world, f"s{number:02}", views=number)
+    await reconciled(world)
+    raises = [number for number, step in enumerate(world.done) if isinstance(step, Write)]
+    others = [
+        number for number, step in enumerate(world.done) if isinstance(step, Hold | Record) and step.spike.name != "s99"
+    ]
+    assert max(raises) < min(others)
+    await run_for(world, 20)
+    assert len({spike for spike, _ in world.notices}) == 100

@@ -352,6 +352,21 @@ async def test_of_a_thousand_spikes_the_biggest_get_the_places_and_the_rest_are_
     assert sorted(held) == ["s0997", "s0998", "s0999"]
 
 
+@pytest.mark.parametrize("mode", [Mode.ENFORCE, Mode.APPROVE])
+async def test_a_spike_waits_no_longer_than_one_may_last(mode: Mode) -> None:
+    budget = dataclasses.replace(BUDGET, concurrent_spikes_max=1 if mode is Mode.ENFORCE else 3)
+    world = raised(raised(World(governing(mode=mode, budget=budget))), "b", views=1)
+    await run_for(world, 5)
+    waits = world.state.spikes["b"].progress
+    assert waits.conditions["Admitted"].reason in ("BudgetExhausted", "AwaitingApproval")
+    world.now_s += BUDGET.spike_duration_s_max
+    world.govern(dataclasses.replace(world.state.policies["default"], approved=frozenset({"b"})))
+    await run_for(world, 200)
+    refused = world.state.spikes["b"].progress
+    assert (refused.phase, refused.conditions["Admitted"].reason) == (Phase.REJECTED, "WaitedTooLong")
+    assert bounds(world) == BEFORE
+
+
 async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> None:
     strict = governing()
     match = dataclasses.replace(strict.policy.match, min_level=Level.HOT)

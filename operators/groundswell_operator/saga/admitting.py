@@ -7,10 +7,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
-from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Mode, OnExhausted, Scale, Via
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Mode, OnExhausted, Policy, Scale, Via
 from groundswell_operator.saga import accounting, claims, configuring
 from groundswell_operator.saga.conditions import with_condition
-from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Scaled, Spike
+from groundswell_operator.saga.state import (
+    LIVE,
+    NOTIFY_ONLY,
+    OVER,
+    Claim,
+    Governing,
+    Namespace,
+    Phase,
+    Progress,
+    Scaled,
+    Spike,
+)
 
 LEVEL_S = 5.0
 """For so long after a spike was made its level may be on its way."""
@@ -19,6 +30,9 @@ LEVEL_S = 5.0
 def considered(spike: Spike, governing: Governing, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """The progress of a spike that has no place yet; the same again while it waits for one. `places` are those of its policy."""
     policy, progress = governing.policy, spike.progress
+    if _waited_too_long(spike, policy, now_s):
+        message = f"waited for {policy.budget.spike_duration_s_max:.0f} s, which is as long as a spike may last"
+        return _refused(progress, "WaitedTooLong", message, now_s)
     if not spike.leveled:
         return _unleveled(spike, now_s)
     if spike.created_s - spike.evidence.detected_s > policy.record_age_s_max:
@@ -33,7 +47,7 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
         message = f"waits for the policy's annotation groundswell.dev/approve={spike.name}"
         return _waits(progress, Phase.AWAITING_APPROVAL, "AwaitingApproval", message, now_s)
     if spike.name not in places:
-        return _without_place(progress, policy.budget.on_exhausted, policy.budget.concurrent_spikes_max, now_s)
+        return _without_place(spike, governing, state, now_s)
     before = places[: places.index(spike.name)]
     if any(state.spikes[each].progress.phase not in LIVE for each in before):
         return progress  # one at a time: what the bigger one takes of the budget is known afterwards
@@ -51,23 +65,30 @@ def _unleveled(spike: Spike, now_s: float) -> Progress:
     return _waits(spike.progress, Phase.PENDING, "LevelUnknown", message, now_s)
 
 
-def places(governing: Governing, state: Namespace, out: Collection[str] = ()) -> Sequence[str]:
+def _waited_too_long(spike: Spike, policy: Policy, now_s: float) -> bool:
+    """Whether it would be over by now, had it been raised at once: nobody may have said that it is."""
+    return now_s - spike.created_s >= policy.budget.spike_duration_s_max
+
+
+def places(governing: Governing, state: Namespace, now_s: float, out: Collection[str] = ()) -> Sequence[str]:
     """The spikes that keep or get a place in a policy's budget, those that have one first; none of those that are `out` gets one."""
-    found = [each for each in _candidates(governing, state) if each.has_place or each.id not in out]
+    found = [each for each in _candidates(governing, state, now_s) if each.has_place or each.id not in out]
     return admission.admitted(found, governing.policy.budget.concurrent_spikes_max)
 
 
-def _candidates(governing: Governing, state: Namespace) -> Iterable[admission.Spike]:
+def _candidates(governing: Governing, state: Namespace, now_s: float) -> Iterable[admission.Spike]:
     policy = governing.policy
     for each in state.spikes.values():
         phase = each.progress.phase
         if each.policy != policy.name or phase in OVER or each.deleted_s is not None:
             continue
-        if phase in LIVE:
+        if each.progress.has_place:
             yield dataclasses.replace(each.evidence, has_place=True)
         elif (
-            each.leveled
+            phase not in LIVE
+            and each.leveled
             and each.over_s is None
+            and not _waited_too_long(each, policy, now_s)
             and each.created_s - each.evidence.detected_s <= policy.record_age_s_max
             and admission.matches(policy.match, each.evidence)
             and (policy.mode is not Mode.APPROVE or each.name in governing.approved)
@@ -85,24 +106,32 @@ def _waits(progress: Progress, phase: Phase, reason: str, message: str, now_s: f
     return dataclasses.replace(progress, phase=phase, conditions=conditions)
 
 
-def _without_place(progress: Progress, on_exhausted: OnExhausted, places: int, now_s: float) -> Progress:
-    message = f"{places} bigger or earlier spikes have the places of the budget"
-    if on_exhausted is OnExhausted.CLAMP:
-        return _waits(progress, Phase.PENDING, "BudgetExhausted", message, now_s)
-    return _refused(progress, "BudgetExhausted", message, now_s)
+def _without_place(spike: Spike, governing: Governing, state: Namespace, now_s: float) -> Progress:
+    budget = governing.policy.budget
+    message = f"{budget.concurrent_spikes_max} bigger or earlier spikes have the places of the budget"
+    if budget.on_exhausted is OnExhausted.CLAMP:
+        return _waits(spike.progress, Phase.PENDING, "BudgetExhausted", message, now_s)
+    if budget.on_exhausted is OnExhausted.REJECT:
+        return _refused(spike.progress, "BudgetExhausted", message, now_s)
+    return _admitted(spike, governing, state, now_s, has_place=False)
 
 
-def _admitted(spike: Spike, governing: Governing, state: Namespace, now_s: float) -> Progress:
+def _admitted(
+    spike: Spike, governing: Governing, state: Namespace, now_s: float, *, has_place: bool = True
+) -> Progress:
     policy, acts = governing.policy, governing.policy.mode is not Mode.OBSERVE
     usable = [(scale, state.targets[scale.target]) for scale in policy.scales if not unusable(scale, state)]
     baselines = {scale.name: _baseline(scaled, state, acts) for scale, scaled in usable}
     figures = {scale.name: _wanted(scale, scaled, baselines[scale.name], governing, state) for scale, scaled in usable}
     asked = {name: figure.replicas for name, figure in figures.items()}
-    covered = _covered(governing, state, usable, baselines, asked, now_s)
+    covered = {name: each.replicas for name, each in baselines.items()}
+    if has_place:
+        covered = _covered(governing, state, usable, baselines, asked, now_s)
     on_exhausted = policy.budget.on_exhausted
     if covered != asked and on_exhausted is OnExhausted.REJECT:
         return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
-    reason = "Admitted" if covered == asked else "Clamped" if on_exhausted is OnExhausted.CLAMP else "NotifyOnly"
+    short = "Clamped" if on_exhausted is OnExhausted.CLAMP else NOTIFY_ONLY
+    reason = "Admitted" if has_place and covered == asked else short
     made = [
         _claim(scale, scaled, baselines[scale.name], covered[scale.name], overlapping(scale, governing, state))
         for scale, scaled in usable

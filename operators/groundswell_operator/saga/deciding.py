@@ -15,7 +15,7 @@ from groundswell_operator.saga.untaken import NOTHING, Untaken
 GIVE_UP_S = 300.0
 """A deleted spike is kept no longer than this: a namespace can always be deleted."""
 LESS_URGENT_MAX = 8
-"""Records of spikes that get nothing, between two looks: a thousand at once must not stand before the next raise."""
+"""Records of spikes that get no place, between two looks: a thousand at once must not stand before the next raise."""
 
 
 def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequence[Step]:
@@ -42,20 +42,17 @@ def _records(state: Namespace, now_s: float, untaken: Untaken) -> tuple[list[Ste
     urgent: list[Step] = []
     later: list[Step] = []
     out = {each.name for each in state.spikes.values() if untaken.is_out(each)}
-    places = {name: admitting.places(each, state, out) for name, each in state.policies.items()}
+    places = {name: admitting.places(each, state, now_s, out) for name, each in state.policies.items()}
     for spike in state.spikes.values():
         if untaken.keeps_back(spike):
             continue
         progress = spikes.advanced(spike, state, places.get(spike.policy, ()), now_s)
         if progress == spike.progress:
             continue
-        lives = progress.phase in LIVE or spike.progress.phase in LIVE
-        if lives and not spike.held and progress.mode is not Mode.OBSERVE:
-            urgent.append(Hold(spike))
-        elif lives:
-            urgent.append(_record(spike, progress))
-        else:
-            later.append(_record(spike, progress))
+        lived = spike.progress.phase in LIVE
+        holds = (lived or progress.phase in LIVE) and not spike.held and progress.mode is not Mode.OBSERVE
+        found = urgent if lived or progress.has_place else later
+        found.append(Hold(spike) if holds else _record(spike, progress))
     return urgent, later
 
 

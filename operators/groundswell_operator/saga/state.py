@@ -26,8 +26,10 @@ class Phase(enum.Enum):
 
 
 LIVE = (Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN)
-"""A spike in these has a place in its policy's budget."""
+"""A spike in these has a place in its policy's budget, unless it is only told of."""
 OVER = (Phase.RESTORED, Phase.REJECTED)
+NOTIFY_ONLY = "NotifyOnly"
+"""Why a spike is admitted that the budget does not cover: for all that its policy does but scale."""
 SPIKE_GENERATION = 1
 """A spike's spec cannot be changed, so what is said of it is said of its first generation."""
 
@@ -124,6 +126,12 @@ class Progress:
     first_write_s: float | None = None
     ready_s: float | None = None
     restored_s: float | None = None
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it takes one of the places in its policy's budget. A spike that is only told of keeps none from another."""
+        admitted = self.conditions.get("Admitted")
+        return self.phase in LIVE and (admitted is None or admitted.reason != NOTIFY_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
