@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from groundswell_operator.saga.conditions import with_condition
-from groundswell_operator.saga.state import Phase, Shortfall
+from groundswell_operator.saga.state import Condition, Phase, Shortfall
+from groundswell_operator.saga.steps import Record
 from tests.operators.passing import BEFORE, bounds, phase, raised, run_for
-from tests.operators.world import BUDGET, WEB, World, governing
+from tests.operators.world import BUDGET, READERS, WEB, WORKERS, World, governing
 
 
 async def test_a_missing_target_leaves_the_others_to_go_on() -> None:
@@ -119,3 +120,39 @@ async def test_a_bridge_that_is_silent_is_told_of_and_what_is_raised_stays_until
     await run_for(world, 100)
     assert world.state.spikes["a"].progress.conditions["CoolingDown"].reason == "BaselineRestored"
     assert bounds(world) == BEFORE
+
+
+@pytest.mark.promise("OPERATOR-7")
+@pytest.mark.parametrize("reason", ["TooLong", "BudgetSpent"])
+async def test_a_return_that_is_due_and_that_unknown_metrics_hold_back_is_said_and_comes_once_they_are_known(
+    reason: str,
+) -> None:
+    """Goal: without a metrics server and without a detector a raise is neither forgotten nor taken back blindly."""
+    day = 100 if reason == "BudgetSpent" else BUDGET.replica_minutes_day_max
+    found = governing(budget=dataclasses.replace(BUDGET, replica_minutes_day_max=day))
+    scales = [each for each in found.policy.scales if each.target != WORKERS]
+    world = World(dataclasses.replace(found, policy=dataclasses.replace(found.policy, scales=scales)))
+    await run_for(raised(world), 20)
+    for target in (WEB, READERS):
+        world.scale(world.state.targets[target], wants=None)
+    await run_for(world, 20)
+    assert "Degraded" not in world.state.spikes["a"].progress.conditions
+    world.now_s += BUDGET.spike_duration_s_max if reason == "TooLong" else 200
+    await run_for(world, 300)
+    conditions = world.state.spikes["a"].progress.conditions
+    assert (conditions["Degraded"].status, conditions["Degraded"].reason) == (True, "MetricsUnknown")
+    assert "readers is not lowered" in conditions["Degraded"].message
+    assert bounds(world)["web"] == (30, 30, 30)
+    assert [each for each in told(world) if each.type == "Degraded"] == [conditions["Degraded"]]
+    for target in (WEB, READERS):
+        world.scale(world.state.targets[target], wants=3)
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == BEFORE
+    assert [each.reason for each in told(world) if each.type == "Degraded"] == ["MetricsUnknown", "Recovered"]
+    assert reason in {each.reason for each in told(world) if each.type == "CoolingDown"}
+
+
+def told(world: World) -> list[Condition]:
+    """What people were told of spikes, in order."""
+    return [each.condition for step in world.done if isinstance(step, Record) for each in step.told]

@@ -51,10 +51,10 @@ def ends(progress: Progress, state: Namespace) -> dict[str, Return]:
 
 def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: float) -> Progress:
     looked_at = [_looked_at(spike, claim, state, now_s) for claim in spike.progress.claims]
-    progress = _said(spike, looked_at, state, now_s)
+    reason = _ends(spike, governing, state, now_s)
+    progress = _said(spike, looked_at, state, bool(reason), now_s)
     if progress.phase is Phase.RAISING and all(each.ready_s or _is_gone(each, state) for each in progress.claims):
         progress = dataclasses.replace(progress, phase=Phase.HOLDING)
-    reason = _ends(spike, governing, state, now_s)
     if not reason:
         return progress
     if governing is not None and not governing.policy.restores:
@@ -91,13 +91,14 @@ def _is_gone(claim: Claim, state: Namespace) -> bool:
     return claim.target not in state.targets
 
 
-def _said(spike: Spike, looked_at: Sequence[Claim], state: Namespace, now_s: float) -> Progress:
-    """The progress with what its targets show, its conditions and times."""
+def _said(spike: Spike, looked_at: Sequence[Claim], state: Namespace, steps: bool, now_s: float) -> Progress:
+    """The progress with what its targets show, its conditions and times; `steps` is whether a step down is due."""
     progress, found = spike.progress, [each for each in looked_at if not _is_gone(each, state)]
     conditions = _scaled(spike, progress, found, state, now_s)
     if spike.acts and _asks(found) and all(each.ready_s for each in found):
         conditions = with_condition(conditions, "CapacityReady", True, "Ready", "all that was raised was ready", now_s)
-    conditions = degraded(conditions, spike, looked_at, state, now_s)
+    comes_down = steps or spike.over_s is not None or progress.phase is Phase.COOLING_DOWN
+    conditions = degraded(conditions, spike, looked_at, state, comes_down, now_s)
     conditions = configuring.with_configured(conditions, spike, state, now_s)
     conditions = notifying.with_notified(conditions, spike, state.policies.get(spike.policy), now_s)
     writes_begun = spike.acts and any(_touched(each, state) for each in found)
