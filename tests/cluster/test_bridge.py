@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -23,16 +24,18 @@ from groundswell.engines import ports, running, topics
 from groundswell.engines.children import Child
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
-from groundswell_operator.applying.requests import Pace, Requests, client
+from groundswell_operator.applying.requests import WRITES_S_MAX, Pace, Requests, client
 from groundswell_operator.bridge.consuming import GROUP_ID
 from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.bridge.records import TOPIC, object_name, sighting
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.control_plane.handle import ROOT
-from tests.cluster.forms import slow
-from tests.cluster.operating import BRIDGE, QUICK, Operated, Process, scales
+from tests.cluster.forms import form, slow
+from tests.cluster.operating import BRIDGE, QUICK, WRITING, Operated, Process, scales
 
 RECORDS = 10_000
+ENDS_EVERY = 500
+MANY = form(200, 1_000)
 SEED = 7
 VIRAL, HOT = Spike.VIRAL, Spike.HOT
 
@@ -43,6 +46,7 @@ def event(
     level: Spike.Level.ValueType = VIRAL,
     sequence: int = 1,
     tenant: str = "acme",
+    views: int = 1_000_000,
 ) -> Message:
     """What spikes says of one spike that was detected just now."""
     spike = Spike(
@@ -51,7 +55,7 @@ def event(
         kind="link",
         item="links/7",
         level=level,
-        projected_views_hour=1_000_000,
+        projected_views_hour=views,
     )
     spike.detected_time.GetCurrentTime()
     return kind(spike=spike, sequence=sequence)
@@ -126,7 +130,7 @@ async def test_ten_thousand_records_doubled_and_shuffled_make_one_object_though_
 
     await until(read, 60)
     ours = [each for each in await place.admin.items(place.spikes) if each["spec"]["spikeId"] == identifier]
-    assert [each["status"]["level"] for each in ours] == ["HOT"]
+    assert [(each["status"]["level"], "over" in each["status"]) for each in ours] == [("HOT", True)]
     assert not place.refusals()
 
 
@@ -134,6 +138,7 @@ def _shuffled(identifier: str) -> Sequence[Message]:
     chance = random.Random(SEED)
     kinds = [(SpikeStarted, VIRAL), (SpikeUpdated, VIRAL), (SpikeEscalated, HOT), (SpikeUpdated, HOT)]
     messages = [event(kinds[number % 4][0], identifier, kinds[number % 4][1], number) for number in range(RECORDS // 2)]
+    messages[::ENDS_EVERY] = [event(SpikeEnded, identifier, Spike.OVER) for _ in messages[::ENDS_EVERY]]
     doubled = [*messages, *messages]
     chance.shuffle(doubled)
     return doubled
@@ -152,7 +157,7 @@ async def test_a_name_that_does_not_follow_from_the_spike_makes_an_object_of_eac
             headers = {"ce_type": body.DESCRIPTOR.full_name.encode()}
             seen = sighting(headers, body.SerializeToString(), 0, offset, time.time())
             assert seen
-            await intake.take(seen, await intake.policies(), time.time())
+            await intake.take(seen, await intake.policies())
     assert len(await place.admin.items(place.spikes)) == objects
 
 
@@ -171,6 +176,82 @@ async def test_a_record_becomes_a_raise_and_the_end_of_its_spike_the_return(plac
     assert not place.refusals()
     process.popen.terminate()
     assert process.popen.wait(10) == 0
+
+
+@pytest.mark.promise("OPERATOR-4")
+async def test_an_end_that_comes_before_its_start_is_that_spikes_all_the_same_and_nothing_is_raised(
+    place: Operated, log: str
+) -> None:
+    await place.target("workers", 2)
+    process = bridge(place, log)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
+    identifier = new_id()
+    await publish(log, [event(SpikeEnded, identifier, Spike.OVER)])
+    await until(lambda: _counts(process, "ignored", 1), 60)
+    await publish(log, [event(SpikeStarted, identifier)])
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made, 60)
+    assert (await place.says(path, "Admitted", "OverBefore"))["status"] == "False"
+    assert not place.foreign()
+
+
+@pytest.mark.promise("OPERATOR-7")
+async def test_of_many_spikes_in_the_log_the_biggest_get_the_places_at_twenty_writes_a_second_at_most(
+    place: Operated, log: str
+) -> None:
+    await place.target("workers", 1)
+    budget = {"maxConcurrentSpikes": 3, "onExhausted": "Reject"}
+    policy = await place.policy(actions=[scales("workers", 2)], budget=budget, maxRecordAge="600s")
+    await place.leads(place.start("one"))
+    await _known_to_the_group(place, log)
+    before, identifiers = await committed(log), [new_id() for _ in range(MANY)]
+    spikes = enumerate(identifiers, 10_000_000)
+    await publish(log, [event(SpikeStarted, each, views=views) for views, each in spikes])
+    bridge(place, log)
+
+    async def read() -> bool:
+        return await committed(log) >= before + MANY
+
+    async def refused() -> bool:
+        found = [each.get("status", {}).get("phase") for each in await place.admin.items(place.spikes)]
+        return found.count("Rejected") >= MANY - 3
+
+    await until(read, MANY)
+    await until(refused, MANY)
+    for each in identifiers[-3:]:
+        await place.comes_to(f"{place.spikes}/{object_name(policy['metadata']['name'], each)}", "Holding", 60)
+    moments = _writes_of_the_bridge(place)
+    assert len(moments) >= 2 * MANY
+    assert all(later - first >= 1 for first, later in zip(moments, moments[WRITES_S_MAX + 1 :], strict=False))
+
+
+async def _known_to_the_group(place: Operated, log: str) -> None:
+    """Returns once an offset is committed on every partition: who joins reads all of them at its first look then."""
+    before, process = await committed(log), bridge(place, log, "before")
+    await publish(log, [event(SpikeStarted, new_id(), Spike.SUSPECT) for _ in range(4)])
+
+    async def read() -> bool:
+        return await committed(log) >= before + 4
+
+    await until(read, 60)
+    process.popen.terminate()
+    assert await asyncio.to_thread(process.popen.wait, 10) == 0
+
+
+def _writes_of_the_bridge(place: Operated) -> list[float]:
+    """When the API server got each write to spikes.
+
+    Each is let go after the answer to the one before it. Of any twenty-two in a row the last is let go a second after the second, which is
+    after the first has come: so it comes a second after the first, however long any of them is on its way.
+    """
+    ours = (each for each in place.plane.audit(place.namespace) if each["user"]["username"].endswith(f":{BRIDGE}"))
+    writes = (each for each in ours if each["verb"] in WRITING and each["objectRef"]["resource"] == "viralspikes")
+    return sorted(datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in writes)
 
 
 async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place: Operated, log: str) -> None:
@@ -279,12 +360,20 @@ async def test_a_suspicion_and_a_tenant_that_the_policy_does_not_name_make_no_ob
     await until(made, 60)
 
     async def read() -> bool:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
-            figures = (await asking.get("/metrics")).text
-        return 'outcome="ignored"} 2.0' in figures and 'outcome="repeated"} 3.0' in figures
+        return await _counts(process, "ignored", 2) and await _counts(process, "repeated", 3)
 
     await until(read)
     assert [each["spec"]["spikeId"] for each in await place.admin.items(place.spikes)] == [known]
+
+
+async def _counts(process: Process, outcome: str, records: int) -> bool:
+    """Whether a bridge has had so many records with an outcome."""
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
+            figures = (await asking.get("/metrics")).text
+    except httpx.TransportError:  # it has only just begun
+        return False
+    return f'groundswell_bridge_records_total{{outcome="{outcome}"}} {records}.0' in figures
 
 
 async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Operated, log: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
@@ -37,6 +39,11 @@ class Server:
     streaming: Streaming | None = None
     """Answers who wants to be told of changes."""
     asked: list[Asked] = field(default_factory=list)
+    ahead_s: float = 0.0
+    """Of this machine's clock."""
+
+    def now_s(self) -> float:
+        return time.time() + self.ahead_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if self.streaming is not None and request.query.get("watch"):
@@ -44,7 +51,7 @@ class Server:
         text = await request.text()
         self.asked.append(Asked(request.method, request.path, json.loads(text) if text else None))
         status, value = self.answering(self.asked[-1])
-        return web.json_response(value, status=status)
+        return web.json_response(value, status=status, headers={"Date": formatdate(self.now_s(), usegmt=True)})
 
     def written(self) -> list[Asked]:
         """What was not only read."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from groundswell_operator.applying import reading
+import pytest
+
+from groundswell_operator.applying import reading, statuses
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.bridge.sources import Source, Sources
@@ -46,3 +48,15 @@ async def test_the_operator_reads_when_the_bridge_was_last_heard_of_and_lives_wi
         assert (await reading.read(requests, paths, scaled_objects)).heard_s is None
         await Sources(requests, "here", "one").beat()
         assert (await reading.read(requests, paths, scaled_objects)).heard_s is not None
+
+
+@pytest.mark.parametrize("ahead_s", [-300, 300])
+async def test_the_bridge_says_that_it_looks_by_the_api_servers_clock(ahead_s: float) -> None:
+    async with answering(lambda _: (200, {})) as (server, requests):
+        server.ahead_s = ahead_s
+        await requests.get("/apis")
+        before_s = server.now_s()
+        await Sources(requests, "here", "one").beat()
+        after_s = server.now_s()
+    (said,) = server.written()
+    assert before_s - 1 <= statuses.seconds_of(said.value["spec"]["renewTime"]) <= after_s  # a Date has whole seconds

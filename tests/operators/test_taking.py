@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
 from prometheus_client import Counter
 
-from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEscalated, SpikeStarted, SpikeUpdated
+from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeEscalated, SpikeStarted, SpikeUpdated
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.bridge.intake import Intake
@@ -27,16 +30,49 @@ def started(detected_s: int) -> bytes:
     return SpikeStarted(spike=spike).SerializeToString()
 
 
-def seen(kind: type[Any] = SpikeStarted, level: Spike.Level.ValueType = Spike.VIRAL) -> ConsumerRecord[bytes, bytes]:
+def seen(
+    kind: type[Any] = SpikeStarted,
+    level: Spike.Level.ValueType = Spike.VIRAL,
+    identifier: int = 0xAA,
+    views: int = 1,
+    made_s: float | None = None,
+) -> ConsumerRecord[bytes, bytes]:
     """A record of one spike, that was detected just now."""
-    spike = Spike(name="spikes/00000000000000aa", tenant="acme", kind="link", item="links/7", level=level)
+    spike = Spike(name=f"spikes/{identifier:016x}", tenant="acme", kind="link", item="links/7", level=level)
+    spike.projected_views_hour = views
     spike.detected_time.GetCurrentTime()
-    return record(kind(spike=spike).SerializeToString(), {TYPE: kind.DESCRIPTOR.full_name.encode()})
+    return record(kind(spike=spike).SerializeToString(), {TYPE: kind.DESCRIPTOR.full_name.encode()}, made_s)
 
 
-def record(body: bytes, headers: dict[str, Any]) -> ConsumerRecord[bytes, bytes]:
-    made_ms = int(time.time() * 1_000)
+def record(body: bytes, headers: dict[str, Any], made_s: float | None = None) -> ConsumerRecord[bytes, bytes]:
+    made_ms = int((made_s or time.time()) * 1_000)
     return ConsumerRecord(TOPIC, 0, 0, made_ms, 0, None, body, 0, 0, len(body), tuple(headers.items()))
+
+
+class Store:
+    """Keeps spikes as an API server does, as far as the bridge asks; there is one policy."""
+
+    def __init__(self) -> None:
+        self.spikes: dict[str, dict[str, Any]] = {}
+
+    def answer(self, asked: Asked) -> Answer:
+        name = asked.path.removesuffix("/status").rpartition("/")[2]
+        if name == "viralspikepolicies":
+            return 200, {"items": [made("default", spec=SPEC)]}
+        if asked.method == "POST":
+            return self._create(asked.value)
+        if name not in self.spikes:
+            return 404, {"message": "not found"}
+        if asked.method == "PATCH":
+            self.spikes[name].setdefault("status", {}).update(asked.value["status"])
+        return 200, self.spikes[name]
+
+    def _create(self, value: dict[str, Any]) -> Answer:
+        name = value["metadata"]["name"]
+        if name in self.spikes:
+            return 409, {"message": "is there already"}
+        self.spikes[name] = value
+        return 201, value
 
 
 def taker(requests: Requests) -> tuple[Taker, Counter]:
@@ -105,3 +141,59 @@ async def test_a_policy_that_is_for_higher_levels_only_gets_its_spike_when_it_es
         found, _ = taker(requests)
         await found.take([seen(), seen(SpikeEscalated, Spike.HOT)])
     assert len(server.written()) == 1
+
+
+COURSE = [(SpikeStarted, Spike.VIRAL), (SpikeEscalated, Spike.HOT), (SpikeEnded, Spike.OVER)]
+
+
+@pytest.mark.promise("OPERATOR-4")
+@pytest.mark.parametrize("order", [*itertools.permutations(COURSE)])
+@pytest.mark.parametrize("looks", [1, 3])
+async def test_in_whatever_order_start_rise_and_end_of_a_spike_come_it_is_over_in_the_end(
+    order: Sequence[tuple[type[Any], Spike.Level.ValueType]], looks: int
+) -> None:
+    store, records = Store(), [seen(kind, level) for kind, level in order]
+    async with answering(store.answer) as (server, requests):
+        found, _ = taker(requests)
+        for each in [records] if looks == 1 else [[one] for one in records]:
+            await found.take(each)
+    (spike,) = store.spikes.values()
+    assert (spike["status"]["level"], "over" in spike["status"]) == ("HOT", True)
+    if order[0][0] is SpikeEnded:
+        first, second, *_ = server.written()
+        assert first.method == "POST"
+        assert "over" in second.value["status"]  # at once with its level: in between it would be raised
+
+
+async def test_of_what_is_read_at_once_the_biggest_spikes_are_made_first_and_what_is_said_of_each_keeps_its_order() -> (
+    None
+):
+    store, chance = Store(), random.Random(7)
+    views = list(range(1, 51))
+    chance.shuffle(views)
+    records = [seen(identifier=each, views=each) for each in views]
+    records += [seen(SpikeEnded, Spike.OVER, identifier=each, views=0) for each in views]
+    async with answering(store.answer) as (server, requests):
+        found, _ = taker(requests)
+        await found.take(records)
+    created = [each.value["spec"]["spikeId"] for each in server.written() if each.method == "POST"]
+    assert created == [f"{each:016x}" for each in sorted(views, reverse=True)]
+    assert all("over" in each["status"] for each in store.spikes.values())
+
+
+@pytest.mark.parametrize("ahead_s", [-300, 0, 300])
+async def test_the_age_of_a_record_is_that_of_the_api_servers_clock_however_wrong_the_bridges_own_is(
+    ahead_s: float,
+) -> None:
+    store = Store()
+    async with answering(store.answer) as (server, requests):
+        server.ahead_s = ahead_s
+        found, records = taker(requests)
+        await found.take(
+            [
+                seen(identifier=1, views=2, made_s=server.now_s() - 130),  # maxRecordAge is 120 s
+                seen(identifier=2, views=1, made_s=server.now_s() - 90),
+            ]
+        )
+    assert [each["spec"]["spikeId"] for each in store.spikes.values()] == [f"{2:016x}"]
+    assert (found.late("default"), records.labels("too_old")._value.get()) == (1, 1)

@@ -7,6 +7,8 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import aiohttp
@@ -43,8 +45,25 @@ class Pace:
             self._moments.append(time.monotonic())
 
 
+class Clock:
+    """An API server's clock, by what its answers say: to the second, and carried on by a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self._ahead_s: float | None = None
+        """Of our monotonic clock."""
+
+    def hear(self, headers: Mapping[str, str]) -> None:
+        """Goes by an answer; one without a `Date`, or with none that can be read, changes nothing."""
+        with suppress(ValueError, TypeError):
+            self._ahead_s = parsedate_to_datetime(headers.get("Date", "")).timestamp() - time.monotonic()
+
+    def now_s(self) -> float:
+        """Seconds since 1970; by our own clock while no answer has said."""
+        return time.time() if self._ahead_s is None else self._ahead_s + time.monotonic()
+
+
 class Asking(Protocol):
-    """Who answers for an API server. Every method but the last raises `Conflict`, `Refused` or `Away`."""
+    """Who answers for an API server. Every method but the last two raises `Conflict`, `Refused` or `Away`."""
 
     async def get(self, path: str, **parameters: str) -> Object: ...
 
@@ -58,13 +77,16 @@ class Asking(Protocol):
 
     def require_lead(self) -> None: ...
 
+    def now_s(self) -> float: ...
+
 
 class Requests:
-    """An API server. Every method raises `Conflict`, `Refused` or `Away`."""
+    """An API server. Every method but the last raises `Conflict`, `Refused` or `Away`."""
 
     def __init__(self, client: ApiClient, pace: Pace, leads: Callable[[], bool] = lambda: True) -> None:
         """`leads` is asked at the last moment before each write."""
         self._client, self._pace, self._leads = client, pace, leads
+        self._clock = Clock()
 
     async def get(self, path: str, **parameters: str) -> Object:
         return await self._send("GET", path, parameters)
@@ -115,6 +137,10 @@ class Requests:
         if not self._leads():
             raise NotLeading("the Lease has run out")
 
+    def now_s(self) -> float:
+        """What time it is, by the API server's clock: it stamps the objects, and ours may be wrong."""
+        return self._clock.now_s()
+
     async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
         await self._pace.turn()
         self.require_lead()
@@ -153,6 +179,7 @@ class Requests:
             )
         except (aiohttp.ClientError, TimeoutError, ApiException, OSError) as error:
             raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
+        self._clock.hear(answer.headers)
         return answer
 
 

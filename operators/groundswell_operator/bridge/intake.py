@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client import Counter
 
@@ -19,9 +20,10 @@ from groundswell_operator.policies import Level, Object, Policy
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 MANAGER = "groundswell-bridge"
 REMEMBERED_MAX = 10_000
-"""Spikes of which it is remembered what the API server knows, so that a repeated record costs no request."""
+"""Spikes of which it is remembered what the API server knows, so that a repeated record costs no request; and as many that are over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ class Intake:
         """`records` counts by outcome; `named` names the object of a policy and a spike."""
         self._requests, self._paths = requests, Paths(namespace)
         self._records, self._named = records, named
-        self._known: OrderedDict[str, Level | None] = OrderedDict()
+        self._known: OrderedDict[str, Level] = OrderedDict()
+        self._over_s: OrderedDict[str, float] = OrderedDict()
+        """When each was said to be over: its start may still be on its way."""
 
     async def policies(self) -> Sequence[Governed]:
         """Those that the API server has in its cache.
@@ -58,9 +62,9 @@ class Intake:
         governed = [_governed(each) for each in found if "deletionTimestamp" not in each["metadata"]]
         return [each for each in governed if each is not None]
 
-    async def take(self, seen: Sighting, policies: Sequence[Governed], now_s: float) -> Sequence[str]:
-        """Does what a record calls for; the names of the policies for which it was too old."""
-        late = []
+    async def take(self, seen: Sighting, policies: Sequence[Governed]) -> Sequence[str]:
+        """Does what a record calls for; the names of the policies for which it was too old, by the API server's clock."""
+        late, now_s = [], self._requests.now_s()
         for each in policies:
             name = self._named(each.policy.name, seen.id)
             if seen.over:
@@ -89,36 +93,45 @@ class Intake:
         except Conflict:
             made = await self._requests.get(path)
             self._records.labels("repeated").inc()
-        said = made.get("status", {}).get("level")
-        if said is None or Level[said] < level:
-            await self._raise(path, level)
-        self._remember(name, max(level, Level[said]) if said else level)
+        said = made.get("status", {})
+        status = {"level": level.name} if "level" not in said or Level[said["level"]] < level else {}
+        if name in self._over_s and "over" not in said:
+            status["over"] = moment(self._over_s[name])
+        if status:
+            await self._say(path, status)
+        _remember(self._known, name, max(level, Level[said["level"]]) if "level" in said else level)
 
-    async def _raise(self, path: str, level: Level) -> None:
+    async def _say(self, path: str, status: Mapping[str, str]) -> None:
+        """Level and end in one write: between two of them a spike that is over would be raised."""
         try:
-            await self._requests.merge(f"{path}/status", {"status": {"level": level.name}}, MANAGER)
+            await self._requests.merge(f"{path}/status", {"status": status}, MANAGER)
         except Refused as refused:
-            if refused.status != 422:  # the level never falls: somebody has said a higher one
+            if refused.status != 422 or "level" not in status:
                 raise
+            # the level never falls: somebody has said a higher one
+            if "over" in status:
+                await self._say(path, {"over": status["over"]})
 
     async def _ends(self, name: str, seen: Sighting) -> None:
+        """An end that comes before its start is kept for it, as far as this process lives and remembers."""
         path = f"{self._paths.spikes}/{name}"
+        _remember(self._over_s, name, seen.recorded_s)
         try:
             found = await self._requests.get(path)
             if "over" not in found.get("status", {}):
-                status = {"status": {"over": moment(seen.recorded_s)}}
-                await self._requests.merge(f"{path}/status", status, MANAGER)
+                await self._say(path, {"over": moment(seen.recorded_s)})
             self._records.labels("ended").inc()
         except Refused as refused:
             if refused.status != 404:
                 raise
             self._records.labels("ignored").inc()
 
-    def _remember(self, name: str, level: Level) -> None:
-        self._known[name] = level
-        self._known.move_to_end(name)
-        if len(self._known) > REMEMBERED_MAX:
-            self._known.popitem(last=False)
+
+def _remember(found: OrderedDict[str, T], name: str, value: T) -> None:
+    found[name] = value
+    found.move_to_end(name)
+    if len(found) > REMEMBERED_MAX:
+        found.popitem(last=False)
 
 
 def _governed(value: Object) -> Governed | None:

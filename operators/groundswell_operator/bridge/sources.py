@@ -42,11 +42,14 @@ class Sources:
         self._beaten_s = float("-inf")
 
     async def beat(self) -> None:
-        """Says that the bridge looks, if that was not said just now; raises what `Requests` does."""
+        """Says that the bridge looks, if that was not said just now; raises what `Requests` does.
+
+        The moment is the API server's: by a clock of its own that is behind, the bridge would be gone for whoever reads it.
+        """
         began_s = time.monotonic()
         if began_s - self._beaten_s < HEARD_S:
             return
-        spec = {"holderIdentity": self._identity, "renewTime": _micro_time(time.time())}
+        spec = {"holderIdentity": self._identity, "renewTime": _micro_time(self._requests.now_s())}
         metadata = {"name": self._paths.heartbeat.rpartition("/")[2]}
         value = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         await self._requests.apply(self._paths.heartbeat, value, MANAGER)

@@ -1,4 +1,4 @@
-"""Takes records one after the other, and none before what the last one called for has been answered."""
+"""Takes records one after the other, the biggest spikes first, and none before what the last one called for has been answered."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prometheus_client import Counter
 from groundswell_operator.applying.errors import Away, Conflict, Refused
 from groundswell_operator.applying.requests import RETRY_S
 from groundswell_operator.bridge.intake import Governed, Intake
-from groundswell_operator.bridge.records import Malformed, sighting
+from groundswell_operator.bridge.records import Malformed, Sighting, sighting
 
 log = logging.getLogger(__name__)
 
 
 class Taker:
-    """The records of a partition at a time."""
+    """The records of one look at the log at a time."""
 
     def __init__(self, intake: Intake, records: Counter) -> None:
         """`records` counts by outcome."""
@@ -37,12 +37,14 @@ class Taker:
     async def take(self, records: Sequence[ConsumerRecord]) -> None:
         """Returns once all are taken, however long the API server is away: what cannot succeed is counted, and the next one is taken."""
         policies: Sequence[Governed] | None = None
-        for record in records:
+        if records:
+            self.last_record_s = max(each.timestamp for each in records) / 1000
+        for seen in ranked([each for each in map(self._seen, records) if each is not None]):
             while True:
                 try:
                     if policies is None:
                         policies = await self._policies()
-                    await self._take(record, policies)
+                    await self._take(seen, policies)
                     break
                 except Away as away:
                     log.warning("the API server is asked again in %.1f s: %s", away.retry_s, away)
@@ -51,6 +53,16 @@ class Taker:
                     await asyncio.sleep(away.retry_s)
             self.progressed_s = time.monotonic()
 
+    def _seen(self, record: ConsumerRecord) -> Sighting | None:
+        """What a record says; None where that is nothing."""
+        headers, body = dict(record.headers), record.value or b""
+        try:
+            return sighting(headers, body, record.partition, record.offset, record.timestamp / 1000)
+        except Malformed as malformed:
+            self._records.labels("malformed").inc()
+            log.warning("%s/%d is passed over: %s", record.partition, record.offset, malformed)
+            return None
+
     async def _policies(self) -> Sequence[Governed]:
         """Raises `Away` also where the kinds are not installed, or may not be read yet: records wait for that."""
         try:
@@ -58,19 +70,21 @@ class Taker:
         except (Refused, Conflict) as refused:
             raise Away(f"the policies cannot be read: {refused}", RETRY_S) from refused
 
-    async def _take(self, record: ConsumerRecord, policies: Sequence[Governed]) -> None:
+    async def _take(self, seen: Sighting, policies: Sequence[Governed]) -> None:
         """Raises `Away` only."""
-        self.last_record_s = recorded_s = record.timestamp / 1000
         try:
-            seen = sighting(dict(record.headers), record.value or b"", record.partition, record.offset, recorded_s)
-            late = await self._intake.take(seen, policies, time.time()) if seen else []
-        except Malformed as malformed:
-            self._records.labels("malformed").inc()
-            log.warning("%s/%d is passed over: %s", record.partition, record.offset, malformed)
-            return
+            late = await self._intake.take(seen, policies)
         except (Refused, Conflict) as refused:
             self._records.labels("refused").inc()
-            log.warning("%s/%d was refused: %s", record.partition, record.offset, refused)
+            log.warning("%s/%d was refused: %s", seen.partition, seen.offset, refused)
             return
         for name in late:
             self._late[name] = self._late.get(name, 0) + 1
+
+
+def ranked(seen: Sequence[Sighting]) -> Sequence[Sighting]:
+    """The spikes with the most views first, since the first objects get the places; what is said of one spike stays in its order."""
+    views: dict[str, int] = {}
+    for each in seen:
+        views[each.id] = max(views.get(each.id, 0), each.spike.projected_views_hour)
+    return sorted(seen, key=lambda each: -views[each.id])

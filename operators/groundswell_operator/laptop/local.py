@@ -107,6 +107,9 @@ class Local:
     def require_lead(self) -> None:
         """Whoever holds the lock of the home leads."""
 
+    def now_s(self) -> float:
+        return time.time()
+
     def end_all(self) -> None:
         """Every spike is to be given back."""
         for each in tuple(self._book.spikes.values()):
