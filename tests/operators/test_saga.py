@@ -111,6 +111,35 @@ async def test_what_the_autoscaler_wants_now_is_never_taken_away() -> None:
     assert degraded.message.startswith("readers is not lowered")
 
 
+@pytest.mark.parametrize("wants", [3, None])
+async def test_what_a_policy_keeps_is_not_multiplied_again(wants: int | None) -> None:
+    found = governing()
+    scales = [each for each in found.policy.scales if each.target == WEB]
+    world = World(dataclasses.replace(found, policy=dataclasses.replace(found.policy, restores=False, scales=scales)))
+    for name in ("a", "b", "c"):
+        await run_for(raised(world, name), 40)
+        world.over(name)
+        world.scale(world.state.targets[WEB], wants=wants)
+        await run_for(world, 100)
+        assert world.state.spikes[name].progress.conditions["Restored"].reason == "Kept"
+        assert bounds(world)["web"] == (30, 30, 30)
+    world.scale(world.state.targets[WEB], wants=6)
+    await run_for(raised(world, "d"), 20)
+    assert bounds(world)["web"][1] == 60  # the load has risen by itself meanwhile
+
+
+async def test_a_floor_that_somebody_has_set_after_a_raise_was_kept_is_multiplied_as_any_other() -> None:
+    found = governing()
+    world = raised(World(dataclasses.replace(found, policy=dataclasses.replace(found.policy, restores=False))))
+    await run_for(world, 40)
+    world.over("a")
+    await run_for(world, 100)
+    world.scale(world.state.targets[WEB], floor=20, floor_ours=False)
+    await run_for(world, 2)
+    await run_for(raised(world, "b"), 20)
+    assert bounds(world)["web"][1] == 200
+
+
 async def test_who_resets_the_floor_finds_it_raised_again_and_gets_that_value_in_the_end() -> None:
     world = raised(World(governing()))
     await run_for(world, 10)

@@ -189,7 +189,7 @@ def unusable_actions(governing: Governing, state: Namespace) -> list[str]:
 def _baseline(scaled: Scaled, state: Namespace, acts: bool) -> Baseline:
     """What was there before the first live spike touched it."""
     earlier = [claim for _, claim in claims.on(state, scaled.target).claims] if acts else []
-    return earlier[0].baseline if earlier else claims.natural(scaled)
+    return earlier[0].baseline if earlier else claims.natural(scaled, claims.before_kept(state, scaled))
 
 
 def _wanted(scale: Scale, scaled: Scaled, baseline: Baseline, governing: Governing, state: Namespace) -> Wanted:

@@ -25,8 +25,10 @@ def current(scaled: Scaled) -> Baseline:
     return Baseline(scaled.replicas, scaler.floor, scaler.ceiling, scaler.floor_set, scaler.ceiling_set)
 
 
-def natural(scaled: Scaled) -> Baseline:
-    """What a target has by itself. An autoscaler is slow to leave what an earlier raise brought: multiplied, it would be too much.
+def natural(scaled: Scaled, kept: int | None = None) -> Baseline:
+    """What a target has by itself; `kept` are its replicas from before a raise that was kept, whose floor says nothing of the load.
+
+    An autoscaler is slow to leave what an earlier raise brought: multiplied, it would be too much.
 
     What is below its floor is on its way there, as right after an install. One pod is left of those that run, though the floor be none:
     whether there is nothing to do is not said by metrics alone. A target at none is switched off, and stays so.
@@ -34,10 +36,31 @@ def natural(scaled: Scaled) -> Baseline:
     found, scaler = current(scaled), scaled.autoscaler
     if scaler is None or scaled.replicas == 0:
         return found
+    if kept is not None:
+        called_for = kept if scaler.wants is None else max(1, min(scaled.replicas, scaler.wants))
+        return dataclasses.replace(found, replicas=called_for)
     least = max(scaler.floor, 1)
     if scaler.wants is None and not scaled.replicas_ours:
         return dataclasses.replace(found, replicas=max(scaled.replicas, least))
     return dataclasses.replace(found, replicas=max(least, min(scaled.replicas, scaler.wants or 0)))
+
+
+def before_kept(state: Namespace, scaled: Scaled) -> int | None:
+    """The replicas that a target had before the last raise that was kept, while its floor is still what that left; otherwise None."""
+    scaler = scaled.autoscaler
+    if scaler is None or not scaler.floor_ours or scaler.floor_shared:
+        return None
+    left = [
+        (spike.progress.restored_s or 0.0, claim)
+        for spike in state.spikes.values()
+        if spike.progress.is_kept and spike.acts
+        for claim in spike.progress.claims
+        if claim.target == scaled.target
+    ]
+    for _, claim in sorted(left, key=lambda each: each[0])[-1:]:
+        if scaler.floor == max(claim.desired, claim.baseline.floor or 0):
+            return claim.baseline.replicas
+    return None
 
 
 def rebased(claim: Claim, scaled: Scaled, wanted: int) -> Claim:

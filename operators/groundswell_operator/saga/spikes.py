@@ -13,7 +13,7 @@ from groundswell_operator.saga.admitting import considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.degrading import degraded
-from groundswell_operator.saga.state import LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Spike
+from groundswell_operator.saga.state import KEPT, LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Spike
 
 QUARTERS = 4
 """Ready pods are written down when another quarter of a raise is ready: each pod would be a write."""
@@ -58,7 +58,7 @@ def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: fl
     if not reason:
         return progress
     if governing is not None and not governing.policy.restores:
-        return _ended(progress, True, "Kept", "the policy keeps what was raised", now_s)
+        return _ended(progress, True, KEPT, "the policy keeps what was raised", now_s)
     return _cooled(spike, progress, governing, state, reason, now_s)
 
 

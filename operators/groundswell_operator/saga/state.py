@@ -30,6 +30,8 @@ LIVE = (Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN)
 OVER = (Phase.RESTORED, Phase.REJECTED)
 NOTIFY_ONLY = "NotifyOnly"
 """Why a spike is admitted that the budget does not cover: for all that its policy does but scale."""
+KEPT = "Kept"
+"""Why a spike is over whose policy gives nothing back."""
 SPIKE_GENERATION = 1
 """A spike's spec cannot be changed, so what is said of it is said of its first generation."""
 
@@ -132,6 +134,12 @@ class Progress:
         """Whether it takes one of the places in its policy's budget. A spike that is only told of keeps none from another."""
         admitted = self.conditions.get("Admitted")
         return self.phase in LIVE and (admitted is None or admitted.reason != NOTIFY_ONLY)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is over, and what it raised was left as it was."""
+        restored = self.conditions.get("Restored")
+        return self.phase is Phase.RESTORED and restored is not None and restored.reason == KEPT
 
 
 @dataclass(frozen=True, slots=True)
