@@ -33,12 +33,12 @@ async def test_a_pod_asks_by_number_with_the_token_that_its_account_has_at_that_
 ) -> None:
     """Goal: a token that ends within the hour stops nothing. Method: one that is none is put in its place, and then the right one again."""
     token = mounted(place, tmp_path, monkeypatch)
-    right = token.read_text()
+    right, autoscalers = token.read_text(), place.path("autoscaling/v2", "horizontalpodautoscalers")
     async with connecting.session("in-test") as session:
         requests = Requests(session, Pace())
-        assert "items" in await requests.get(place.spikes)
+        assert "items" in await requests.get(autoscalers)
         token.write_text("none")
         with pytest.raises(Refused):
-            await requests.get(place.spikes)
+            await requests.get(autoscalers)
         token.write_text(right)
-        assert "items" in await requests.get(place.spikes)
+        assert "items" in await requests.get(autoscalers)
