@@ -31,6 +31,8 @@ BLOCK = 31_500
 ITEMS, USERS, BLOCKS = 20_000, 1_000_000, 64
 REFERENCE_EVENTS = 4_000_000
 CPU_S_MAX = 2.0
+RATE_SHARE_MIN, BEHIND_S_MAX = 0.99, 5.0
+"""Of the rate, what must have been sent; and how far behind the last event the store may be. The live window must hold all."""
 STORED_S_MAX = 120.0
 
 
@@ -69,6 +71,7 @@ async def _measured(installation: Installation, folder: Path) -> Result:
         bound=CPU_S_MAX,
         bound_on_value=True,
         at_most=True,
+        others_hold=sent / sent_s >= RATE_SHARE_MIN * RATE and live == sent and behind_s <= BEHIND_S_MAX,
         details={
             "events": sent,
             "ordered_per_s": RATE,

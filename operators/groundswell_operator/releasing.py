@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
-from groundswell_operator.applying import requests
+from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import Away, Conflict, Refused
 from groundswell_operator.applying.reading import FINALIZER, Paths
 from groundswell_operator.applying.requests import Pace, Requests
@@ -36,8 +36,8 @@ LOOK_S = 0.5
 
 async def run(settings: Settings) -> int:
     """0 once no spike is left that waits for an operator; 1 when the API server did not let it, or was away for too long."""
-    async with await requests.client(settings.kubeconfig, settings.identity) as client:
-        release = Release(Requests(client, Pace()), settings.namespace, settings.bridge)
+    async with connecting.session(settings.identity) as session:
+        release = Release(Requests(session, Pace()), settings.namespace, settings.bridge)
         try:
             return 0 if await release.run() else 1
         except Refused as refused:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from groundswell_operator import health, watching
-from groundswell_operator.applying import requests
+from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import NotLeading, RequestFailed
 from groundswell_operator.applying.requests import Pace, Requests
 from groundswell_operator.applying.writing import Cluster
@@ -35,9 +35,9 @@ async def run(
     `clock` says what time it is, in seconds since 1970; the Lease goes by how much time passes.
     """
     metrics = Metrics()
-    async with await requests.client(settings.kubeconfig, settings.identity) as client:
-        lease = Lease(Requests(client, Pace()), settings.namespace, settings.identity)
-        cluster = Cluster(Requests(client, Pace(), lease.leads), settings.namespace)
+    async with connecting.session(settings.identity) as session:
+        lease = Lease(Requests(session, Pace()), settings.namespace, settings.identity)
+        cluster = Cluster(Requests(session, Pace(), lease.leads), settings.namespace)
         reconciler = Reconciler(acting(cluster), metrics, clock)
 
         def progressed_s() -> float:

@@ -1,4 +1,4 @@
-"""What can be set, from the environment of the pod."""
+"""What can be set, from the environment of the pod. Outside of one KUBECONFIG says where the API server is."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ class Settings:
     """GROUNDSWELL_NAMESPACE: whose policies and spikes are acted upon; the pod's own."""
     identity: str
     """GROUNDSWELL_IDENTITY: who this process is in the Lease and in the API server's log; the pod's name."""
-    kubeconfig: str | None
-    """KUBECONFIG: the path of a file that says where the API server is; unset in a pod."""
     port: int
     """GROUNDSWELL_HEALTH_PORT: where /healthz, /readyz and /metrics are; 8080."""
     bind: str
@@ -50,7 +48,6 @@ class Settings:
         return cls(
             namespace=env["GROUNDSWELL_NAMESPACE"],
             identity=env.get("GROUNDSWELL_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
-            kubeconfig=env.get("KUBECONFIG") or None,
             port=int(port),
             bind=env.get("GROUNDSWELL_HEALTH_BIND", ""),
             kafka=env.get("KAFKA_BOOTSTRAP_SERVERS", ""),

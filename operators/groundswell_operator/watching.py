@@ -14,6 +14,7 @@ from typing import Any
 
 import kopf
 
+from groundswell_operator.applying import connecting
 from groundswell_operator.applying.reading import PREFIX
 
 KINDS = (
@@ -55,8 +56,8 @@ async def watch(namespace: str, wake: Callable[[], None], stir: Callable[[], Non
     async def target_changed(type: str | None, **_: Any) -> None:
         (stir if type == "MODIFIED" else wake)()
 
-    async def login(**words: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**words) or kopf.login_with_kubeconfig(**words)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return connecting.connection()
 
     own = {"viralspikepolicies": policy_changed, "viralspikes": spike_changed}
     kopf.on.login(registry=registry)(login)

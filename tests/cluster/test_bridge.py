@@ -24,10 +24,11 @@ from groundswell.engines import ports, running, topics
 from groundswell.engines.children import Child
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
-from groundswell_operator.applying.requests import WRITES_S_MAX, Pace, Requests, client
+from groundswell_operator.applying.requests import WRITES_S_MAX
 from groundswell_operator.bridge.consuming import GROUP_ID
 from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.bridge.records import TOPIC, object_name, sighting
+from tests.cluster.asking import asking_as
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.control_plane.handle import ROOT
 from tests.cluster.forms import form, slow
@@ -151,9 +152,9 @@ async def test_a_name_that_does_not_follow_from_the_spike_makes_an_object_of_eac
     await place.policy(mode="Observe", actions=[scales("web", 10)])
     counter = Counter("records", "Records.", ["outcome"], registry=None)
     body = event(SpikeStarted, new_id())
-    async with await client(str(place.kubeconfigs[BRIDGE]), "in-test") as asking:
+    async with asking_as(place, BRIDGE) as requests:
         for offset in range(20):
-            intake = Intake(Requests(asking, Pace()), place.namespace, counter, named)  # type: ignore[arg-type]
+            intake = Intake(requests, place.namespace, counter, named)  # type: ignore[arg-type]
             headers = {"ce_type": body.DESCRIPTOR.full_name.encode()}
             seen = sighting(headers, body.SerializeToString(), 0, offset, time.time())
             assert seen

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from groundswell_operator.applying.reading import FINALIZER
-from groundswell_operator.applying.requests import Pace, Requests, client
 from groundswell_operator.releasing import END_S, Release
+from tests.cluster.asking import asking_as
 from tests.cluster.chart import render
 from tests.cluster.control_plane.api import until
 from tests.cluster.operating import BRIDGE, Operated, Process, grant, scales, spike
@@ -138,6 +138,5 @@ def test_a_release_ends_before_the_job_does_and_the_job_before_helm_gives_it_up(
 
 
 async def _released(place: Operated, patience_s: float = 20, unled_s: float = 20) -> bool:
-    async with await client(str(place.kubeconfigs[ACCOUNT]), "in-test") as asking:
-        requests = Requests(asking, Pace())
+    async with asking_as(place, ACCOUNT) as requests:
         return await Release(requests, place.namespace, BRIDGE, patience_s, RELEASE_S_MAX, unled_s).run()

@@ -15,7 +15,7 @@ from groundswell_operator.applying.requests import WRITES_S_MAX
 from tests.cluster import load
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.control_plane.handle import ProgramFailed
-from tests.cluster.forms import form
+from tests.cluster.forms import form, slow
 from tests.cluster.operating import QUICK, Operated, Process, scales
 
 WEB = {"minReplicas": 3, "maxReplicas": 20}
@@ -120,6 +120,23 @@ async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_t
     assert await place.floor_managers("web") == {"helm"}
 
 
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_floor_that_somebody_raises_above_the_spikes_stays_and_the_spike_names_it(place: Operated) -> None:
+    """A person who sets 35 while the spike holds 30 finds 35 afterwards, and reads why nothing came back."""
+    await with_targets(place)
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("web", 10)])
+    path = await place.spike("vs-a", policy)
+    await place.comes_to(path, "Holding")
+    await place.helm_sets("web", {"minReplicas": 35, "maxReplicas": 40})
+    await place.admin.delete(path)
+    await until(lambda: place.gone(path))
+    assert await place.bounds("web") == (35, 40)
+    events = await place.admin.items(place.path("v1", "events"), fieldSelector="involvedObject.name=vs-a")
+    (told,) = [each["message"] for each in events if each["reason"] == "BaselineChanged"]
+    assert "web" in told
+
+
 @pytest.mark.promise("OPERATOR-10")
 async def test_the_second_half_of_web_waits_until_the_readers_are_ready(place: Operated) -> None:
     await with_targets(place, reader_delay="4s")
@@ -130,6 +147,21 @@ async def test_the_second_half_of_web_waits_until_the_readers_are_ready(place: O
     assert not await place.ready("readers", 20)
     await place.comes_to(path, "Holding")
     assert await place.ready("web", 30)
+
+
+@slow
+@pytest.mark.promise("OPERATOR-10")
+async def test_readers_that_need_twenty_seconds_keep_web_waiting_for_ten(place: Operated) -> None:
+    await with_targets(place, reader_delay="20s")
+    await place.leads(place.start("one"))
+    policy = await place.policy(actions=[scales("readers", 5, order=0), scales("web", 10, order=1)])
+    path = await place.spike("vs-a", policy)
+    await until(lambda: place.ready("web", 17))
+    first_s = time.monotonic()
+    await until(lambda: place.ready("web", 30))
+    assert time.monotonic() - first_s > 5, "it has waited"
+    assert not await place.ready("readers", 20), "but not for them"
+    await place.comes_to(path, "Holding")
 
 
 @pytest.mark.promise("OPERATOR-6")

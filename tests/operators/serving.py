@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
+import aiohttp
 from aiohttp import web
-from kubernetes_asyncio.client import ApiClient, Configuration
 
 from groundswell.engines import ports
 from groundswell_operator.applying.requests import Pace, Requests
@@ -67,7 +67,7 @@ async def answering(answers: Answering, streaming: Streaming | None = None) -> A
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with ApiClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
-            yield server, Requests(client, Pace())
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            yield server, Requests(session, Pace())
     finally:
         await runner.cleanup()

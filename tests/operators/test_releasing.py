@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+import aiohttp
 from aiohttp import web
-from kubernetes_asyncio.client import ApiClient, Configuration
 
 from groundswell.engines import ports
 from groundswell_operator.applying.reading import FINALIZER
@@ -43,8 +43,8 @@ async def test_an_operator_that_could_not_be_heard_of_gets_its_time_once_the_api
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with ApiClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
-            assert await Release(Requests(client, Pace()), "here", "", unled_s=UNLED_S).run()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            assert await Release(Requests(session, Pace()), "here", "", unled_s=UNLED_S).run()
     finally:
         await runner.cleanup()
     assert server.back_s is not None

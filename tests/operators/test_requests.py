@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import web
-from kubernetes_asyncio.client import ApiClient, Configuration
 
 from groundswell.engines import ports
 from groundswell_operator.applying.errors import Away, Conflict, NotLeading, Refused, RequestFailed
@@ -28,15 +28,17 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(status: int, headers: dict[str, str] | None = None) -> AsyncIterator[tuple[Server, ApiClient]]:
+async def serving(
+    status: int, headers: dict[str, str] | None = None
+) -> AsyncIterator[tuple[Server, aiohttp.ClientSession]]:
     server, port, application = Server(status, headers or {}), ports.draw(1)[0], web.Application()
     application.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with ApiClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
-            yield server, client
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            yield server, session
     finally:
         await runner.cleanup()
 
@@ -57,21 +59,21 @@ async def serving(status: int, headers: dict[str, str] | None = None) -> AsyncIt
 async def test_an_answer_says_whether_to_look_again_to_wait_or_to_leave_it(
     status: int, headers: dict[str, str], error: type[RequestFailed], retry_s: float | None
 ) -> None:
-    async with serving(status, headers) as (_, client):
+    async with serving(status, headers) as (_, session):
         with pytest.raises(error, match="as told") as raised:
-            await Requests(client, Pace()).merge("/object", {"spec": {}}, "test")
+            await Requests(session, Pace()).merge("/object", {"spec": {}}, "test")
     assert getattr(raised.value, "retry_s", None) == retry_s
 
 
 async def test_a_server_that_is_not_there_is_away() -> None:
-    async with ApiClient(Configuration(host=f"http://127.0.0.1:{ports.draw(1)[0]}")) as client:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{ports.draw(1)[0]}") as session:
         with pytest.raises(Away):
-            await Requests(client, Pace()).get("/object")
+            await Requests(session, Pace()).get("/object")
 
 
 async def test_there_are_twenty_writes_at_most_in_any_second() -> None:
-    async with serving(200) as (server, client):
-        requests, began_s = Requests(client, Pace()), time.monotonic()
+    async with serving(200) as (server, session):
+        requests, began_s = Requests(session, Pace()), time.monotonic()
         for _ in range(2 * WRITES_S_MAX + 1):
             await requests.merge("/object", {"spec": {}}, "test")
         assert time.monotonic() - began_s >= 2
@@ -80,8 +82,8 @@ async def test_there_are_twenty_writes_at_most_in_any_second() -> None:
 
 @pytest.mark.promise("OPERATOR-9")
 async def test_who_does_not_lead_reads_and_writes_nothing() -> None:
-    async with serving(200) as (server, client):
-        requests = Requests(client, Pace(), lambda: False)
+    async with serving(200) as (server, session):
+        requests = Requests(session, Pace(), lambda: False)
         await requests.get("/object")
         with pytest.raises(NotLeading):
             await requests.merge("/object", {"spec": {}}, "test")

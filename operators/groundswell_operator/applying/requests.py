@@ -13,9 +13,6 @@ from typing import Protocol
 
 import aiohttp
 import orjson
-from kubernetes_asyncio import config
-from kubernetes_asyncio.client import ApiClient, Configuration
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from groundswell_operator.applying.errors import Away, Conflict, NotLeading, Refused
 from groundswell_operator.policies import Object
@@ -83,9 +80,9 @@ class Asking(Protocol):
 class Requests:
     """An API server. Every method but the last raises `Conflict`, `Refused` or `Away`."""
 
-    def __init__(self, client: ApiClient, pace: Pace, leads: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, session: aiohttp.ClientSession, pace: Pace, leads: Callable[[], bool] = lambda: True) -> None:
         """`leads` is asked at the last moment before each write."""
-        self._client, self._pace, self._leads = client, pace, leads
+        self._session, self._pace, self._leads = session, pace, leads
         self._clock = Clock()
 
     async def get(self, path: str, **parameters: str) -> Object:
@@ -167,17 +164,15 @@ class Requests:
     ) -> aiohttp.ClientResponse:
         """An answer whose body is still to be read."""
         try:
-            answer: aiohttp.ClientResponse = await self._client.call_api(
-                path,
+            answer = await self._session.request(
                 method,
-                query_params=list(parameters.items()),
-                header_params={"Accept": "application/json", "Content-Type": kind},
-                body=value,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _request_timeout=within_s,
+                path.removeprefix("/"),  # below the server's address, which may have a path of its own
+                params=parameters,
+                headers={"Accept": "application/json", "Content-Type": kind},
+                data=None if value is None else orjson.dumps(value),
+                timeout=aiohttp.ClientTimeout(total=within_s),
             )
-        except (aiohttp.ClientError, TimeoutError, ApiException, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
         self._clock.hear(answer.headers)
         return answer
@@ -206,15 +201,3 @@ def _message(body: bytes) -> str:
 def _retry_s(headers: Mapping[str, str]) -> float:
     said = headers.get("Retry-After", "")
     return min(float(said), RETRY_S_MAX) if said.isdigit() else RETRY_S
-
-
-async def client(kubeconfig: str | None, identity: str) -> ApiClient:
-    """A client as the pod's service account, or as who `kubeconfig` (a path) names."""
-    settings = Configuration()
-    if kubeconfig is None:
-        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]  # it has no types
-    else:
-        await config.load_kube_config(kubeconfig, client_configuration=settings)
-    made = ApiClient(settings)
-    made.user_agent = f"groundswell-operator/{identity}"
-    return made

@@ -13,7 +13,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from groundswell_operator import health
-from groundswell_operator.applying import requests
+from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
 from groundswell_operator.applying.requests import Asking, Pace, Requests
 from groundswell_operator.bridge.intake import Intake
@@ -38,8 +38,8 @@ async def run(settings: Settings) -> int:
     """The bridge, until it is told to end; it then leaves its partitions to others at once."""
     if not settings.kafka:
         raise SettingMissing("KAFKA_BOOTSTRAP_SERVERS must say where spikes.events.v1 is")
-    async with await requests.client(settings.kubeconfig, settings.identity) as client:
-        bridge = Bridge(settings, Requests(client, Pace()), Requests(client, Pace(WRITES_S_MAX)))
+    async with connecting.session(settings.identity) as session:
+        bridge = Bridge(settings, Requests(session, Pace()), Requests(session, Pace(WRITES_S_MAX)))
         async with health.served(settings.bind, settings.port, bridge.progressed, bridge.figures):
             reading = asyncio.create_task(bridge.run())
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -114,7 +114,6 @@ def _settings(kafka: str) -> Settings:
     return Settings(
         namespace=NAMESPACE,
         identity=f"laptop-{os.getpid()}",
-        kubeconfig=None,
         port=0,
         bind="127.0.0.1",
         kafka=kafka,

@@ -66,14 +66,16 @@ def _let_go(state: Namespace, now_s: float) -> list[Step]:
         if spike.deleted_s is None or not spike.held:
             continue
         acts = spike.acts and spike.progress.phase not in OVER
-        ends = spikes.ends(spike.progress, state).values() if acts else ()
-        if Return.WAITS not in ends and spike.unread is None:
-            restored, reason = Return.CHANGED not in ends, "BaselineChanged" if Return.CHANGED in ends else "Deleted"
+        ends, message = spikes.ends(spike.progress, state) if acts else {}, "the spike was deleted"
+        if Return.WAITS not in ends.values() and spike.unread is None:
+            changed = spikes.changed(ends)
+            restored, reason = not changed, "BaselineChanged" if changed else "Deleted"
+            message = changed or message
         elif now_s - spike.deleted_s >= GIVE_UP_S:
             restored, reason = False, "GivenUp"
         else:
             continue
-        after = with_condition(spike.progress.conditions, "Restored", restored, reason, "the spike was deleted", now_s)
+        after = with_condition(spike.progress.conditions, "Restored", restored, reason, message, now_s)
         found.append(LetGo(spike, told(spike.uid, spike.progress.conditions, after)))
     return found
 

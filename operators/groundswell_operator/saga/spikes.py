@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import WAIT_S_MAX
@@ -197,11 +197,15 @@ def _cooled(
     found = ends(progress, state)
     if Return.WAITS in found.values():
         return progress
-    changed = sorted(action for action, end in found.items() if end is Return.CHANGED)
-    if changed:
-        message = f"somebody else has changed {', '.join(changed)} meanwhile: it stays as it is"
+    if message := changed(found):
         return _ended(progress, False, "BaselineChanged", message, now_s)
     return _ended(progress, True, "BaselineRestored", "what was there before is there again", now_s)
+
+
+def changed(found: Mapping[str, Return]) -> str:
+    """What somebody else has changed meanwhile, in a sentence; empty when nothing."""
+    names = sorted(action for action, end in found.items() if end is Return.CHANGED)
+    return f"somebody else has changed {', '.join(names)} meanwhile: it stays as it is" if names else ""
 
 
 def _recorded_low(spike: Spike) -> bool:
