@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import orjson
 from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from groundswell.analytics.clients import Live, Store
+from groundswell.analytics.model import intake
 from groundswell.analytics.model.intake import Event
 from groundswell.analytics.rpc.closed import ClosedAnswers
 from groundswell.analytics.service.collecting import Collector
@@ -57,10 +59,10 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         self._tops = tops
 
     async def CollectEvents(self, request: pb.CollectEventsRequest, call: rpc.Call) -> pb.CollectEventsResponse:
-        sent_ms = rpc.moment_ms(request, "sent_at")
-        taken = await self._collector.collect(
-            call.context, [_event(*each) for each in enumerate(request.events)], sent_ms, call.request
-        )
+        now_ms = self._clock.now_ms()
+        events = [_event(index, event, now_ms) for index, event in enumerate(request.events)]
+        sent_ms = _moment_ms(request, "sent_at", "", now_ms)
+        taken = await self._collector.collect(call.context, events, sent_ms, call.request)
         parked = [pb.ParkedEvent(index=each.index, reason=each.reason) for each in taken.parked]
         return pb.CollectEventsResponse(accepted=taken.accepted, parked=parked)
 
@@ -118,15 +120,24 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         return query
 
 
-def _event(index: int, event: pb.Event) -> Event:
+def _event(index: int, event: pb.Event, now_ms: int) -> Event:
     """Raises `Invalid` for what JSON could not say: a time beyond its years, a property that is no finite number."""
     path = f"events[{index}]."
     try:
         properties = orjson.dumps(json_format.MessageToDict(event.properties)) if event.HasField("properties") else b""
     except ValueError as error:
         raise errors.Invalid(f"{path}properties must be JSON.", field=f"{path}properties") from error
-    time_ms = rpc.moment_ms(event, "time", path)
+    time_ms = _moment_ms(event, "time", path, now_ms)
     return Event(event.kind, event.item, event.user_id, event.anonymous_id, time_ms, event.value, properties.decode())
+
+
+def _moment_ms(message: pb.Event | pb.CollectEventsRequest, name: str, path: str, now_ms: int) -> int | None:
+    """A time as it came, also one beyond JSON's years that intake can repair: its unit is a wrong one."""
+    given: Timestamp = getattr(message, name)
+    given_ms = given.seconds * 1_000 + given.nanos // 1_000_000
+    if message.HasField(name) and intake.in_milliseconds(given_ms, now_ms) != given_ms:
+        return given_ms
+    return rpc.moment_ms(message, name, path)
 
 
 def _top_items(answer: pb.RunQueryResponse, kind: str) -> pb.ListTopItemsResponse:

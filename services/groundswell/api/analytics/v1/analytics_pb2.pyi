@@ -42,10 +42,14 @@ class Event(_message.Message):
     """Any amount within 10^15 of zero, such as a price."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened; unset means now."""
+        """When it happened; unset means now. One that is a time of the last month in another unit (seconds for milliseconds, and so on) is
+        taken as that.
+        """
 
     @_builtins.property
-    def properties(self) -> _struct_pb2.Struct: ...
+    def properties(self) -> _struct_pb2.Struct:
+        """At most 32,000 bytes as JSON, 20 levels, and 512 names of at most 128 characters."""
+
     def __init__(
         self,
         *,
