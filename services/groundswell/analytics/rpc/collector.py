@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import orjson
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from groundswell.analytics.clients import Live, Store
@@ -131,7 +132,7 @@ def _event(index: int, event: pb.Event, now_ms: int) -> Event:
     return Event(event.kind, event.item, event.user_id, event.anonymous_id, time_ms, event.value, properties.decode())
 
 
-def _moment_ms(message: pb.Event | pb.CollectEventsRequest, name: str, path: str, now_ms: int) -> int | None:
+def _moment_ms(message: Message, name: str, path: str, now_ms: int) -> int | None:
     """A time as it came, also one beyond JSON's years that intake can repair: its unit is a wrong one."""
     given: Timestamp = getattr(message, name)
     given_ms = given.seconds * 1_000 + given.nanos // 1_000_000

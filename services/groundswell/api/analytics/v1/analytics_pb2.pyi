@@ -471,7 +471,8 @@ class LiveMetrics(_message.Message):
     @_builtins.property
     def complete_time(self) -> _timestamp_pb2.Timestamp:
         """All that was in the log at this moment is counted. Seconds old while the counters stand still, as when the log is away; unset until
-        a process that has started has read the log to its end.
+        a process that has started has read the log to its end, and for a window after something of the tenant was left out: forgotten for
+        want of room, or not to be counted.
         """
 
     def __init__(
