@@ -186,7 +186,11 @@ SERVICES = Dashboard(
             ),
             Panel("Lists", "reqps", [Query(rate("groundswell_postgres_list_reads_total", "by"), "{{by}}")]),
             Panel(
-                "Silent connections ended", "cps", [Query(rate("groundswell_gateway_silent_total"), "ended")],
+                "Connections ended", "cps",
+                [
+                    Query(rate("groundswell_gateway_silent_total"), "silent"),
+                    Query(rate("groundswell_gateway_crowding_total"), "too many of one address"),
+                ],
             ),
         ],
     ],

@@ -11,6 +11,7 @@ from groundswell.api.analytics.v1 import analytics_pb2 as pb
 from groundswell.api.analytics.v1 import analytics_pb2_grpc
 from groundswell.engines import ports
 from groundswell.kernel import errors, rpc
+from groundswell.kernel.clock import SystemClock
 from groundswell.kernel.context import Context
 from groundswell.kernel.resources import Resources
 
@@ -65,3 +66,17 @@ async def test_what_grpc_carries_and_json_could_not_say_is_the_callers_mistake(
         with pytest.raises(errors.Invalid) as refused:
             await rpc.call(stub.CollectEvents, pb.CollectEventsRequest(events=[good, bad]), CALLER)
         assert [violation.field for violation in refused.value.fields] == [field]
+
+
+@pytest.mark.promise("ANALYTICS-10")
+async def test_milliseconds_microseconds_and_nanoseconds_where_seconds_belong_are_taken(
+    stub: analytics_pb2_grpc.AnalyticsServiceStub,
+) -> None:
+    """Only gRPC can carry them, since they are beyond the years that JSON can say."""
+    request = pb.CollectEventsRequest()
+    for factor in (10**3, 10**6, 10**9):
+        event = request.events.add(kind="view", item="1", user_id="u")
+        event.time.seconds = (SystemClock().now_ms() // 1_000 - 60) * factor
+    request.sent_at.seconds = SystemClock().now_ms()
+    answer = await rpc.call(stub.CollectEvents, request, CALLER)
+    assert (answer.accepted, list(answer.parked)) == (3, [])

@@ -19,16 +19,25 @@ from tests.analytics.test_writer_crash import rows, unequal
 
 ROWS = 50
 PRODUCER = 77
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, bytes | None]]
+"""As the log can hold them: a header's value may be null."""
 
 
 def sound(sequence: int) -> tuple[bytes, Headers]:
     batch = frames.record_batch(rows(ROWS))
-    return frames.encode(batch), frames.Header(PRODUCER, sequence, ROWS, 0, 0).to_record()
+    return frames.encode(batch), [*frames.Header(PRODUCER, sequence, ROWS, 0, 0).to_record()]
 
 
-def changed(headers: Headers, name: str, value: bytes) -> Headers:
+def changed(headers: Headers, name: str, value: bytes | None) -> Headers:
     return [(each, value if each == name else old) for each, old in headers]
+
+
+def nameless_kind() -> bytes:
+    """A frame whose rows all point to one kind, which is null: no column holds a null, as Arrow counts them."""
+    batch = frames.record_batch(rows(ROWS))
+    kinds = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int16()), pa.array([None], pa.string()))
+    columns = [kinds if name == "kind" else batch.column(name) for name in batch.schema.names]
+    return frames.encode(pa.RecordBatch.from_arrays(columns, schema=batch.schema))
 
 
 def damaged() -> list[tuple[str, bytes, Headers, int]]:
@@ -38,16 +47,20 @@ def damaged() -> list[tuple[str, bytes, Headers, int]]:
     foreign = pa.record_batch({"x": list(range(ROWS))})
     with pa.ipc.new_stream(other, foreign.schema) as stream:
         stream.write_batch(foreign)
+    nameless = nameless_kind()
     return [
         ("The body is no Arrow stream", b"not arrow", headers, ROWS),
         ("The body is no Arrow stream", body[: len(body) // 2], headers, ROWS),
         ("The body is no Arrow stream", b"", headers, ROWS),
         ("The columns are not those of schema 1", other.getvalue().to_pybytes(), headers, ROWS),
+        ("A kind or a name that rows may point to is null", nameless, headers, ROWS),
         ("The header says 51 rows, the body has 50", body, changed(headers, "n", b"51"), 51),
         ("A frame of 9000 rows is not allowed", body, changed(headers, "n", b"9000"), 0),
         ("The schema b'2' is not known here", body, changed(headers, "schema", b"2"), ROWS),
         ("The headers `n` and `schema` are missing or unreadable", body, headers[:1], 0),
         ("The headers `n` and `schema` are missing or unreadable", body, [], 0),
+        ("The headers `n` and `schema` are missing or unreadable", body, changed(headers, "n", None), 0),
+        ("A header is missing or unreadable", body, changed(headers, "frame_seq", None), ROWS),
         ("A header is missing or unreadable", body, headers[:3], ROWS),
         ("A header is missing or unreadable", body, [*headers, ("batches", b"cut off")], ROWS),
         ("The frame's name is out of range", body, changed(headers, "producer_id", b"-1"), ROWS),

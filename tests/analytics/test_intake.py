@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from groundswell.analytics.errors import BatchSizeInvalid, IntakeFull, OutcomeUnknown
@@ -106,6 +107,42 @@ async def test_one_bad_event_is_set_aside_with_its_reason_and_the_rest_is_taken(
     assert sum(bool(int(str(row["flags"])) & frames.PARKED) for row in log.rows()) == 6
 
 
+def nested(levels: int) -> str:
+    """Properties with so many objects and lists in each other, by turns."""
+    inner = "1"
+    for level in range(levels, 0, -1):
+        inner = f'{{"a":{inner}}}' if level % 2 else f"[{inner}]"
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        (nested(20), None),
+        (nested(21), f"properties{'.a[0]' * 10} nests deeper than 20"),
+        (nested(500), f"properties{'.a[0]' * 10} nests deeper than 20"),
+        (orjson.dumps({f"p{n}": n for n in range(512)}).decode(), None),
+        (orjson.dumps({f"p{n}": n for n in range(513)}).decode(), "at most 512 names, and properties goes beyond"),
+        (
+            orjson.dumps({"a": {f"p{n}": n for n in range(256)}, "b": [{f"p{n}": n for n in range(255)}]}).decode(),
+            "at most 512 names, and properties.b[0] goes beyond",
+        ),
+        (orjson.dumps({"a": [{}, {"ü" * 128: 1}]}).decode(), None),
+        (
+            orjson.dumps({"a": [{}, {"ü" * 129: 1}]}).decode(),
+            f"properties.a[1] has a name of over 128 characters: {'ü' * 32}…",
+        ),
+        ("nonsense", "properties must be JSON"),
+    ],
+)
+async def test_properties_out_of_bounds_set_their_event_aside_and_say_where(
+    collector: Collector, properties: str, reason: str | None
+) -> None:
+    taken = await collector.collect(ALICE, [event(properties=properties), event()], None, NO_REQUEST)
+    assert taken.accepted == (2 if reason is None else 1)
+    assert [each.reason.endswith(reason or "") for each in taken.parked] == ([] if reason is None else [True])
+
+
 @pytest.mark.promise("LINKS-5")
 async def test_a_click_that_a_client_sends_is_set_aside(collector: Collector) -> None:
     """Else the owner of a link could make its total whatever it likes."""
@@ -187,7 +224,10 @@ async def test_a_full_journal_is_said_and_nothing_is_lost_by_it(collector: Colle
     log.away = True
     with pytest.raises(IntakeFull):
         await asyncio.gather(
-            *(collector.collect(ALICE, [event(properties="x" * 1_000)] * 100, None, NO_REQUEST) for _ in range(5))
+            *(
+                collector.collect(ALICE, [event(properties=f'{{"a":"{"x" * 1_000}"}}')] * 100, None, NO_REQUEST)
+                for _ in range(5)
+            )
         )
 
 
@@ -217,3 +257,25 @@ def test_an_event_lands_in_its_own_time(
 ) -> None:
     """Late ones are marked, ones over 30 days old refused, early ones clamped, and a client's wrong clock is corrected."""
     assert intake.landing(time_ms, sent_ms, NOW_MS) == landed
+
+
+@pytest.mark.promise("ANALYTICS-10")
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("unit", [(1, 1_000), (1_000, 1), (1_000_000, 1), (1_000_000_000, 1)])
+async def test_a_time_in_a_wrong_unit_is_repaired_where_that_is_certain(
+    collector: Collector, log: Log, unit: tuple[int, int], sent: bool
+) -> None:
+    """Seconds read as milliseconds, and so on. What is no time of the last month in any unit is judged as it came."""
+
+    def wrong(time_ms: int) -> int:
+        return time_ms * unit[0] // unit[1]
+
+    times = [NOW_MS - 5_000, NOW_MS - 29 * DAY_MS, NOW_MS + 60_000, NOW_MS - 31 * DAY_MS]
+    sent_ms = wrong(NOW_MS) if sent else None
+    batch = [event(item=str(index), time_ms=wrong(each)) for index, each in enumerate(times)]
+    taken = await collector.collect(ALICE, [*batch, event(item="9", time_ms=1_000_000)], sent_ms, NO_REQUEST)
+    landed = {row["item"]: row["ts"] for row in log.rows() if row["kind"] == "view"}
+    assert [landed[item] for item in range(3)] == times[:3]
+    early = unit[0] > 1  # a month ago in a larger unit is far ahead, which is taken as now
+    assert landed.get(3) == (NOW_MS if early else None)
+    assert [each.reason for each in taken.parked] == ["time lies more than 30 days back"] * (1 if early else 2)

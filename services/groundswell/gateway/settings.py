@@ -15,6 +15,12 @@ class GatewaySettings:
     """Other names of a host, `alias=host`: links made on one are found on the other."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) whose `X-Forwarded-For` is believed; none unless a proxy of yours stands in front."""
+    connections_per_address_max: int = 200
+    """Open connections of one address, of IPv6 one /64; those that come beyond it are closed within about a second."""
+    connections_uncounted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks (CIDR), beside the trusted proxies, whose addresses may have any number of connections. This machine's own by default: a
+    sidecar that passes everybody on is there, and who runs programs beside the door needs no connection to overload it. Name the nodes
+    of a cluster here that hide their visitors' addresses."""
     cors_origins: tuple[str, ...] = ()
     """Origins of browsers that may call the API, `https://app.example.com`; `*` for any. Same-origin pages need none."""
     console: str = "console/dist"

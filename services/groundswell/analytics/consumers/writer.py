@@ -162,6 +162,6 @@ class Writer:
 def _rows_of(headers: Iterable[tuple[str, bytes]]) -> int:
     """How many rows the headers promise; 0 when they cannot be read."""
     for name, value in headers:
-        if name == "n" and value.isdigit():
+        if name == "n" and value is not None and value.isdigit():
             return int(value)
     return 0

@@ -4,7 +4,7 @@ One ring is a matrix of time buckets × keys. Time goes down the rows, so that f
 and adding a frame's counts is one vectorised addition. A key gets a column when it first comes.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,15 +117,48 @@ class KeyedRings:
         self.seconds.add(seconds, columns, counts)
         self.window.add(seconds, columns, counts)
 
+    def groups(self) -> list[tuple[Hashable, int, int]]:
+        """Each group with how many keys it has and its count in the window."""
+        _, columns = self._keys()
+        sums, start, found = self.window.sums(columns), 0, []
+        for group, known in self._groups.items():
+            found.append((group, len(known), int(sums[start : start + len(known)].sum())))
+            start += len(known)
+        return found
+
     def forget_quietest(self, share: float) -> None:
         """Forgets the `share` of keys with the lowest counts in the window."""
+        keys, columns = self._keys()
+        self._keep(keys, columns, np.argsort(self.window.sums(columns), kind="stable")[int(len(keys) * share) :])
+
+    def forget_silent(self) -> None:
+        """Forgets the keys that did not come within the window: their counts are all zero, so no sum changes."""
+        keys, columns = self._keys()
+        places = np.flatnonzero(self.window.sums(columns))
+        if len(places) < len(keys):
+            self._keep(keys, columns, places)
+
+    def forget(self, groups: Collection[Hashable]) -> None:
+        """Forgets all keys of these groups."""
+        keys, columns = self._keys()
+        self._keep(
+            keys, columns, np.array([place for place, (group, _) in enumerate(keys) if group not in groups], np.int64)
+        )
+
+    def _keys(self) -> tuple[list[tuple[Hashable, int]], npt.NDArray[np.int64]]:
+        """All keys, group by group, and their columns."""
         keys = [(group, value) for group, known in self._groups.items() for value in known]
-        columns = np.array([self._groups[group][value] for group, value in keys], np.int64)
-        order = np.argsort(self.window.sums(columns), kind="stable")[int(len(keys) * share) :]
-        self.seconds.keep(columns[order])
-        self.window.keep(columns[order])
-        self._groups, self._size = {}, len(order)
-        for column, place in enumerate(order):
+        columns = [column for known in self._groups.values() for column in known.values()]
+        return keys, np.array(columns, np.int64)
+
+    def _keep(
+        self, keys: Sequence[tuple[Hashable, int]], columns: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+    ) -> None:
+        """Forgets all keys but those at `places`."""
+        self.seconds.keep(columns[places])
+        self.window.keep(columns[places])
+        self._groups, self._size = {}, len(places)
+        for column, place in enumerate(places.tolist()):
             group, value = keys[place]
             self._groups.setdefault(group, {})[value] = column
 

@@ -6,9 +6,9 @@ of a second are exact, since all frames with one user are in one partition and a
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,14 @@ SECONDS = 130
 WINDOW_S = 900
 ITEMS_MAX = 50_000
 """Items a process keeps; past it the quietest quarter is forgotten. Totals are not touched by that."""
+TOTALS_MAX = 100_000
+"""Counters of a process, each of a tenant's kind and country, device or the like, which are 900 bytes. Past it tenants are forgotten as a
+whole, first those that count least with each of theirs, until a quarter is free; none of their numbers is told as complete before a window
+later. Counters that were silent for a window go anyway, and a kind with them."""
+FREED_SHARE = 0.25
+SWEEP_S = 60
+DOUBTED_MAX = 100_000
+"""Tenants of whom something was forgotten or left out that are told apart; past it nobody's numbers are complete for a window."""
 USERS_S = 10
 """Seconds for which users are kept to tell them apart; afterwards only their number is."""
 AHEAD_S_MAX = 1
@@ -75,12 +83,20 @@ class Look:
     devices: dict[int, int]
     window_events: int
     window_bots: int
+    complete: bool
+    """Whether nothing of the tenant's was forgotten, for want of room, or left out within the window."""
 
 
 class Window:
-    """All live counters of one process."""
+    """All live counters of one process, about `totals_max` of them beside those of items."""
 
-    def __init__(self) -> None:
+    def __init__(self, totals_max: int = TOTALS_MAX, doubted_max: int = DOUBTED_MAX) -> None:
+        self._totals_max, self._doubted_max = totals_max, doubted_max
+        self._swept_s = 0
+        self._doubted_s: dict[int, int] = {}
+        self._all_doubted_s = 0
+        self.forgotten = 0
+        """Tenants that were forgotten, each as often as it was."""
         self._totals = KeyedRings(SECONDS, WINDOW_S)
         self._items = KeyedRings(SECONDS, WINDOW_S)
         self._kind_numbers: dict[str, int] = {}
@@ -88,7 +104,7 @@ class Window:
         self._users: defaultdict[int, defaultdict[tuple[int, str], list[npt.NDArray[np.uint64]]]] = defaultdict(
             lambda: defaultdict(list)
         )
-        self._kinds: defaultdict[int, set[str]] = defaultdict(set)
+        self._kinds: dict[int, set[str]] = {}
         self._newest: dict[tuple[int, int], int] = {}
         self._offsets: dict[int, int] = {}
         self._digests: set[bytes] = set()
@@ -130,6 +146,8 @@ class Window:
         """Counts a frame's rows."""
         now_s = now_ms // 1000
         self._advance(now_s)
+        if now_s >= self._swept_s + SWEEP_S:
+            self._forget_silent(now_s)
         seconds = np.minimum(rows.ts_ms // 1000, now_s + AHEAD_S_MAX)
         held = seconds > now_s - WINDOW_S
         if not held.all():
@@ -142,14 +160,20 @@ class Window:
         self._count_totals(groups, rows)
         self._count_items(groups, rows)
         self._note_users(groups, rows, now_s)
+        if len(self._totals) > self._totals_max:
+            self._make_room(now_s)
         if len(self._kind_names) > KIND_NUMBERS_MAX:  # numbers are good for one count only, so they may begin anew
             self._kind_numbers, self._kind_names = {}, []
+
+    def doubt(self, tenants: npt.NDArray[np.uint64], now_ms: int) -> None:
+        """Something of these was counted in part or not at all: their numbers are not whole before the window has passed."""
+        self._note_doubt(set(tenants.tolist()), now_ms // 1000)
 
     def look(self, tenant: int, kind: str, now_ms: int) -> Look:
         """The window as `tenant` sees it; `kind` empty means all kinds together."""
         now_s = now_ms // 1000
         self._advance(now_s)
-        kinds = [kind] if kind else sorted(self._kinds[tenant])
+        kinds = [kind] if kind else sorted(self._kinds.get(tenant, ()))
         everything = np.concatenate([_NONE, *(self._totals.values((tenant, each, "all"))[1] for each in kinds)])
         bots = np.concatenate([_NONE, *(self._totals.values((tenant, each, "bots"))[1] for each in kinds)])
         chart = self._totals.seconds.series(everything, range(now_s - CHART_S, now_s))
@@ -163,11 +187,58 @@ class Window:
             devices=self._breakdown(tenant, kinds, "device"),
             window_events=int(self._totals.window.sums(everything).sum()),
             window_bots=int(self._totals.window.sums(bots).sum()),
+            complete=self._told_whole_s(tenant) <= now_s,
         )
 
     def _advance(self, second: int) -> None:
         self._totals.advance(second)
         self._items.advance(second)
+
+    def _forget_silent(self, now_s: int) -> None:
+        self._swept_s = now_s
+        self._totals.forget_silent()
+        self._kinds = {}
+        for (tenant, kind, _), _, _ in self._counters():
+            self._kinds.setdefault(tenant, set()).add(kind)
+        for tenant in [each for each in self._doubted_s if self._told_whole_s(each) <= now_s]:
+            del self._doubted_s[tenant]
+
+    def _make_room(self, now_s: int) -> None:
+        """Forgets silent counters, then tenants, until a quarter is free."""
+        self._forget_silent(now_s)
+        excess = len(self._totals) - int(self._totals_max * (1 - FREED_SHARE))
+        columns: Counter[int] = Counter()
+        events: Counter[int] = Counter()
+        for (tenant, _, dimension), count, total in self._counters():
+            columns[tenant] += count
+            events[tenant] += total if dimension == "all" else 0
+        gone = set()
+        for tenant in sorted(columns, key=lambda each: events[each] / columns[each]):
+            if excess <= 0:
+                break
+            gone.add(tenant)
+            excess -= columns[tenant]
+        self._forget_tenants(gone, now_s)
+
+    def _forget_tenants(self, gone: Set[int], now_s: int) -> None:
+        self._totals.forget({name for name, _, _ in self._counters() if name[0] in gone})
+        for tenant in gone:
+            self._kinds.pop(tenant, None)
+        self.forgotten += len(gone)
+        self._note_doubt(gone, now_s)
+
+    def _note_doubt(self, tenants: Set[int], now_s: int) -> None:
+        self._doubted_s.update(dict.fromkeys(tenants, now_s))
+        if len(self._doubted_s) > self._doubted_max:
+            self._all_doubted_s, self._doubted_s = now_s, {}
+
+    def _told_whole_s(self, tenant: int) -> int:
+        """From when on the tenant's numbers are whole: what was forgotten or left out has left the window then."""
+        return max(self._doubted_s.get(tenant, 0), self._all_doubted_s) + WINDOW_S + AHEAD_S_MAX
+
+    def _counters(self) -> list[tuple[tuple[int, str, str], int, int]]:
+        """The totals' groups (tenant, kind, dimension), their columns, and their counts in the window."""
+        return cast(list[tuple[tuple[int, str, str], int, int]], self._totals.groups())
 
     def _groups_of(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> "_Groups":
         """The rows by second, tenant and kind."""
@@ -184,7 +255,7 @@ class Window:
 
     def _known(self, tenant: int, kind: str) -> str:
         """The kind, or the one that stands for all that are too many."""
-        known = self._kinds[tenant]
+        known = self._kinds.setdefault(tenant, set())
         if kind not in known and len(known) >= KINDS_MAX:
             kind = OTHER_KINDS
         known.add(kind)

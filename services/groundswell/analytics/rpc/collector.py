@@ -2,14 +2,17 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 
 import orjson
 from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from groundswell.analytics.clients import Live, Store
+from groundswell.analytics.model import intake
 from groundswell.analytics.model.intake import Event
+from groundswell.analytics.rpc.closed import ClosedAnswers
 from groundswell.analytics.service.collecting import Collector
 from groundswell.api.analytics.v1 import analytics_pb2 as pb
 from groundswell.api.analytics.v1 import analytics_pb2_grpc
@@ -17,10 +20,7 @@ from groundswell.kernel import errors, pagination, rpc
 from groundswell.kernel.clock import Clock
 from groundswell.kernel.context import Context
 
-TOP_CACHE_S = 60.0
 TOP_RANGE_MS = 24 * 3_600_000
-CLOSED_MS = 60_000
-"""A range that ended this long ago is closed: its answer hardly changes, and is kept for a minute."""
 BALANCE_S = 1.0
 BALANCE_S_MAX = 5.0
 """A balance older than this says nothing of now: a page must not show a 0 that nobody has measured."""
@@ -45,19 +45,25 @@ class _Books:
 class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
     """AnalyticsService."""
 
-    def __init__(self, collector: Collector, store: Store, live: Live, clock: Clock, answers_kept: int) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        store: Store,
+        live: Live,
+        clock: Clock,
+        tops: ClosedAnswers[pb.ListTopItemsResponse],
+    ) -> None:
         self._collector = collector
         self._store = store
         self._live = live
         self._clock = clock
-        self._answers_kept = answers_kept
-        self._tops: OrderedDict[tuple[int, bytes], tuple[float, pb.ListTopItemsResponse]] = OrderedDict()
+        self._tops = tops
 
     async def CollectEvents(self, request: pb.CollectEventsRequest, call: rpc.Call) -> pb.CollectEventsResponse:
-        sent_ms = rpc.moment_ms(request, "sent_at")
-        taken = await self._collector.collect(
-            call.context, [_event(*each) for each in enumerate(request.events)], sent_ms, call.request
-        )
+        now_ms = self._clock.now_ms()
+        events = [_event(index, event, now_ms) for index, event in enumerate(request.events)]
+        sent_ms = _moment_ms(request, "sent_at", "", now_ms)
+        taken = await self._collector.collect(call.context, events, sent_ms, call.request)
         parked = [pb.ParkedEvent(index=each.index, reason=each.reason) for each in taken.parked]
         return pb.CollectEventsResponse(accepted=taken.accepted, parked=parked)
 
@@ -69,16 +75,12 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
 
     async def ListTopItems(self, request: pb.ListTopItemsRequest, call: rpc.Call) -> pb.ListTopItemsResponse:
         query = self._top_query(request)
-        closed = query.range.end.ToMilliseconds() < self._clock.now_ms() - CLOSED_MS
-        key = call.context.require_tenant(), query.SerializeToString(deterministic=True)
-        known = self._tops.get(key)
-        if closed and known and known[0] > time.monotonic():
-            return known[1]
-        answer = _top_items(await self._store.query(call.context, query), request.kind)
-        if closed:
-            self._tops[key] = time.monotonic() + TOP_CACHE_S, answer
-            if len(self._tops) > self._answers_kept:
-                self._tops.popitem(last=False)
+        tenant, question = call.context.require_tenant(), query.SerializeToString(deterministic=True)
+        if known := self._tops.get(tenant, question):
+            return known
+        found = await self._store.query(call.context, query)
+        answer = _top_items(found, request.kind)
+        await self._tops.offer(tenant, question, answer, query.range.end.ToMilliseconds(), found.as_of)
         return answer
 
     async def WatchMetrics(self, request: pb.WatchMetricsRequest, call: rpc.Call) -> AsyncIterator[pb.LiveMetrics]:
@@ -119,15 +121,24 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         return query
 
 
-def _event(index: int, event: pb.Event) -> Event:
+def _event(index: int, event: pb.Event, now_ms: int) -> Event:
     """Raises `Invalid` for what JSON could not say: a time beyond its years, a property that is no finite number."""
     path = f"events[{index}]."
     try:
         properties = orjson.dumps(json_format.MessageToDict(event.properties)) if event.HasField("properties") else b""
     except ValueError as error:
         raise errors.Invalid(f"{path}properties must be JSON.", field=f"{path}properties") from error
-    time_ms = rpc.moment_ms(event, "time", path)
+    time_ms = _moment_ms(event, "time", path, now_ms)
     return Event(event.kind, event.item, event.user_id, event.anonymous_id, time_ms, event.value, properties.decode())
+
+
+def _moment_ms(message: Message, name: str, path: str, now_ms: int) -> int | None:
+    """A time as it came, also one beyond JSON's years that intake can repair: its unit is a wrong one."""
+    given: Timestamp = getattr(message, name)
+    given_ms = given.seconds * 1_000 + given.nanos // 1_000_000
+    if message.HasField(name) and intake.in_milliseconds(given_ms, now_ms) != given_ms:
+        return given_ms
+    return rpc.moment_ms(message, name, path)
 
 
 def _top_items(answer: pb.RunQueryResponse, kind: str) -> pb.ListTopItemsResponse:

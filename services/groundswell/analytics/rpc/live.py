@@ -43,7 +43,7 @@ class LiveRpc(live_pb2_grpc.LiveServiceServicer):
             devices=_named(look.devices, DEVICES),
         )
         message.time.FromMilliseconds(look.time_ms)
-        if self._counters.complete_ms is not None:
+        if self._counters.complete_ms is not None and look.complete:
             message.complete_time.FromMilliseconds(self._counters.complete_ms)
         return message
 

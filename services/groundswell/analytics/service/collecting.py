@@ -23,6 +23,7 @@ PARKED_KIND = "parked"
 
 ACCEPTED = Counter("groundswell_intake_accepted_total", "Events taken.")
 PARKED = Counter("groundswell_intake_parked_total", "Events set aside.")
+REPAIRED = Counter("groundswell_intake_times_repaired_total", "Events whose time came in a wrong unit.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Collector:
         if not 1 <= len(events) <= intake.BATCH_EVENTS_MAX:
             raise errors.BatchSizeInvalid(intake.BATCH_EVENTS_MAX)
         tenant, now_ms = context.require_tenant(), await self._first_try_ms(context, request)
+        sent_ms = intake.in_milliseconds(sent_ms, now_ms)
         rows, parked = [], []
         for index, event in enumerate(events):
             row = self._row(tenant, event, sent_ms, now_ms)
@@ -109,9 +111,11 @@ class Collector:
         """The event as a row, or why it is set aside."""
         if reason := intake.fault(event):
             return reason
-        landing = intake.landing(event.time_ms, sent_ms, now_ms)
+        time_ms = intake.in_milliseconds(event.time_ms, now_ms)
+        landing = intake.landing(time_ms, sent_ms, now_ms)
         if landing is None:
             return "time lies more than 30 days back"
+        REPAIRED.inc(time_ms != event.time_ms)
         item, name = frames.item_id(event.item)
         user = self._user(tenant, event)
         return frames.Row(

@@ -26,12 +26,19 @@ LOOK_MS = 200
 LOOKS_MAX = 10_000
 
 COUNTED = Counter("groundswell_live_events_total", "Events counted live.")
+REBUILT = Counter("groundswell_live_rebuilt_events_total", "Events counted again from the log, to rebuild the window.")
 FRESHNESS = Histogram(
     "groundswell_live_freshness_seconds",
     "Age of a frame's oldest event when it was counted.",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
+FORGOTTEN = Counter(
+    "groundswell_live_tenants_forgotten_total", "Tenants whose counters were forgotten for want of room."
+)
 SKIPPED = Counter("groundswell_live_frames_skipped_total", "Frames not counted.", ["reason"])
+
+
+_NOBODY = np.zeros(0, np.uint64)
 
 
 class LogRecord(Protocol):
@@ -48,13 +55,17 @@ class LogRecord(Protocol):
 
 
 class LiveCounters:
-    """Counts frames into the window. Corrupt frames are skipped here; the writer sets them aside and keeps the books."""
+    """Counts frames into the window. Corrupt frames are skipped here; the writer sets them aside and keeps the books.
 
-    def __init__(self, clock: Clock) -> None:
+    Whatever else a frame does, it stops nobody: a process that died of it would read it again and die again.
+    """
+
+    def __init__(self, clock: Clock, window: Window | None = None) -> None:
         self._clock = clock
-        self._window = Window()
+        self._window = window or Window()
         self._names: dict[tuple[int, int], str] = {}
         self._looks: dict[tuple[int, str], Look] = {}
+        self._forgotten = 0
         self._freshness_ms = 0
         self._counted_ms = 0
         self._began_ms = clock.now_ms()
@@ -62,13 +73,13 @@ class LiveCounters:
 
     def take(self, records: Sequence[LogRecord], *, replayed: bool = False) -> None:
         """Counts records of the log, all at once: the more there are, the less each costs. `replayed` ones are neither fresh nor stale."""
-        parts = [part for record in records if (part := self._columns(record))]
-        if not parts:
-            return
+        parts = [(record, part) for record in records if (part := self._columns(record))]
         now_ms = self._clock.now_ms()
-        rows = joined(parts)
-        self._window.count(rows, now_ms)
-        COUNTED.inc(len(rows.ts_ms))
+        if not parts or (rows := self._counted(parts, now_ms)) is None:
+            return
+        (REBUILT if replayed else COUNTED).inc(len(rows.ts_ms))
+        FORGOTTEN.inc(self._window.forgotten - self._forgotten)
+        self._forgotten = self._window.forgotten
         if not replayed and len(rows.ts_ms):
             self._freshness_ms, self._counted_ms = max(0, now_ms - int(rows.ts_ms.min())), now_ms
             FRESHNESS.observe(self._freshness_ms / 1000)
@@ -112,14 +123,43 @@ class LiveCounters:
         """What the tenant called the item: its id, or the text behind the number. (Another tenant's text may have the same one.)"""
         return self._names.get((tenant, item), str(item))
 
+    def _counted(self, parts: Sequence[tuple[LogRecord, Columns]], now_ms: int) -> Columns | None:
+        """The rows that were counted: all at once and, should that fail, record by record."""
+        whole = joined([part for _, part in parts])
+        try:
+            self._window.count(whole, now_ms)
+            return whole
+        except Exception:  # whatever it is, the other records are to be counted
+            if len(parts) == 1:
+                self._failed(parts[0][0], whole.tenants)
+                return None
+            log.exception("%d frames are counted one by one, since together they cannot be", len(parts))
+        self._window.doubt(whole.tenants, now_ms)  # some rows may be counted twice now
+        counted = [rows for part in parts if (rows := self._counted([part], now_ms))]
+        return joined(counted) if counted else None
+
     def _columns(self, record: LogRecord) -> Columns | None:
-        """The rows of a record that are to be counted; None when it is corrupt or came before."""
+        """The rows of a record that are to be counted; None when it is corrupt, cannot be counted or came before."""
+        tenants: npt.NDArray[np.uint64] = _NOBODY
         try:
             frame = frames.decode(record.value, record.headers)
+            tenants = frame.columns.column("tenant").to_numpy()
+            return self._rows(record, frame)
         except frames.CorruptFrame as error:
             SKIPPED.labels("corrupt").inc()
             log.warning("the frame %d of partition %d is not counted: %s", record.offset, record.partition, error)
             return None
+        except Exception:  # whatever it is, the other records are to be counted
+            self._failed(record, tenants)
+            return None
+
+    def _failed(self, record: LogRecord, tenants: npt.NDArray[np.uint64]) -> None:
+        """Goes past a frame that is sound and could not be counted. The store may have it, so its tenants' numbers are not whole."""
+        SKIPPED.labels("failed").inc()
+        log.exception("the frame %d of partition %d is not counted", record.offset, record.partition)
+        self._window.doubt(tenants, self._clock.now_ms())
+
+    def _rows(self, record: LogRecord, frame: frames.Frame) -> Columns | None:
         if not self._window.is_new(record.partition, record.offset, frame.header.producer_id, frame.header.frame_seq):
             SKIPPED.labels("duplicate").inc()
             return None

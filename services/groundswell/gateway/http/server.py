@@ -8,18 +8,22 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-from groundswell.gateway.http import silence
 from groundswell.gateway.http.application import Application
+from groundswell.gateway.http.places import Places
 from groundswell.gateway.http.requests import HEADER_BYTES_MAX, TARGET_BYTES_MAX
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import settings
 
 log = logging.getLogger(__name__)
 
+_OPEN = Gauge("groundswell_gateway_connections", "Open connections, as of the last look at them.")
 _SILENT = Counter(
     "groundswell_gateway_silent_total", "Connections that were ended because nothing came or went on them."
+)
+_CROWDING = Counter(
+    "groundswell_gateway_crowding_total", "Connections that were ended because their address had too many."
 )
 
 BACKLOG = 1_024
@@ -27,7 +31,12 @@ REQUESTS_MAX = 4_096
 """Requests in progress, streams included; more wait in the kernel's queue."""
 POLL_S = 0.01
 SWEEP_S = 1.0
-"""How often silent connections are looked for; they live this much longer than they may."""
+"""How often connections are looked at; those that may not stay live this much longer."""
+CROWDING_LOG_S = 60.0
+CROWDED = (
+    "%d connections were ended whose addresses had over %d; a proxy, or a node that hides its visitors' addresses, belongs into "
+    "GATEWAY_TRUSTED_PROXIES or GATEWAY_CONNECTIONS_UNCOUNTED"
+)
 CLOSE_S_MAX = 1.0
 """How long the server may take to end what it serves with, once it is told to."""
 
@@ -40,6 +49,13 @@ class PublicPort:
         self._application, self._config = application, config
         self._drained = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
+        self._places = Places(
+            self._port,
+            head_s=config.headers_s_max,
+            idle_s=config.idle_s_max,
+            per_address_max=config.connections_per_address_max,
+            uncounted=(*config.trusted_proxies, *config.connections_uncounted),
+        )
         buffer_bytes = TARGET_BYTES_MAX + HEADER_BYTES_MAX + 8_192
         self._server: Any = Server(  # typed Any: granian's embedded server is not annotated
             application,
@@ -91,9 +107,15 @@ class PublicPort:
             await asyncio.wait({self._serving}, timeout=CLOSE_S_MAX)
 
     async def _sweep(self) -> None:
-        """Ends silent connections; in a thread, for there may be thousands to look at."""
-        head_s, idle_s = self._config.headers_s_max, self._config.idle_s_max
+        """Ends connections that may not stay; in a thread, for there may be thousands to look at."""
+        said_s = float("-inf")
+        _OPEN.set(0)
         while True:
             await asyncio.sleep(SWEEP_S)
-            ended = await asyncio.to_thread(silence.end_silent, self._port, head_s=head_s, idle_s=idle_s)
-            _SILENT.inc(ended)
+            swept = await asyncio.to_thread(self._places.sweep)
+            _OPEN.set(swept.open)
+            _SILENT.inc(swept.silent)
+            _CROWDING.inc(swept.crowding)
+            if swept.crowding and time.monotonic() > said_s + CROWDING_LOG_S:
+                said_s = time.monotonic()
+                log.warning(CROWDED, swept.crowding, self._config.connections_per_address_max)

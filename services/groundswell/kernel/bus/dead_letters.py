@@ -128,7 +128,7 @@ async def _partitions(bootstrap: str, topic: str) -> list[TopicPartition]:
 
 
 def _letter(record: ConsumerRecord) -> DeadLetter:
-    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
     return DeadLetter(
         partition=record.partition,
         offset=record.offset,

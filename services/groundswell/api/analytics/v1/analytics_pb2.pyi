@@ -42,10 +42,14 @@ class Event(_message.Message):
     """Any amount within 10^15 of zero, such as a price."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened; unset means now."""
+        """When it happened; unset means now. One that is a time of the last month in another unit (seconds for milliseconds, and so on) is
+        taken as that.
+        """
 
     @_builtins.property
-    def properties(self) -> _struct_pb2.Struct: ...
+    def properties(self) -> _struct_pb2.Struct:
+        """At most 32,000 bytes as JSON, 20 levels, and 512 names of at most 128 characters."""
+
     def __init__(
         self,
         *,
@@ -467,7 +471,8 @@ class LiveMetrics(_message.Message):
     @_builtins.property
     def complete_time(self) -> _timestamp_pb2.Timestamp:
         """All that was in the log at this moment is counted. Seconds old while the counters stand still, as when the log is away; unset until
-        a process that has started has read the log to its end.
+        a process that has started has read the log to its end, and for a window after something of the tenant was left out: forgotten for
+        want of room, or not to be counted.
         """
 
     def __init__(

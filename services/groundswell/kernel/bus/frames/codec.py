@@ -175,6 +175,8 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Frame:
         raise CorruptFrame(f"The header says {header.rows} rows, the body has {columns.num_rows}.", header.rows)
     if any(columns.column(i).null_count for i in range(columns.num_columns - 1)):
         raise CorruptFrame("A column other than `name` holds nulls.", header.rows)
+    if any(columns.column(name).dictionary.null_count for name in ("kind", "name")):
+        raise CorruptFrame("A kind or a name that rows may point to is null.", header.rows)
     return Frame(header, columns)
 
 
@@ -182,7 +184,7 @@ def _header(record: dict[str, bytes]) -> Header:
     try:
         rows = int(record["n"])
         version = record["schema"]
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # a header's value may be null
         raise CorruptFrame("The headers `n` and `schema` are missing or unreadable.") from error
     if version != SCHEMA_VERSION:
         raise CorruptFrame(f"The schema {version!r} is not known here.", rows)
@@ -198,7 +200,7 @@ def _header(record: dict[str, bytes]) -> Header:
             int(record["max_ts"]),
             groups,
         )
-    except (KeyError, ValueError, struct.error) as error:
+    except (KeyError, TypeError, ValueError, struct.error) as error:
         raise CorruptFrame(f"A header is missing or unreadable: {error}", rows) from error
     if not (0 <= header.producer_id <= _MASK and 0 < header.frame_seq <= _MASK):
         raise CorruptFrame("The frame's name is out of range.", rows)
