@@ -107,7 +107,7 @@ async def _with_operator(stage: Stage, producer: AIOKafkaProducer) -> Seen:
 
 
 async def _raises(stage: Stage, producer: AIOKafkaProducer, web: int, number: int) -> Sequence[Raised]:
-    await set_web(stage, web)
+    await set_web(stage, web, forgets=True)
     return [await raised(stage, producer, web) for _ in range(number)]
 
 

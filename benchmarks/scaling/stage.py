@@ -97,9 +97,13 @@ async def set_up(plane: ControlPlane, admin: Api) -> AsyncIterator[Stage]:
         yield Stage(plane, admin, place, metric, Audit(plane.folder / "audit.log"))
 
 
-async def set_web(stage: Stage, replicas: int) -> None:
-    """Gives web another floor, as `helm upgrade` does, and so many pods."""
-    await stage.place.helm_sets("web", _web_scaler(replicas))
+async def set_web(stage: Stage, replicas: int, *, forgets: bool = False) -> None:
+    """Gives web another floor, as `helm upgrade` does, and so many pods.
+
+    An autoscaler keeps for five minutes what it called for, and would give that to the next Deployment of the name too; one that
+    `forgets` does not.
+    """
+    await stage.place.helm_sets("web", _web_scaler(replicas, forgets=forgets))
     await make_anew(stage, replicas)
 
 
@@ -121,13 +125,15 @@ async def _podless(stage: Stage) -> bool:
     return not await stage.admin.items(stage.place.path("v1", "pods"))
 
 
-def _web_scaler(replicas: int) -> Object:
-    """The spec of an autoscaler at its defaults that gives each pod one of the load."""
+def _web_scaler(replicas: int, *, forgets: bool = False) -> Object:
+    """The spec of an autoscaler, at its defaults unless it `forgets`, that gives each pod one of the load."""
+    behavior = {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}}} if forgets else {}
     metric = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}
     return {
         "minReplicas": replicas,
         "maxReplicas": max(CEILING, replicas),
         "metrics": [{"type": "External", "external": metric}],
+        **behavior,
     }
 
 
