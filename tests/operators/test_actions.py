@@ -11,7 +11,7 @@ from groundswell_operator.saga.notifying import ATTEMPTS_MAX
 from groundswell_operator.saga.state import Phase
 from groundswell_operator.saga.steps import Hold, Record, Write
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for
-from tests.operators.world import BUDGET, FLAGS, VALUES, World, telling
+from tests.operators.world import BUDGET, FLAGS, VALUES, WEB, World, telling
 
 
 async def test_keys_of_a_config_map_are_set_while_a_spike_lives_and_given_back_by_value() -> None:
@@ -138,7 +138,7 @@ async def test_a_spike_that_no_place_is_left_for_is_told_of_and_scales_nothing_w
     await run_for(raised(world, "b", views=9_000_000), 10)
     progress = world.state.spikes["b"].progress
     assert (progress.phase, progress.conditions["Admitted"].reason) == (Phase.HOLDING, "NotifyOnly")
-    assert [each.desired for each in progress.claims] == [each.baseline.replicas for each in progress.claims]
+    assert not progress.claims
     assert world.notices == [("a", "chat"), ("b", "chat")]
     assert bounds(world) == held
     world.over("a")
@@ -154,6 +154,25 @@ async def test_a_spike_that_no_place_is_left_for_is_told_of_and_scales_nothing_w
     await run_for(world, 200)
     assert (phase(world, "b"), phase(world, "c")) == (Phase.RESTORED, Phase.RESTORED)
     assert (bounds(world), flags(world)) == (BEFORE, VALUES)
+
+
+async def test_a_spike_that_is_only_told_of_says_nothing_of_what_a_later_one_begins_with() -> None:
+    """The load doubles while it lives, and somebody changes the floor: the next raise goes by that, and its return by nothing else."""
+    world = raised(only_telling(1))
+    await run_for(raised(world, "b"), 10)
+    world.over("a")
+    await run_for(world, 200)
+    scaled = world.state.targets[WEB]
+    assert scaled.autoscaler is not None
+    floor = 2 * (scaled.autoscaler.floor or 1)
+    world.show(dataclasses.replace(scaled, replicas=2 * scaled.replicas))
+    world.scale(world.state.targets[WEB], floor=floor, floor_ours=False, wants=2 * scaled.replicas)
+    await run_for(raised(world, "c"), 10)
+    (claim,) = [each for each in world.state.spikes["c"].progress.claims if each.target == WEB]
+    assert (claim.baseline.replicas, claim.baseline.floor) == (2 * scaled.replicas, floor)
+    world.over("b")
+    await run_for(world, 200)
+    assert world.state.spikes["b"].progress.conditions["Restored"].status
 
 
 async def test_spikes_that_are_only_told_of_keep_no_raise_waiting() -> None:

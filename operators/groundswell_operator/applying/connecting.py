@@ -23,9 +23,11 @@ def connection() -> kopf.ConnectionInfo:
     settings = kopf.OperatorSettings()
     if os.environ.get("KUBECONFIG"):
         try:
-            if named := kopf.login_with_kubeconfig(settings=settings):
+            named = kopf.login_with_kubeconfig(settings=settings)
+            if named is not None and named.server:
+                named.as_ssl_context()
                 return named
-        except (OSError, LookupError, TypeError, AttributeError, yaml.YAMLError, kopf.LoginError) as error:
+        except (OSError, LookupError, TypeError, AttributeError, ValueError, yaml.YAMLError, kopf.LoginError) as error:
             raise SettingMissing(f"KUBECONFIG must name files that say where the API server is: {error!r}") from error
     elif (ACCOUNT / "token").exists():
         return kopf.ConnectionInfo(server=_address(), ca_path=ACCOUNT / "ca.crt", token=_token())

@@ -78,7 +78,7 @@ class Asking(Protocol):
 
 
 class Requests:
-    """An API server. Every method but the last raises `Conflict`, `Refused` or `Away`."""
+    """An API server. Every method but the last two raises `Conflict`, `Refused` or `Away`."""
 
     def __init__(self, session: aiohttp.ClientSession, pace: Pace, leads: Callable[[], bool] = lambda: True) -> None:
         """`leads` is asked at the last moment before each write."""

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from groundswell_operator import health
@@ -30,6 +32,8 @@ RECORDS_MAX = 1_000
 WAIT_MS = 500
 BROKER_RETRY_S = 1.0
 ASKED_S_MAX = 3.0
+REPORT_S = 1.0
+"""How often it is looked, while records are taken, whether it is time to say so."""
 LOOK_S = 30.0
 """How often it looks for policies that nothing was said in yet, while there is nothing new to say."""
 
@@ -112,11 +116,22 @@ class Bridge:
 
     async def _once(self) -> None:
         batches = await self._consumer.getmany(timeout_ms=WAIT_MS, max_records=RECORDS_MAX)
-        await self._taker.take([each for records in batches.values() for each in records])
+        await self._taken([each for records in batches.values() for each in records])
         for partition, records in batches.items():
             await self._commit(partition, records[-1].offset + 1)
         self._report_in_time()
         self._progressed_s = time.monotonic()
+
+    async def _taken(self, records: Sequence[ConsumerRecord]) -> None:
+        """Takes them, and says meanwhile that the bridge looks: a thousand spikes at once are minutes of writes."""
+        taking = asyncio.create_task(self._taker.take(records))
+        try:
+            while not taking.done():
+                await asyncio.wait({taking}, timeout=REPORT_S)
+                self._report_in_time()
+        finally:
+            taking.cancel()
+        await taking
 
     async def _commit(self, partition: TopicPartition, offset: int) -> None:
         try:

@@ -37,7 +37,7 @@ class Governed:
 
 
 class Intake:
-    """Takes sightings, in the order of their partition. Every method raises what `Requests` does."""
+    """Takes sightings, in the order in which they are handed over. Every method raises what `Requests` does."""
 
     def __init__(
         self,
@@ -122,6 +122,7 @@ class Intake:
                 await self._say(path, {"over": moment(seen.recorded_s)})
             self._records.labels("ended").inc()
         except Refused as refused:
+            self._known.pop(name, None)  # so that its next record says it again
             if refused.status != 404:
                 raise
             self._records.labels("ignored").inc()

@@ -132,12 +132,12 @@ def _admitted(
         return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
     short = "Clamped" if on_exhausted is OnExhausted.CLAMP else NOTIFY_ONLY
     reason = "Admitted" if has_place and covered == asked else short
-    made = [
+    drafts = [
         _claim(scale, scaled, baselines[scale.name], covered[scale.name], overlapping(scale, governing, state))
         for scale, scaled in usable
     ]
     patches = [configuring.claimed(each, state) for each in policy.patches if not configuring.unusable(each, state)]
-    words = [_said(claim, figures[claim.action], policy.name) for claim in made]
+    words = [_said(claim, figures[claim.action], policy.name) for claim in drafts]
     words += [f"sets {configuring.said(each)}" for each in patches] + [f"tells {each.name}" for each in policy.notices]
     message = "; ".join([*words, *unusable_actions(governing, state)])
     conditions = with_condition(spike.progress.conditions, "Admitted", True, reason, message, now_s)
@@ -145,7 +145,9 @@ def _admitted(
         spike.progress,
         phase=Phase.RAISING,
         mode=policy.mode,
-        claims=made,
+        claims=[]
+        if reason == NOTIFY_ONLY
+        else drafts,  # what is only told of touches nothing, and remembers nothing of it
         patches=patches,
         conditions=conditions,
         decided_s=now_s,

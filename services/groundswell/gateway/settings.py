@@ -14,7 +14,8 @@ class GatewaySettings:
     host_aliases: tuple[str, ...] = ("127.0.0.1=localhost", "[::1]=localhost")
     """Other names of a host, `alias=host`: links made on one are found on the other."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks (CIDR) whose `X-Forwarded-For` is believed; none unless a proxy of yours stands in front."""
+    """Networks (CIDR) whose `X-Forwarded-For` is believed, and whose connections are not counted; none unless a proxy of yours stands in
+    front."""
     connections_per_address_max: int = 200
     """Open connections of one address, of IPv6 one /64; those that come beyond it are closed within about a second."""
     connections_uncounted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")

@@ -112,7 +112,11 @@ class PublicPort:
         _OPEN.set(0)
         while True:
             await asyncio.sleep(SWEEP_S)
-            swept = await asyncio.to_thread(self._places.sweep)
+            try:
+                swept = await asyncio.to_thread(self._places.sweep)
+            except OSError as error:  # no descriptor is left to look with: some end by themselves
+                log.warning("connections could not be looked at: %s", error)
+                continue
             _OPEN.set(swept.open)
             _SILENT.inc(swept.silent)
             _CROWDING.inc(swept.crowding)

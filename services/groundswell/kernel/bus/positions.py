@@ -31,7 +31,8 @@ class Positions:
         self._away_until_s = float("-inf")
 
     async def offsets_at(self, moment_ms: int) -> list[int]:
-        """For each partition the first offset that came at or after the moment, or the log's end while none has; raises `LogAway`."""
+        """For each partition the first offset that bears this moment or a later one, by its producer's clock, or the log's end while none
+        does; raises `LogAway`."""
         if time.monotonic() < self._away_until_s:
             raise LogAway
         try:
