@@ -17,9 +17,14 @@ from typing import Any
 import helm_python
 import yaml
 
+from charts import releasing
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "charts" / "groundswell"
 LOADTESTS = ROOT / "charts" / "loadtests"
+VERSION = releasing.version()
+BEFORE = releasing.released()[-1]
+"""The version that is upgraded from."""
 RELEASE, NAMESPACE = "groundswell", "groundswell"
 TOPOLOGY: Mapping[str, Any] = yaml.safe_load(
     (ROOT / "services" / "groundswell" / "engines" / "topology.yaml").read_text()

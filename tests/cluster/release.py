@@ -35,8 +35,8 @@ class Release:
         root = f"/api/{group}" if group == "v1" else f"/apis/{group}"
         return "/".join([f"{root}/namespaces/{self.namespace}/{plural}", *rest])
 
-    async def install(self, engines: Mapping[str, str]) -> None:
-        """Installs it and waits until every process has its least number of pods, all of them ready; raises `ProgramFailed`."""
+    async def install(self, engines: Mapping[str, str], chart: Path = FOLDER) -> None:
+        """Installs a chart and waits until every process has its least number of pods, all of them ready; raises `ProgramFailed`."""
         secret = {POSTGRES: engines["POSTGRES_DSN"], CLICKHOUSE: engines["CLICKHOUSE_DSN"]}
         await self.admin.create(self.path("v1", "secrets"), {"metadata": {"name": ADDRESSES}, "stringData": secret})
         values = {
@@ -48,12 +48,18 @@ class Release:
             "public": {"trustedProxies": ["127.0.0.0/8"], "service": {"type": "NodePort"}},
         }
         (self.folder / "values.json").write_text(json.dumps(values))
-        await self._release("install")
+        await self._release("install", chart)
         await self.until_all_ready()  # Helm waits for the first pod of each, and autoscalers bring the others
 
-    async def upgrade(self, *words: str) -> None:
-        """Brings it to what `words` say beyond the values of the install, and waits until every pod is ready."""
-        await self._release("upgrade", *words)
+    async def upgrade(self) -> None:
+        """Brings it to this version with the values of the install, and waits until every pod is ready."""
+        await self._release("upgrade", FOLDER)
+
+    async def install_anew(self) -> None:
+        """Uninstalls it, which keeps its keys and volumes, and installs this version upon those with the values of the first install."""
+        await self.helm("uninstall", RELEASE, "--wait", "--timeout", f"{HELM_S}s")
+        await self._release("install", FOLDER)
+        await self.until_all_ready()
 
     async def helm(self, *words: str) -> str:
         return await asyncio.to_thread(self.plane.helm, *words, "--namespace", self.namespace)
@@ -127,10 +133,10 @@ class Release:
 
         await until(reached, HELM_S)
 
-    async def _release(self, verb: str, *words: str) -> None:
+    async def _release(self, verb: str, chart: Path) -> None:
         values = ("--values", str(self.folder / "values.json"))
         wait: Sequence[str] = ("--wait", "--wait-for-jobs", "--timeout", f"{HELM_S}s")
-        await self.helm(verb, RELEASE, str(FOLDER), *values, *words, *wait)
+        await self.helm(verb, RELEASE, str(chart), *values, *wait)
 
 
 def is_ready(pod: Object) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from charts import releasing
 from groundswell import main
 from groundswell.engines import topology
 from tests.cluster.chart import ROOT, Rendered, render, visitors
@@ -124,7 +125,7 @@ def test_the_wheel_holds_what_prepare_and_run_read_besides_code(wheel: zipfile.Z
     (told,) = re.findall(r"^topics: (\S+)", described, re.MULTILINE)
     assert told == "../topics", "as seen from groundswell/engines"
     assert "groundswell_operator/crds/viralspikes.yaml" in names
-    packages = {"groundswell", "groundswell_operator", "groundswell-0.1.0.dist-info"}
+    packages = {"groundswell", "groundswell_operator", f"groundswell-{releasing.version()}.dist-info"}
     assert {name.partition("/")[0] for name in names} == packages
 
 
@@ -169,7 +170,7 @@ import importlib.metadata, re, sys
 spelled = lambda name: re.sub(r"[-_.]+", "-", name).lower()
 have = {{f"{{spelled(each.name)}}=={{each.version}}" for each in importlib.metadata.distributions()}}
 locked = set({[*pins(ROOT / "requirements.image.lock")]!r})
-assert {{"groundswell==0.1.0"}} == have - locked, have - locked
+assert {{"groundswell=={releasing.version()}"}} == have - locked, have - locked
 missing = {{each.partition("==")[0] for each in locked - have}}
 from groundswell import main
 assert main.__file__.startswith({str(image.root)!r}), main.__file__

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.chart import FOLDER, LOADTESTS, PROFILES, RELEASE, Rendered, render, shown, visitors
+from charts import releasing
+from tests.cluster.chart import BEFORE, FOLDER, LOADTESTS, PROFILES, RELEASE, Rendered, render, shown, visitors
 from tests.cluster.control_plane.api import Api, until
 from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed, running
 from tests.cluster.forms import slow
@@ -42,7 +43,7 @@ def objects(plane: ControlPlane, namespace: str) -> set[str]:
 
 
 @pytest.mark.usefixtures("kinds")
-async def test_a_release_is_installed_upgraded_tested_and_uninstalled_and_leaves_its_keys_and_volumes(
+async def test_a_release_of_the_version_before_is_upgraded_tested_and_uninstalled_and_leaves_its_keys_and_volumes(
     control_plane: ControlPlane, namespace: str, admin: Api
 ) -> None:
     """Goal: nothing is refused, by a schema or by Pod Security, and every pod finds a node. What the pods run is another test's matter."""
@@ -52,7 +53,7 @@ async def test_a_release_is_installed_upgraded_tested_and_uninstalled_and_leaves
         secret = await admin.get(f"/api/v1/namespaces/{namespace}/secrets/groundswell-keys")
         return dict(secret["data"])
 
-    await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
+    await helm("install", RELEASE, str(releasing.archive(BEFORE)), *KINDS_THERE, *LIMIT)
     first = await keys()
     for name, replicas in {"operator": 2, "bridge": 1}.items():
         deployment = await admin.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/groundswell-{name}")

@@ -12,7 +12,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.cluster.chart import FEW_VISITORS, LOADTESTS, PLACEMENTS, RELEASE
+from charts import releasing
+from tests.cluster.chart import BEFORE, FEW_VISITORS, LOADTESTS, PLACEMENTS, RELEASE, VERSION
 from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.dockerfile import Image
@@ -28,7 +29,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NAMESPACE = "groundswell"
 NODE = "platform"
-NEXT = "0.1.1"
 RATE = 100.0
 """Visits a second."""
 RESTARTS_MAX = 5
@@ -38,14 +38,14 @@ Loaded = Callable[[], AbstractAsyncContextManager[Visits]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def release(
+async def before(
     process_plane: ControlPlane, image: Image, loadtests_image: Image, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Release]:
-    """The chart, installed on three process nodes."""
+    """The chart of the version before, installed on three process nodes."""
     folder, engines = tmp_path_factory.mktemp("nodes"), Engines(tmp_path_factory.mktemp("engines"))
     program = in_folder(image, GROUNDSWELL_HEALTH_BIND="$(POD_IP)")
-    named = {f"groundswell:{version}": program for version in ("0.1.0", NEXT)}
-    named["groundswell-loadtests:0.1.0"] = in_folder(loadtests_image)
+    named = {f"groundswell:{version}": program for version in (BEFORE, VERSION)}
+    named[f"groundswell-loadtests:{VERSION}"] = in_folder(loadtests_image)
     with handle.running(process_plane, folder, named, nodes=3, name=NODE) as nodes:
         async with process_plane.admin() as admin:
             try:
@@ -54,10 +54,17 @@ async def release(
                 await admin.create("/api/v1/namespaces", {"metadata": metadata})
                 await until(lambda: admin.items(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"))
                 made = Release(process_plane, nodes, admin, NAMESPACE, folder)
-                await made.install(engines.addresses())
+                await made.install(engines.addresses(), releasing.archive(BEFORE))
                 yield made
             finally:
                 await engines.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def release(before: Release) -> Release:
+    """That release, brought to this version."""
+    await before.upgrade()
+    return before
 
 
 def in_folder(image: Image, **further: str) -> FolderImage:
@@ -66,19 +73,19 @@ def in_folder(image: Image, **further: str) -> FolderImage:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def loaded(release: Release, tmp_path: Path) -> Loaded:
+async def loaded(before: Release, tmp_path: Path) -> Loaded:
     """Starts a load on the release; when it is over, every book is right and nothing that was acknowledged is lost."""
 
     @asynccontextmanager
     async def during() -> AsyncIterator[Visits]:
-        refused = len(release.nodes.refusals())
-        async with load(await release.url(), await release.key("platform-key"), tmp_path, RATE) as visits:
+        refused = len(before.nodes.refusals())
+        async with load(await before.url(), await before.key("platform-key"), tmp_path, RATE) as visits:
             yield visits
-        visits.refused = release.nodes.refusals()[refused:]
+        visits.refused = before.nodes.refusals()[refused:]
         assert visits.promised.total
-        assert not visits.wrong, release.nodes.logs()
+        assert not visits.wrong, before.nodes.logs()
         lost = await visits.calls.lost()
-        assert not lost, f"{lost}\n{release.nodes.logs()}"
+        assert not lost, f"{lost}\n{before.nodes.logs()}"
 
     return during
 
@@ -90,18 +97,19 @@ def assert_none_failed(release: Release, visits: Visits) -> None:
 
 @pytest.mark.promise("OPERATOR-13")
 async def test_an_install_brings_up_the_whole_platform_and_an_upgrade_under_load_fails_no_request_and_loses_no_work(
-    release: Release, loaded: Loaded
+    before: Release, loaded: Loaded
 ) -> None:
-    """Goal: every pod of every process is replaced. Method: an image of another name, which is the same program."""
-    assert {pod["spec"]["containers"][0]["name"] for pod in await release.pods()} >= {*PLACEMENTS["each"]}
-    await release.helm("test", RELEASE, "--timeout", "60s")
-    before = {pod["metadata"]["uid"] for pod in await release.pods()}
+    """Goal: every pod of every process is replaced. Method: the chart of the version before, as it was released; its image and this
+    version's are the same program."""
+    assert {pod["spec"]["containers"][0]["name"] for pod in await before.pods()} >= {*PLACEMENTS["each"]}
+    await before.helm("test", RELEASE, "--timeout", "60s")
+    first = {pod["metadata"]["uid"] for pod in await before.pods()}
     async with loaded() as visits:
-        await release.upgrade("--set", f"image.tag={NEXT}")
-    after = await release.pods()
-    assert not {pod["metadata"]["uid"] for pod in after} & before
-    assert {pod["spec"]["containers"][0]["image"] for pod in after} == {f"groundswell:{NEXT}"}
-    assert_none_failed(release, visits)
+        await before.upgrade()
+    after = await before.pods()
+    assert not {pod["metadata"]["uid"] for pod in after} & first
+    assert {pod["spec"]["containers"][0]["image"] for pod in after} == {f"groundswell:{VERSION}"}
+    assert_none_failed(before, visits)
 
 
 @pytest.mark.parametrize(("domain", "verdict"), [("localhost", "Complete"), ("elsewhere.example", "Failed")])
@@ -178,6 +186,18 @@ async def test_a_node_is_drained_under_load_and_no_request_fails(release: Releas
         await release.until_all_ready()
         assert node not in {pod["spec"]["nodeName"] for pod in await release.pods()}
     await asyncio.to_thread(release.plane.kubectl, "uncordon", node)
+    assert_none_failed(release, visits)
+
+
+@slow
+async def test_an_install_upon_what_an_uninstall_kept_serves_it_and_counts_exactly(
+    release: Release, loaded: Loaded
+) -> None:
+    key = await release.key("api-key")
+    await release.install_anew()
+    assert await release.key("api-key") == key
+    async with loaded() as visits:
+        await release.restart("links")
     assert_none_failed(release, visits)
 
 

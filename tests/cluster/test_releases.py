@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,23 @@ from typing import Any
 import helm_python
 import pytest
 
+from charts import releasing
 from groundswell.engines.home import FIRST_TENANT, PLATFORM_TENANT
 from groundswell.identity import model
-from tests.cluster.chart import FOLDER, NAMESPACE, PLACEMENTS, RELEASE, Object, Rendered, later, parsed, render
+from tests.cluster.chart import (
+    BEFORE,
+    FOLDER,
+    NAMESPACE,
+    PLACEMENTS,
+    RELEASE,
+    ROOT,
+    VERSION,
+    Object,
+    Rendered,
+    later,
+    parsed,
+    render,
+)
 from tests.cluster.reads import answering
 
 
@@ -156,7 +171,7 @@ def test_preparation_runs_beside_an_install_and_before_an_upgrade() -> None:
 def test_a_job_that_would_do_something_else_has_another_name() -> None:
     """A job cannot be changed; one that stays as it is must not be made anew either."""
     one, same = render({}).preparation(), render({"public": {"port": 9000}}).preparation()
-    other = render({"image": {"tag": "0.2.0"}}).preparation()
+    other = render({"image": {"tag": "later"}}).preparation()
     assert one == same
     assert one["metadata"]["name"] != other["metadata"]["name"]
 
@@ -172,7 +187,7 @@ def test_processes_start_anew_when_and_only_when_what_they_are_told_changes() ->
 
 def test_another_version_of_the_chart_replaces_no_pod_but_those_of_another_image(tmp_path: Path) -> None:
     """Each engine in the chart is one pod: replaced, nobody is served. Its Secrets are drawn, and no part of a pod's template."""
-    after = later(tmp_path, version="0.2.0", app_version="0.2.0")
+    after = later(tmp_path, version="99.0.0", app_version="99.0.0")
 
     def replaced(values: Mapping[str, Any]) -> set[str]:
         one, other = (
@@ -210,3 +225,19 @@ def test_the_notes_name_objects_that_exist() -> None:
     assert "api-key" not in render({"keys": {"existingSecret": "own"}}).notes
     stored = render({}).one("Secret", "groundswell-keys")["stringData"]
     assert not [value for value in stored.values() if value in render({}).notes]
+
+
+def test_what_was_released_is_of_an_earlier_version_and_the_package_has_the_charts_version() -> None:
+    """Otherwise nobody could tell what is upgraded from what; `make release` refuses to make a version twice."""
+    assert all(releasing.numbers(each) < releasing.numbers(VERSION) for each in releasing.released())
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert described["project"]["version"] == VERSION
+
+
+def test_the_archive_of_the_version_before_is_complete() -> None:
+    """Method: it is rendered as it stands, with the topology and the kinds that it was packed with."""
+    archive = releasing.archive(BEFORE)
+    rendered = render({}, folder=archive)
+    assert {*rendered.processes()} >= {*PLACEMENTS["each"]}
+    assert {each["metadata"]["labels"]["app.kubernetes.io/version"] for each in rendered.of("Deployment")} == {BEFORE}
+    assert len(kinds(rendered)) == 2
