@@ -105,7 +105,7 @@ async def _most_memory_mb(process: Process) -> float:
 async def _played(stage: Stage) -> Object:
     """The status of a spike that was raised for and given back, under a policy of its own."""
     policy = await stage.place.policy(OWN, actions=[scales("web", 2)], cooldown=QUICK, match={"kinds": ["none-else"]})
-    path = await _told(stage, "vs-first", policy, {"status": {"level": "VIRAL"}})
+    path = await _told(stage, "vs-first", policy)
     await stage.place.comes_to(path, "Holding", SAGA_S_MAX)
     await stage.admin.patch(f"{path}/status", OVER)
     return {"status": await stage.place.comes_to(path, "Restored", SAGA_S_MAX)}
@@ -121,26 +121,25 @@ async def _fill(stage: Stage, ended: Object) -> None:
 
     async def make() -> None:
         for number in numbers:
-            await _told(stage, f"vs-{number}", policy, ended)
+            path = await _told(stage, f"vs-{number}", policy)
+            await stage.admin.patch(f"{path}/status", ended)
 
     await asyncio.gather(*(make() for _ in range(MAKERS)))
 
 
-async def _told(stage: Stage, name: str, policy: Object, status: Object) -> str:
-    """Makes a spike of a kind that only its own policy is for, with a status; its path."""
+async def _told(stage: Stage, name: str, policy: Object) -> str:
+    """Makes a spike of a kind that only its own policy is for; its path."""
     made = spike(name, policy)
     made["spec"]["kind"] = policy["spec"]["match"]["kinds"][0]
     await stage.admin.create(stage.place.spikes, made)
-    path = f"{stage.place.spikes}/{name}"
-    await stage.admin.patch(f"{path}/status", status)
-    return path
+    return f"{stage.place.spikes}/{name}"
 
 
 async def _first_floor_s(stage: Stage) -> float:
     """From the creation of one more spike to the first floor that is asked for."""
     policy = await stage.admin.get(f"{stage.place.policies}/{OWN}")
     began_s = time.time()
-    await _told(stage, "vs-last", policy, {"status": {"level": "VIRAL"}})
+    await _told(stage, "vs-last", policy)
     floors: list[Object] = []
 
     async def written() -> bool:

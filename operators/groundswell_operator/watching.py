@@ -49,9 +49,8 @@ async def watch(namespace: str, wake: Callable[[], None], stir: Callable[[], Non
             del known[meta["uid"]]
         wake()
 
-    async def spike_changed(status: Any, **_: Any) -> None:
-        if "level" in status:  # which is said right after it is made
-            wake()
+    async def spike_changed(**_: Any) -> None:
+        wake()
 
     async def target_changed(type: str | None, **_: Any) -> None:
         (stir if type == "MODIFIED" else wake)()

@@ -212,10 +212,8 @@ class Operated:
 
     async def spike(self, name: str, policy: Object, level: str = "VIRAL", views: int = 1_000_000) -> str:
         """A spike that was just detected; its path."""
-        await self.admin.create(self.spikes, spike(name, policy, views))
-        path = f"{self.spikes}/{name}"
-        await self.admin.patch(f"{path}/status", {"status": {"level": level}})
-        return path
+        await self.admin.create(self.spikes, spike(name, policy, views, level))
+        return f"{self.spikes}/{name}"
 
     async def says(self, path: str, kind: str, reason: str, timeout_s: float = 30.0) -> Object:
         """A condition of a spike or a policy once it has a reason."""
@@ -285,7 +283,7 @@ class Operated:
         ]
 
 
-def spike(name: str, policy: Object, views: int = 1_000_000) -> Object:
+def spike(name: str, policy: Object, views: int = 1_000_000, level: str = "VIRAL") -> Object:
     """A spike that was just detected, as the bridge makes it."""
     metadata = policy["metadata"]
     owner = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "name": metadata["name"], "uid": metadata["uid"]}
@@ -298,6 +296,7 @@ def spike(name: str, policy: Object, views: int = 1_000_000) -> Object:
             "tenant": "acme",
             "kind": "link",
             "item": "links/7",
+            "level": level,
             "detectedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "evidence": {"projectedViewsHour": views},
             "kafka": {"partition": 0, "offset": 0},

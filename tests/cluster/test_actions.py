@@ -147,11 +147,10 @@ async def test_what_is_said_of_a_spike_is_in_the_body_only_and_a_notice_that_is_
     await place.leads(process)
     async with receiving(place) as receiver:
         receiver.answers = [500, 302, 204]
-        made = spike("vs-a", await place.policy(actions=[TELLS]))
+        made = spike("vs-a", await place.policy(actions=[TELLS]), level="HOT")
         made["spec"] |= {"item": ITEM, "tenant": "acme\r\nX-Evil: 1"}
         await place.admin.create(place.spikes, made)
         path = f"{place.spikes}/vs-a"
-        await place.admin.patch(f"{path}/status", {"status": {"level": "HOT"}})
         await place.says(path, "Notified", "Sent")
         assert [(where, key) for where, key, _ in receiver.came] == [("/hooks/sesame?team=web", "vs-a")] * 3
         body = receiver.came[-1][2]

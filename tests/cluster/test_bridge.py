@@ -24,10 +24,12 @@ from groundswell.engines import ports, running, topics
 from groundswell.engines.children import Child
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
+from groundswell_operator.applying.reading import level_of, over_of
 from groundswell_operator.applying.requests import WRITES_S_MAX
 from groundswell_operator.bridge.consuming import GROUP_ID
 from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.bridge.records import TOPIC, object_name, sighting
+from groundswell_operator.policies import Level
 from tests.cluster.asking import asking_as
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.control_plane.handle import ROOT
@@ -131,7 +133,7 @@ async def test_ten_thousand_records_doubled_and_shuffled_make_one_object_though_
 
     await until(read, 60)
     ours = [each for each in await place.admin.items(place.spikes) if each["spec"]["spikeId"] == identifier]
-    assert [(each["status"]["level"], "over" in each["status"]) for each in ours] == [("HOT", True)]
+    assert [(level_of(each), over_of(each) is not None) for each in ours] == [(Level.HOT, True)]
     assert not place.refusals()
 
 

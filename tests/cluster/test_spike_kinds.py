@@ -202,6 +202,17 @@ async def test_a_spike_without_a_proper_id_is_refused(admin: Api, spikes: str, i
         await admin.create(spikes, changed(SPIKE, "spec.spikeId", identifier))
 
 
+async def test_a_spike_is_told_of_with_its_level_and_is_rising_otherwise(admin: Api, spikes: str) -> None:
+    made = await admin.create(spikes, SPIKE)
+    assert made["spec"]["level"] == "RISING"
+    told = changed(changed(SPIKE, "spec.level", "HOT"), "metadata.name", "vs-hot")
+    path = f"{spikes}/{(await admin.create(spikes, told))['metadata']['name']}"
+    with pytest.raises(Refused, match=r"cannot be changed; what rises later is in status\.level"):
+        await admin.patch(path, {"spec": {"level": "RISING"}})
+    with pytest.raises(Refused, match='supported values: "RISING", "VIRAL", "HOT"'):
+        await admin.create(spikes, changed(SPIKE, "spec.level", "SUSPECT"))
+
+
 async def test_a_level_rises_and_never_falls_or_goes(admin: Api, spikes: str) -> None:
     status = f"{spikes}/{(await admin.create(spikes, SPIKE))['metadata']['name']}/status"
     for level in ("RISING", "VIRAL", "VIRAL", "HOT"):

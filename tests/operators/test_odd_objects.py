@@ -81,7 +81,7 @@ def scaler() -> dict[str, Any]:
 OBJECTS = {
     "viralspikepolicies": [made("good", spec=SPEC), made("odd", spec={**SPEC, "mode": "Sometimes"})],
     "viralspikes": [
-        made("good", spec=SPIKE, status={"level": "VIRAL"}),
+        made("good", spec=SPIKE),
         made(
             "odd",
             spec={**SPIKE, "detectedAt": "2026-11-25T10:00:00x5Z"},
@@ -154,7 +154,7 @@ async def test_what_an_odd_spike_may_hold_is_left_as_it_is_and_named_and_the_oth
     await run_for(world, 15)
     held = world.state.spikes["odd"]
     unread = Unread("KeyError", frozenset({WEB}), frozenset({FLAGS}))
-    world.put(dataclasses.replace(held, progress=type(held.progress)(), leveled=False, unread=unread))
+    world.put(dataclasses.replace(held, progress=type(held.progress)(), unread=unread))
     world.done.clear()
     await run_for(raised(world, "b"), 15)
     assert bounds(world)["web"] == (30, 30, 30)
@@ -165,7 +165,7 @@ async def test_what_an_odd_spike_may_hold_is_left_as_it_is_and_named_and_the_oth
     assert ready.message == (
         "web may be held by odd, which cannot be read; ConfigMap flags may be held by odd, which cannot be read"
     )
-    world.put(dataclasses.replace(world.state.spikes["odd"], unread=None, leveled=True, progress=held.progress))
+    world.put(dataclasses.replace(world.state.spikes["odd"], unread=None, progress=held.progress))
     for name in ("odd", "b"):
         world.delete(name)
     await run_for(world, 5)
@@ -178,7 +178,7 @@ async def test_the_finalizer_of_an_odd_spike_is_given_up_after_five_minutes() ->
     await run_for(world, 5)
     held = world.state.spikes["odd"]
     unread = Unread("KeyError", frozenset({WEB}))
-    world.put(dataclasses.replace(held, progress=type(held.progress)(), leveled=False, unread=unread))
+    world.put(dataclasses.replace(held, progress=type(held.progress)(), unread=unread))
     world.delete("odd")
     await run_for(world, 295)
     assert world.state.spikes

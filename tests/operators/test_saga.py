@@ -426,20 +426,6 @@ async def test_the_finalizer_is_given_up_after_five_minutes_when_a_raise_cannot_
     await deleted_and_given_up(world)
 
 
-async def test_a_spike_that_is_made_without_a_level_says_how_to_give_it_one_and_is_acted_upon_then() -> None:
-    world = raised(World(governing()))
-    world.put(dataclasses.replace(world.state.spikes["a"], leveled=False))
-    await run_for(world, 4)
-    assert not world.state.spikes["a"].progress.conditions  # the bridge says it right after it has made one
-    await run_for(world, 2)
-    admitted = world.state.spikes["a"].progress.conditions["Admitted"]
-    assert (admitted.status, admitted.reason) == (False, "LevelUnknown")
-    assert "kubectl patch viralspike a --subresource status" in admitted.message
-    world.put(dataclasses.replace(world.state.spikes["a"], leveled=True))
-    await run_for(world, 5)
-    assert phase(world) is Phase.HOLDING
-
-
 async def test_a_spike_that_is_deleted_while_it_lives_is_dismissed_before_it_goes_and_for_as_long_as_it_may_last() -> (
     None
 ):

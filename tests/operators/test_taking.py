@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -14,10 +14,12 @@ from prometheus_client import Counter
 
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeEscalated, SpikeStarted, SpikeUpdated
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
+from groundswell_operator.applying.reading import level_of, over_of
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.bridge.records import TOPIC, TYPE, Malformed, object_name, sighting
 from groundswell_operator.bridge.taking import Taker
+from groundswell_operator.policies import Level
 from tests.operators.serving import Answer, Asked, answering
 from tests.operators.test_odd_objects import SPEC, made
 
@@ -52,8 +54,10 @@ def record(body: bytes, headers: dict[str, Any], made_s: float | None = None) ->
 class Store:
     """Keeps spikes as an API server does, as far as the bridge asks; there is one policy."""
 
-    def __init__(self) -> None:
+    def __init__(self, unknown: Collection[str] = ()) -> None:
+        """Of a spec it drops the fields that are `unknown`."""
         self.spikes: dict[str, dict[str, Any]] = {}
+        self._unknown = unknown
 
     def answer(self, asked: Asked) -> Answer:
         name = asked.path.removesuffix("/status").rpartition("/")[2]
@@ -71,8 +75,9 @@ class Store:
         name = value["metadata"]["name"]
         if name in self.spikes:
             return 409, {"message": "is there already"}
-        self.spikes[name] = value
-        return 201, value
+        spec = {name: each for name, each in value["spec"].items() if name not in self._unknown}
+        self.spikes[name] = {**value, "spec": spec}
+        return 201, self.spikes[name]
 
 
 def taker(requests: Requests) -> tuple[Taker, Counter]:
@@ -158,11 +163,28 @@ async def test_in_whatever_order_start_rise_and_end_of_a_spike_come_it_is_over_i
         for each in [records] if looks == 1 else [[one] for one in records]:
             await found.take(each)
     (spike,) = store.spikes.values()
+    assert (level_of(spike), over_of(spike) is not None) == (Level.HOT, True)
+    if order[0][0] is SpikeEnded:
+        assert "over" in server.written()[0].value["spec"]  # from the beginning: else it would be raised
+    if order[0][0] is SpikeStarted:
+        assert "status" not in server.written()[0].value
+
+
+@pytest.mark.promise("OPERATOR-4")
+@pytest.mark.parametrize("order", [*itertools.permutations(COURSE)])
+async def test_kinds_of_the_version_before_whose_spec_says_no_level_and_no_end_are_told_them_at_once(
+    order: Sequence[tuple[type[Any], Spike.Level.ValueType]],
+) -> None:
+    """Method: an API server that drops what its schema does not know. Level and end come in one write: in between it would be raised."""
+    store = Store(unknown=("level", "over"))
+    async with answering(store.answer) as (server, requests):
+        found, _ = taker(requests)
+        for kind, level in order:
+            await found.take([seen(kind, level)])
+    (spike,) = store.spikes.values()
     assert (spike["status"]["level"], "over" in spike["status"]) == ("HOT", True)
     if order[0][0] is SpikeEnded:
-        first, second, *_ = server.written()
-        assert first.method == "POST"
-        assert "over" in second.value["status"]  # at once with its level: in between it would be raised
+        assert {"level", "over"} <= server.written()[1].value["status"].keys()
 
 
 async def test_of_what_is_read_at_once_the_biggest_spikes_are_made_first_and_what_is_said_of_each_keeps_its_order() -> (

@@ -256,7 +256,6 @@ def _unread(value: Object, why: str) -> Spike:
         deleted_s=statuses.seconds_of(deleted) if deleted else None,
         held=FINALIZER in metadata.get("finalizers", ()),
         other_finalizers=[each for each in metadata.get("finalizers", ()) if each != FINALIZER],
-        leveled=False,
         unread=Unread(
             why=why,
             targets=frozenset(
@@ -281,22 +280,32 @@ def _spike(value: Object) -> Spike:
             id=metadata["name"],
             tenant=spec["tenant"],
             kind=spec["kind"],
-            level=Level[status.get("level", "RISING")],
+            level=level_of(value),
             projected_views_hour=evidence["projectedViewsHour"],
             confidence=float(evidence.get("confidence", 1)),
             distinct_users=evidence.get("distinctUsers", 0),
             detected_s=statuses.seconds_of(spec["detectedAt"]),
         ),
         created_s=statuses.seconds_of(metadata["creationTimestamp"]),
-        over_s=statuses.seconds_of(status["over"]) if "over" in status else None,
+        over_s=statuses.seconds_of(over) if (over := over_of(value)) else None,
         deleted_s=statuses.seconds_of(deleted) if deleted else None,
         held=FINALIZER in metadata.get("finalizers", ()),
         other_finalizers=[each for each in metadata.get("finalizers", ()) if each != FINALIZER],
-        leveled="level" in status,
         progress=statuses.progress(status),
         item=spec["item"],
         notices=statuses.deliveries(status),
     )
+
+
+def level_of(value: Object) -> Level:
+    """How far a spike has come: since it was made, if that was said to be farther."""
+    return max(Level[each.get("level", Level.RISING.name)] for each in (value.get("spec", {}), value.get("status", {})))
+
+
+def over_of(value: Object) -> str | None:
+    """When a spike was said to be over; the end may have been heard of before its start."""
+    said: str | None = value.get("status", {}).get("over") or value.get("spec", {}).get("over")
+    return said
 
 
 def scaled(value: Object, kind: str, scaler: Autoscaler | None) -> Scaled:

@@ -6,10 +6,12 @@ that was stopped in between, either.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from typing import TypeVar, cast
 
 from groundswell_operator.applying import reading, scalers, statuses, webhooks
 from groundswell_operator.applying.errors import Away, Conflict, Refused
@@ -36,6 +38,7 @@ from groundswell_operator.saga.steps import (
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 REPORTER = "groundswell-operator"
 WARNINGS = {("Degraded", True), ("Restored", False), ("Configured", False), ("Notified", False)}
 """The conditions whose Events are warnings."""
@@ -58,15 +61,15 @@ class Cluster:
         if isinstance(step, Write):
             return await self._write(step, state)
         if isinstance(step, Record):
-            await self._tell("ViralSpike", step.spike, step.told, now_s)
-            status = statuses.progress_status(step.spike, step.progress)
-            return await self._patched(step.spike, {"status": status}, state, "/status")
+            status = {"status": statuses.progress_status(step.spike, step.progress)}
+            telling = self._tell("ViralSpike", step.spike, step.told, now_s)
+            return await _beside(telling, self._patched(step.spike, status, state, "/status"))
         if isinstance(step, Hold):
             finalizers = [*step.spike.other_finalizers, FINALIZER]
             return await self._patched(step.spike, {"metadata": {"finalizers": finalizers}}, state)
         if isinstance(step, LetGo):
-            await self._tell("ViralSpike", step.spike, step.told, now_s)
-            return await self._gone(step.spike, state)
+            telling = self._tell("ViralSpike", step.spike, step.told, now_s)
+            return await _beside(telling, self._gone(step.spike, state))
         if isinstance(step, Remove):
             return await self._removed(step.spike, state)
         if isinstance(step, SetKeys):
@@ -93,13 +96,14 @@ class Cluster:
 
     async def _noted(self, step: Note, state: Namespace, now_s: float) -> Namespace:
         governing = step.governing
-        await self._tell("ViralSpikePolicy", governing, step.told, now_s)
         value = {
             "metadata": {"resourceVersion": governing.version},
             "status": statuses.notes_status(governing, step.notes),
         }
         name = governing.policy.name
-        answer = await self._requests.merge(f"{self._paths.policies}/{name}/status", value, MANAGER)
+        telling = self._tell("ViralSpikePolicy", governing, step.told, now_s)
+        written = self._requests.merge(f"{self._paths.policies}/{name}/status", value, MANAGER)
+        answer = await _beside(telling, written)
         return dataclasses.replace(state, policies={**state.policies, name: reading.governing(answer)})
 
     async def _write(self, step: Write, state: Namespace) -> Namespace:
@@ -191,6 +195,16 @@ class Cluster:
             "lastTimestamp": time,
             "count": 1,
         }
+
+
+async def _beside(telling: Coroutine[object, object, None], writing: Coroutine[object, object, T]) -> T:
+    """What a write answers. Its Events go at the same time, since a raise waits for both; an Event that lands without its write comes
+    again under its name."""
+    told, answer = await asyncio.gather(telling, writing, return_exceptions=True)
+    for failed in (answer, told):
+        if isinstance(failed, BaseException):
+            raise failed
+    return cast(T, answer)
 
 
 def _bounds(scaler: Autoscaler, change: SetFloor) -> Object:

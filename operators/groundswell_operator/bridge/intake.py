@@ -11,7 +11,7 @@ from typing import TypeVar
 from prometheus_client import Counter
 
 from groundswell_operator.applying.errors import ODD, Conflict, Refused
-from groundswell_operator.applying.reading import Paths
+from groundswell_operator.applying.reading import Paths, level_of, over_of
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
 from groundswell_operator.bridge.records import Sighting, manifest, object_name
@@ -86,23 +86,20 @@ class Intake:
         if known is not None and known >= level:
             self._records.labels("repeated").inc()
             return
-        path = f"{self._paths.spikes}/{name}"
+        path, over_s = f"{self._paths.spikes}/{name}", self._over_s.get(name)
         try:
-            made = await self._requests.create(self._paths.spikes, manifest(name, governed.value, seen))
+            made = manifest(name, governed.value, seen, level, over_s)
+            found = await self._requests.create(self._paths.spikes, made)
             self._records.labels("created").inc()
         except Conflict:
-            made = await self._requests.get(path)
+            found = await self._requests.get(path)
             self._records.labels("repeated").inc()
-        said = made.get("status", {})
-        status = {"level": level.name} if "level" not in said or Level[said["level"]] < level else {}
-        if name in self._over_s and "over" not in said:
-            status["over"] = moment(self._over_s[name])
-        if status:
+        if status := _unsaid(found, level, over_s):
             await self._say(path, status)
-        _remember(self._known, name, max(level, Level[said["level"]]) if "level" in said else level)
+        _remember(self._known, name, max(level, level_of(found)))
 
     async def _say(self, path: str, status: Mapping[str, str]) -> None:
-        """Level and end in one write: between two of them a spike that is over would be raised."""
+        """What an object that is there does not say yet, in one write: between two of them a spike that is over would be raised."""
         try:
             await self._requests.merge(f"{path}/status", {"status": status}, MANAGER)
         except Refused as refused:
@@ -118,7 +115,7 @@ class Intake:
         _remember(self._over_s, name, seen.recorded_s)
         try:
             found = await self._requests.get(path)
-            if "over" not in found.get("status", {}):
+            if over_of(found) is None:
                 await self._say(path, {"over": moment(seen.recorded_s)})
             self._records.labels("ended").inc()
         except Refused as refused:
@@ -126,6 +123,13 @@ class Intake:
             if refused.status != 404:
                 raise
             self._records.labels("ignored").inc()
+
+
+def _unsaid(found: Object, level: Level, over_s: float | None) -> Mapping[str, str]:
+    """What is still to be said in the status of an object. That may be all where the API server has the kinds of an older version, whose
+    spec knows neither."""
+    status = {"level": level.name} if level_of(found) < level else {}
+    return status if over_s is None or over_of(found) else {**status, "over": moment(over_s)}
 
 
 def _remember(found: OrderedDict[str, T], name: str, value: T) -> None:

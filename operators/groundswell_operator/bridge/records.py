@@ -96,8 +96,9 @@ def object_name(policy: str, spike_id: str) -> str:
     return "vs-" + hashlib.sha256(f"{policy}\n{spike_id}".encode()).hexdigest()[:16]
 
 
-def manifest(name: str, policy: Object, seen: Sighting) -> Object:
-    """The object, owned by its policy."""
+def manifest(name: str, policy: Object, seen: Sighting, level: Level, over_s: float | None = None) -> Object:
+    """The object, owned by its policy. What is known at its making is in its spec, so that nothing is decided before all of it is there:
+    a spike whose end came first, `over_s`, would be raised."""
     spike, evidence, metadata = seen.spike, seen.spike.evidence, policy["metadata"]
     owner = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "name": metadata["name"], "uid": metadata["uid"]}
     return {
@@ -109,7 +110,9 @@ def manifest(name: str, policy: Object, seen: Sighting) -> Object:
             "tenant": spike.tenant,
             "kind": spike.kind,
             "item": spike.item,
+            "level": level.name,
             "detectedAt": moment(seen.detected_s),
+            **({} if over_s is None else {"over": moment(over_s)}),
             "evidence": {
                 "windowSeconds": max(1, evidence.window_seconds),
                 "observed": evidence.observed,

@@ -50,10 +50,10 @@ def spike(file: Path, owner: Object) -> Spike:
     if seen is None or seen.level is None:
         raise Unreadable(f"{file} tells of a suspicion only, which is not acted upon")
     name = records.object_name(owner["metadata"]["name"], seen.id)
-    made = records.manifest(name, owner, seen)
+    made = records.manifest(name, owner, seen, seen.level)
     detected = made["spec"]["detectedAt"]
     metadata = OWN | made["metadata"] | {"creationTimestamp": detected}
-    return reading.spike({**made, "metadata": metadata, "status": {"level": seen.level.name}})
+    return reading.spike({**made, "metadata": metadata})
 
 
 def state(owner: Object, found: Spike, objects: Sequence[Path], replicas: int) -> Namespace:

@@ -23,9 +23,6 @@ from groundswell_operator.saga.state import (
     Spike,
 )
 
-LEVEL_S = 5.0
-"""For so long after a spike was made its level may be on its way."""
-
 
 def considered(spike: Spike, governing: Governing, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
     """The progress of a spike that has no place yet; the same again while it waits for one. `places` are those of its policy."""
@@ -33,8 +30,6 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
     if _waited_too_long(spike, policy, now_s):
         message = f"waited for {policy.budget.spike_duration_s_max:.0f} s, which is as long as a spike may last"
         return _refused(progress, "WaitedTooLong", message, now_s)
-    if not spike.leveled:
-        return _unleveled(spike, now_s)
     if spike.created_s - spike.evidence.detected_s > policy.record_age_s_max:
         return _refused(
             progress, "TooOld", f"was told of more than {policy.record_age_s_max} s after its detection", now_s
@@ -52,17 +47,6 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
     if any(state.spikes[each].progress.phase not in LIVE for each in before):
         return progress  # one at a time: what the bigger one takes of the budget is known afterwards
     return _admitted(spike, governing, state, now_s)
-
-
-def _unleveled(spike: Spike, now_s: float) -> Progress:
-    """Whoever makes a spike says its level right afterwards; who has not is told how."""
-    if now_s - spike.created_s < LEVEL_S:
-        return spike.progress
-    patch = '{"status": {"level": "VIRAL"}}'
-    message = (
-        f"say how far it has come: kubectl patch viralspike {spike.name} --subresource status --type merge -p '{patch}'"
-    )
-    return _waits(spike.progress, Phase.PENDING, "LevelUnknown", message, now_s)
 
 
 def _waited_too_long(spike: Spike, policy: Policy, now_s: float) -> bool:
@@ -86,7 +70,6 @@ def _candidates(governing: Governing, state: Namespace, now_s: float) -> Iterabl
             yield dataclasses.replace(each.evidence, has_place=True)
         elif (
             phase not in LIVE
-            and each.leveled
             and each.over_s is None
             and not _waited_too_long(each, policy, now_s)
             and each.created_s - each.evidence.detected_s <= policy.record_age_s_max

@@ -169,8 +169,6 @@ class Spike:
     held: bool = False
     """Whether our finalizer keeps the object until what it raised is given back."""
     other_finalizers: Sequence[str] = ()
-    leveled: bool = True
-    """Whether its level was said; whoever makes a spike says it right afterwards."""
     progress: Progress = Progress()
     item: str = ""
     """What is viral."""
