@@ -52,6 +52,9 @@ async def test_bodies_that_are_too_large_or_no_json_are_refused(door: Door) -> N
         (nested, {}, 400),
         (b'{"title":NaN}', {}, 400),
         (b'{"title":"\xff"}', {}, 400),
+        (b'{"title":"\\ud800"}', {}, 400),
+        (b'{"\\udfff":1}', {}, 400),
+        (b'{"title":"\\ud83d\\ude00"}', {}, 201),
         (b"\xef\xbb\xbf{}", {}, 400),
         (b"{", {}, 400),
         (b'{"title":"a","pages":' + b"9" * 5000 + b"}", {}, 400),
@@ -59,7 +62,7 @@ async def test_bodies_that_are_too_large_or_no_json_are_refused(door: Door) -> N
     ]
     for body, headers, status in cases:
         assert await post(door, body, **headers) == status, (body[:60], headers)
-    assert len(door.library.calls) == 2
+    assert len(door.library.calls) == 3
 
 
 @pytest.mark.parametrize(
@@ -111,6 +114,8 @@ async def test_targets_and_headers_have_bounds(door: Door) -> None:
     )
     for twice in (b"Host: localhost\r\nHost: localhost\r\n", HEAD + b"Authorization: Bearer x\r\n", b""):
         assert status_of(await door.raw(b"GET /v1/shelves/3/books HTTP/1.1\r\n" + twice + b"\r\n")) == 400
+    for host in (b"localhost" + b"." * 300, b"localhost:" + b"0" * 300):
+        assert status_of(await door.raw(b"GET /abc HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")) == 400
     many = b"".join(b"x%d: y\r\n" % number for number in range(500))
     assert status_of(await door.raw(b"GET /abc HTTP/1.1\r\n" + HEAD + many + b"\r\n")) == 431
 
@@ -273,6 +278,8 @@ async def test_pages_of_allowed_origins_may_call_and_others_may_not(tmp_path: Pa
         answer = await door.get("/v1/shelves/3/books", origin="https://app.example")
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         assert answer.headers["vary"] == "origin"
+        stream = await door.get("/v1/books:watch?count=1", origin="https://app.example")
+        assert stream.headers["access-control-allow-origin"] == "https://app.example"
         for headers in (
             {"origin": "https://evil.example"},
             {"origin": "https://evil.example", "access-control-request-method": "POST"},

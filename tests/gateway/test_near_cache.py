@@ -274,8 +274,10 @@ def test_an_alias_lives_and_dies_with_its_answer() -> None:
     cache.keep(KEY, answer)
     cache.alias((b"h", b"/p"), KEY, answer)
     assert cache.by_alias[b"h", b"/p"] is answer
+    assert cache.size_bytes == OVERHEAD_BYTES + len(b"h/p"), "names that come from outside count"
     cache.purge("t")
     assert not cache.by_alias
+    assert cache.size_bytes == 0
     cache.alias((b"h", b"/p"), KEY, answer)
     assert not cache.by_alias, "an answer that is no longer kept gets no alias"
 

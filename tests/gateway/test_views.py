@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from groundswell.gateway.http.requests import Peers
 from groundswell.gateway.model import visitors
 from groundswell.gateway.model.visitors import Visitors, crawler_patterns
 from groundswell.gateway.module import CRAWLERS
@@ -150,3 +151,19 @@ def test_devices_and_machines_are_told_by_what_they_say(seen: Visitors, agent: b
     visitor = seen.visitor("203.0.113.9", agent, 5)
     assert visitor.device == device
     assert visitor.flags == (visitors.BOT if device == visitors.MACHINE else 0)
+
+
+@pytest.mark.promise("GATEWAY-8")
+def test_of_a_user_agent_only_the_beginning_is_looked_at(seen: Visitors) -> None:
+    """Goal: none takes the patterns the square of 32 KB, nor fills the memory of those that were seen."""
+    long = CHROME.ljust(visitors.AGENT_BYTES_MAX, b".") + b"tizen" * 6_000
+    assert seen.visitor("203.0.113.9", long, 5) == seen.visitor("203.0.113.9", long[: visitors.AGENT_BYTES_MAX], 5)
+
+
+@pytest.mark.promise("GATEWAY-10")
+def test_a_listener_for_both_versions_of_ip_knows_its_proxies_and_visitors_of_the_older_one() -> None:
+    peers = Peers(["10.0.0.0/8"], [], [])
+    forwarded = {b"x-forwarded-for": b"203.0.113.9"}
+    assert peers.address("::ffff:10.0.0.1", forwarded) == peers.address("10.0.0.1", forwarded) == "203.0.113.9"
+    assert peers.address("::ffff:203.0.113.77", forwarded) == "203.0.113.77"
+    assert peers.address("2001:db8::1", forwarded) == "2001:db8::1"

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from google.protobuf import empty_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from groundswell.api.identity.v1 import identity_pb2 as pb
@@ -14,7 +15,7 @@ from groundswell.api.identity.v1 import identity_pb2_grpc
 from groundswell.identity.errors import KeyNotFound
 from groundswell.kernel import access, errors, rpc
 from groundswell.kernel.context import Context
-from groundswell.kernel.rpc import wire
+from groundswell.kernel.rpc import status, wire
 from groundswell.kernel.rpc.client import Signer
 
 KEY = b"k" * 32
@@ -22,6 +23,10 @@ ALICE = Context(tenant=7, actor="apiKeys/1", permissions=frozenset({"identity.*"
 
 
 class TooManyKeys(errors.Exhausted):
+    pass
+
+
+class NoSuchTenant(errors.Unprocessable):
     pass
 
 
@@ -39,6 +44,8 @@ class Keys(identity_pb2_grpc.ApiKeyServiceServicer):
                 raise TooManyKeys("You have enough keys.", retry_after_s=2.5)
             case "gone":
                 raise errors.Gone("It was here.")
+            case quoted if quoted.startswith("quoted "):
+                raise NoSuchTenant(f"There is no tenant {quoted!r}.", field="tenant")
             case "bug":
                 raise KeyError("secret internals")
         self.calls.append(call)
@@ -99,6 +106,26 @@ async def test_errors_arrive_with_their_fields_reason_and_waiting_time(
     assert (exhausted.value.reason, exhausted.value.retry_after_s) == ("TOO_MANY_KEYS", 2.5)
     with pytest.raises(errors.Gone):
         await create(stub, "gone")
+
+
+async def test_what_an_error_quotes_of_the_caller_is_cut_so_that_the_error_arrives(
+    stub: identity_pb2_grpc.ApiKeyServiceStub,
+) -> None:
+    """gRPC takes 16 KB of headers; beyond that it sends another error in the place of ours. Each letter here is three bytes, and nine
+    where gRPC writes it into a header."""
+    with pytest.raises(errors.Unprocessable) as refused:
+        await create(stub, "quoted " + "あ" * 100_000)
+    assert refused.value.reason == "NO_SUCH_TENANT"
+    assert refused.value.message.endswith("…")
+    assert len(refused.value.fields[0].description) <= len(refused.value.message) <= errors.MESSAGE_LENGTH_MAX
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED]
+)
+def test_words_of_grpcs_own_are_told_to_nobody(code: grpc.StatusCode) -> None:
+    error = status.from_status(status_pb2.Status(code=code.value[0], message="Stream removed (received metadata)"))
+    assert "Stream" not in error.message
 
 
 async def test_a_mistake_of_ours_tells_nothing_of_its_insides(stub: identity_pb2_grpc.ApiKeyServiceStub) -> None:

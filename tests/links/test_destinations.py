@@ -69,6 +69,7 @@ REFUSED = [
     ("https://[not-an-address]/", "IPv6"),
     ("https://300.1.1.1/", "IPv4"),
     ("https://example.com:65536/", "port"),
+    ("https://example.com:" + "0" * 5_000 + "/", "port"),
     ("https://example.com:8a/", "no host"),
     ("https://xn--\u0378.example/", "international"),
     ("https://example.com/\r\nSet-Cookie: a=b", "control"),

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from groundswell.kernel.context import Context
+from groundswell.kernel.errors import MESSAGE_LENGTH_MAX
 from groundswell.links import errors
 from groundswell.links.model.addresses import Addresses
 from groundswell.links.service.domains import DOMAINS_MAX
@@ -59,6 +60,18 @@ async def test_a_host_that_was_unknown_serves_as_soon_as_it_is_created(
         assert await process.domains.serving(host) == made
         other.clock.ahead_ms = 5_001
         assert await other.domains.serving(host) == made
+
+
+async def test_a_text_that_is_longer_than_any_host_is_no_domain_and_is_not_remembered(
+    process: Process, alice: Context
+) -> None:
+    """Callers say it, and a thousand of a megabyte each would be a gigabyte."""
+    long = "a" * 1_000_000 + ".example"
+    assert await process.domains.serving(long) is None
+    with pytest.raises(errors.DomainUnknown) as refused:
+        await process.domains.of(alice, long)
+    assert len(refused.value.message) <= MESSAGE_LENGTH_MAX
+    assert not [host for host in process.domains._unknown_until_s if len(host) > 253]
 
 
 async def test_a_tenant_has_no_more_domains_than_a_list_shows_however_many_are_made_at_once(

@@ -11,6 +11,7 @@ from groundswell.kernel.context import Context
 
 PLATFORM_TENANT = 1
 SCOPES_MAX = 50
+SCOPE_LENGTH_MAX = 100
 DISPLAY_NAME_LENGTH_MAX = 200
 
 _SECRET = re.compile(r"gsk_([1-9][0-9]{0,18})_([A-Za-z0-9-]{20,100})")
@@ -44,13 +45,17 @@ def parts_of(secret: str) -> tuple[int, bytes] | None:
 
 def checked_scopes(scopes: Sequence[str], holder: Context, tenant: int) -> tuple[str, ...]:
     """`scopes` when `holder` may give them to a key of `tenant`; raises `ScopesInvalid` or `ScopeNotHeld`."""
-    if not 1 <= len(scopes) <= SCOPES_MAX or not all(_SCOPE.fullmatch(scope) for scope in scopes):
+    if not 1 <= len(scopes) <= SCOPES_MAX or not all(map(_is_scope, scopes)):
         raise errors.ScopesInvalid(SCOPES_MAX)
     for scope in scopes:
         foreign = scope.startswith("platform.") and tenant != PLATFORM_TENANT
         if foreign or not holder.allows(scope):
             raise errors.ScopeNotHeld(scope)
     return tuple(dict.fromkeys(scopes))
+
+
+def _is_scope(text: str) -> bool:
+    return len(text) <= SCOPE_LENGTH_MAX and bool(_SCOPE.fullmatch(text))
 
 
 def checked_expiry(expires_ms: int | None, now_ms: int) -> int | None:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+MESSAGE_LENGTH_MAX = 500
+"""Characters of what is said to a caller: it may quote the caller, and has to pass through headers, of which gRPC takes 16 KB."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
@@ -35,8 +38,8 @@ class Error(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.fields = (FieldViolation(field, message),) if field else tuple(fields)
+        self.message = shortened(message)
+        self.fields = (FieldViolation(field, self.message),) if field else tuple(fields)
         self.retry_after_s = retry_after_s
 
     def __init_subclass__(cls) -> None:
@@ -44,6 +47,11 @@ class Error(Exception):
         if "reason" not in cls.__dict__:
             words = "".join(f"_{c}" if c.isupper() else c for c in cls.__name__).strip("_")
             cls.reason = words.upper()
+
+
+def shortened(text: str, length_max: int = MESSAGE_LENGTH_MAX) -> str:
+    """`text` itself, or its beginning with an ellipsis."""
+    return text if len(text) <= length_max else f"{text[: length_max - 1]}…"
 
 
 class Invalid(Error):

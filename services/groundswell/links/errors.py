@@ -75,7 +75,7 @@ class OptionsContradict(errors.Unprocessable):
 
 class MaskInvalid(errors.Invalid):
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path!r} is not a field of a link that can be changed.", field="update_mask")
+        super().__init__(f"{path[:100]!r} is not a field of a link that can be changed.", field="update_mask")
 
 
 class BatchSizeInvalid(errors.Invalid):
@@ -86,7 +86,7 @@ class BatchSizeInvalid(errors.Invalid):
 class DomainUnknown(errors.Unprocessable):
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"Your tenant has no domain {host!r}. Create it first, or leave the field out.", field="link.domain"
+            f"Your tenant has no domain {host[:253]!r}. Create it first, or leave the field out.", field="link.domain"
         )
 
 

@@ -185,7 +185,7 @@ class Application:
             answers = self._upstreams.stream(route.upstream, route.method, route.response_class, message, context)
             allowed = access.while_allowed(answers, lambda: self._context(request, route))
             exchange.status = 200
-            await self.streams.serve(exchange.send, request, route, allowed)
+            await self.streams.serve(exchange.send, request, route, allowed, exchange.extra)
         elif route.cacheable:
             await self._answer_kept(exchange, route, message, context)
         else:

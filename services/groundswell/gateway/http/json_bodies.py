@@ -31,6 +31,7 @@ WELL_KNOWN = "google.protobuf."
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 """Strings, of which one that does not end takes the rest, and brackets: each byte is looked at once, whatever the text."""
 _REFUSALS = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,19})", re.ASCII)
 _FRACTION = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?|NaN|-?Infinity", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}", re.ASCII)
@@ -53,15 +54,22 @@ class MalformedJson(errors.MalformedRequest):
 
 
 def loads(body: bytes) -> Any:
-    """The value of a JSON text; raises `MalformedJson`, also on duplicate keys, nesting deeper than 64 and 50,000 nested values."""
+    """The value of a JSON text; raises `MalformedJson`, also on duplicate keys, halves of surrogate pairs, nesting beyond 64 levels and
+    50,000 nested values."""
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX:
         _check_nesting(body)
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant)
+        value = json.loads(body.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant)
+        if _SURROGATE.search(body):
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise MalformedJson("it is not UTF-8") from error
+    except UnicodeEncodeError as error:
+        raise MalformedJson("it holds half of a surrogate pair") from error
     except (ValueError, RecursionError) as error:
         raise MalformedJson(str(error).split(" (char")[0].rstrip(".")) from error
+    else:
+        return value
 
 
 def _check_nesting(body: bytes) -> None:
@@ -225,11 +233,6 @@ def _names_value(enum: EnumDescriptor, value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in enum.values_by_number
 
 
-def _shown(path: str) -> str:
-    """The path as an answer can hold it: a caller's key may be half of a surrogate pair."""
-    return path.encode(errors="backslashreplace").decode()
-
-
 def _violations(message: Descriptor, value: Mapping[str, Any], path: str, lax: bool) -> Iterator[FieldViolation]:
     """What the parser refused, field by field; `_loose` has found nothing before."""
     known = _fields(message)
@@ -239,7 +242,7 @@ def _violations(message: Descriptor, value: Mapping[str, Any], path: str, lax: b
         if field is not None:
             yield from _field_violations(field, inner, here, lax)
         elif not lax:
-            yield FieldViolation(_shown(here[:256]), "is no field of this request")
+            yield FieldViolation(here[:256], "is no field of this request")
 
 
 def _field_violations(field: FieldDescriptor, value: Any, path: str, lax: bool) -> Iterator[FieldViolation]:

@@ -21,12 +21,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 TARGET_BYTES_MAX = 8 * 1024
 HEADER_BYTES_MAX = 32 * 1024
+HOST_BYTES_MAX = 253 + len(":65535") + len(".")
+"""Of the longest name with a final dot and a port."""
 BODY_BYTES_MAX = 1 << 20
 CONSISTENCY = b"groundswell-consistency"
 """How far the database was at an answer; sent back, later answers are no older. Opaque to clients."""
 GROWTH_MAX = 10
 GROWTH_FREE_BYTES = 64 * 1024
 """A body up to this size may be as repetitive as it likes."""
+_MAPPED = "::ffff:"
+"""How a listener for both versions names a peer that came over IPv4."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:-]{1,128}")
 _SINGLE = frozenset(
     {
@@ -88,6 +92,7 @@ class Peers:
 
     def address(self, peer: str, headers: Mapping[bytes, bytes]) -> str:
         """The visitor's address: the peer's, or what a trusted proxy says."""
+        peer = peer.removeprefix(_MAPPED) if "." in peer else peer
         forwarded = headers.get(b"x-forwarded-for") if self._trusted else None
         if forwarded is None or not self._trusts(peer):
             return peer
@@ -133,8 +138,11 @@ def check_limits(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         twice = next((name for name in _SINGLE if names.count(name) > 1), None)
         if twice:
             raise errors.MalformedRequest(f"The header {twice.decode()} may come once.")
-    if not headers.get(b"host"):
+    host = headers.get(b"host")
+    if not host:
         raise errors.MalformedRequest("The header Host is missing.")
+    if len(host) > HOST_BYTES_MAX:
+        raise errors.MalformedRequest(f"The header Host is longer than {HOST_BYTES_MAX} bytes.")
 
 
 def consistency(request: Request) -> str:

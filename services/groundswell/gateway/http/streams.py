@@ -6,7 +6,7 @@ stream sends a comment now and then, so that both sides notice a dead line.
 
 import asyncio
 from asyncio import Future
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,8 @@ from groundswell.gateway.http import json_bodies, problems, replies, transcoder
 from groundswell.gateway.http.requests import Request, Send
 from groundswell.gateway.http.routes import Route
 from groundswell.kernel import errors
+
+Header = tuple[bytes, bytes]
 
 BEHIND_S_MAX = 5.0
 HEARTBEAT = b":thump\n\n"
@@ -36,11 +38,14 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def serve(self, send: Send, request: Request, route: Route, answers: AsyncIterator[Message]) -> None:
-        """Sends `answers` until they end, the client leaves or the process drains; raises only before the first byte."""
+    async def serve(
+        self, send: Send, request: Request, route: Route, answers: AsyncIterator[Message], extra: Sequence[Header]
+    ) -> None:
+        """Sends `answers` until they end, the client leaves or the process drains; raises only before the first byte. `extra` are headers
+        that any answer to this request has."""
         first = asyncio.ensure_future(anext(answers, None))
         await self._first_or_closing(first)
-        writing = asyncio.create_task(_written(send, request, route, answers, first, self._heartbeat_s))
+        writing = asyncio.create_task(_written(send, request, route, answers, first, self._heartbeat_s, extra))
         leaving = asyncio.create_task(_left(request))
         self._open.add(writing)
         try:
@@ -83,6 +88,7 @@ async def _written(
     answers: AsyncIterator[Message],
     first: "Future[Message | None]",
     heartbeat_s: float,
+    extra: Sequence[Header],
 ) -> None:
     lines = JSON_LINES in request.headers.get(b"accept", b"")
     headers = [
@@ -91,6 +97,7 @@ async def _written(
         (b"x-accel-buffering", b"no"),
         replies.SERVER,
         (b"x-request-id", request.id),
+        *extra,
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     try:

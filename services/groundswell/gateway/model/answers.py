@@ -53,7 +53,8 @@ class Answer:
 
     def weight(self) -> int:
         """Its bytes in memory, roughly."""
-        return OVERHEAD_BYTES + len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
+        pairs = (*self.headers, *self.aliases)
+        return OVERHEAD_BYTES + len(self.body) + sum(len(first) + len(second) for first, second in pairs)
 
 
 Key = tuple[int, str, bytes]
@@ -105,6 +106,7 @@ class NearCache:
         if self._answers.get(key) is answer and len(answer.aliases) < ALIASES_MAX and alias not in self.by_alias:
             answer.aliases.append(alias)
             self.by_alias[alias] = answer
+            self.size_bytes += len(alias[0]) + len(alias[1])
 
     def drop(self, key: Key) -> None:
         """Forgets the answer under `key`, if any."""

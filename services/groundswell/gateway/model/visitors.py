@@ -18,6 +18,8 @@ DAY_MS = 86_400_000
 UNKNOWN, DESKTOP, MOBILE, TABLET, TV, MACHINE = range(6)
 BOT = 1
 """Bit of a row's flags: read by a machine."""
+AGENT_BYTES_MAX = 512
+"""Of a User-Agent that are looked at: real ones are shorter, and the patterns take the square of a text's length at worst."""
 
 _TV = re.compile(r"smart-?tv|googletv|appletv|hbbtv|tizen.*tv|web0s|roku|aft[a-z]\b|bravia", re.IGNORECASE)
 _TABLET = re.compile(r"ipad|tablet|kindle|silk/|playbook|android(?!.*mobile)", re.IGNORECASE)
@@ -47,7 +49,8 @@ class Visitors:
         self._networks = lru_cache(maxsize=65_536)(self._network)
 
     def visitor(self, address: str, agent: bytes, now_ms: int) -> Visitor:
-        """The visitor who reads now from `address` with the User-Agent `agent`."""
+        """The visitor who reads now from `address` with the User-Agent `agent`, of which only the beginning counts."""
+        agent = agent[:AGENT_BYTES_MAX]
         if now_ms // DAY_MS != self._day:
             self._turn(now_ms // DAY_MS)
         device, flags = self._classified(agent)

@@ -26,8 +26,18 @@ _CODES: tuple[tuple[type[errors.Error], grpc.StatusCode, str], ...] = (
     (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED, ""),
 )
 
+_FIELDS_MAX, _FIELD_LENGTH_MAX = 5, 200
+"""Of violations in one status, and characters of each of their texts: see `errors.MESSAGE_LENGTH_MAX`."""
 _UNSENT = ("connections to all backends failing", "errors resolving")
 """How gRPC begins when a channel had no server to give a request to; its code alone does not tell that from a lost answer."""
+
+
+_GRPCS_OWN: dict[type[errors.Error], str] = {
+    errors.Error: "The platform made a mistake. Its operators find it by the request id.",
+    errors.DeadlineExceeded: "This took too long. Try again.",
+    errors.Exhausted: "A service that this needs cannot take more now. Try again in a second.",
+}
+"""What is said instead of gRPC's own words, of the codes that gRPC gives by itself."""
 
 
 def code_of(error: errors.Error) -> grpc.StatusCode:
@@ -43,7 +53,11 @@ def status_of(error: errors.Error) -> status_pb2.Status:
     details = [_packed(info)]
     if error.fields:
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=f.field, description=f.description) for f in error.fields
+            error_details_pb2.BadRequest.FieldViolation(
+                field=errors.shortened(each.field, _FIELD_LENGTH_MAX),
+                description=errors.shortened(each.description, _FIELD_LENGTH_MAX),
+            )
+            for each in error.fields[:_FIELDS_MAX]
         ]
         details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
     if error.retry_after_s is not None:
@@ -72,6 +86,8 @@ def from_status(status: status_pb2.Status) -> errors.Error:
     if kind is errors.Unavailable and not info.reason:
         found = errors.Unsent if status.message.startswith(_UNSENT) else errors.Unreachable
         return found("A service that this needs does not answer. Try again in a second.")
+    if kind in _GRPCS_OWN and not info.reason:
+        return kind(_GRPCS_OWN[kind])
     error = kind.__new__(kind)
     seconds = retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None
     fields = [errors.FieldViolation(v.field, v.description) for v in bad.field_violations]

@@ -16,6 +16,8 @@ import idna
 from groundswell.links import errors
 
 LENGTH_MAX = 8_192
+HOST_LENGTH_MAX = 253
+PORT_LENGTH_MAX = 5
 SCHEMES = frozenset({"http", "https"})
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -87,9 +89,10 @@ def _checked_authority(authority: str) -> tuple[str, int | None, str]:
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None or not parts["host"]:
         raise errors.DestinationRefused("it has no host.")
-    port = int(parts["port"]) if parts["port"] else None
-    if port is not None and port > 65_535:
+    digits = parts["port"] or ""
+    if len(digits) > PORT_LENGTH_MAX or int(digits or 0) > 65_535:
         raise errors.DestinationRefused("its port is above 65535.")
+    port = int(digits) if digits else None
     tail = authority[len(parts["host"]) :]
     if parts["host"].startswith("["):
         return _address(parts["host"][1:-1]), port, authority
@@ -128,7 +131,7 @@ def _address(text: str) -> str:
 
 
 def _is_name(host: str) -> bool:
-    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split("."))
+    return len(host) <= HOST_LENGTH_MAX and all(_LABEL.fullmatch(label) for label in host.split("."))
 
 
 def _legal(rest: str) -> str:

@@ -76,6 +76,8 @@ class Domains:
 
     async def serving(self, host: str) -> Domain | None:
         """The domain that `host` leads to; raises `Unavailable` when it is not remembered and PostgreSQL is away."""
+        if len(host) > destinations.HOST_LENGTH_MAX:
+            return None
         known, now_s = self._hosts.get(host), self._clock.monotonic_s()
         if known is not None and known.until_s > now_s:
             return known.domain
