@@ -1,5 +1,6 @@
 """The RPC edge over real sockets: what a caller sees of access, contexts, errors and deadlines."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from groundswell.api.analytics.v1 import analytics_pb2, live_pb2, live_pb2_grpc
 from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.api.identity.v1 import identity_pb2_grpc
 from groundswell.identity.errors import KeyNotFound
@@ -185,6 +187,35 @@ async def test_health_and_reflection_answer(channel: grpc.aio.Channel) -> None:
     request = health_pb2.HealthCheckRequest(service="groundswell.api.identity.v1.ApiKeyService")
     answer = await health.Check(request)  # type: ignore[attr-defined]  # its stubs name no methods
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+class Silent(live_pb2_grpc.LiveServiceServicer):
+    """A stream that never ends by itself."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def WatchLive(
+        self, request: live_pb2.WatchLiveRequest, call: rpc.Call
+    ) -> AsyncIterator[analytics_pb2.LiveMetrics]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        yield analytics_pb2.LiveMetrics()
+
+
+async def test_a_server_that_stops_ends_its_streams_and_does_not_wait_for_them(address: str) -> None:
+    """What is cut off when the grace is over, during which nothing else is served, has another error."""
+    Signer.key = KEY
+    silent = Silent()
+    async with rpc.channel(address) as channel:
+        async with rpc.serve([silent], address, KEY, access.Verifier(check)):
+            metadata = ((wire.CONTEXT, wire.encode(ALICE, KEY)),)
+            stream = live_pb2_grpc.LiveServiceStub(channel).WatchLive(live_pb2.WatchLiveRequest(), metadata=metadata)
+            reading = asyncio.create_task(stream.read())
+            await silent.asked.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await reading
+    assert status.error_from(ended.value).message == errors.Stopping().message
 
 
 async def test_an_absent_server_is_unavailable_within_the_time(address: str) -> None:

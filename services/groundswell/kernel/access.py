@@ -150,7 +150,7 @@ async def while_allowed(
 ) -> AsyncGenerator[M, None]:
     """`answers` until they end or `judge`, asked twice a second, raises; an idle stream is judged as often.
 
-    While nobody can judge (`Unavailable`, `DeadlineExceeded`), a stream goes on for as long as a check is remembered.
+    While nobody can judge (`Unavailable` other than `Stopping`, `DeadlineExceeded`), a stream goes on for as long as a check is remembered.
     """
     async with aclosing(answers):
         judging: asyncio.Future[None] = asyncio.ensure_future(_until_refused(judge))
@@ -178,6 +178,8 @@ async def _until_refused(judge: Callable[[], Awaitable[object]]) -> None:
         try:
             await judge()
             judged_s = time.monotonic()
+        except errors.Stopping:
+            raise
         except (errors.Unavailable, errors.DeadlineExceeded):
             if time.monotonic() - judged_s > CHECK_KEPT_S:
                 raise

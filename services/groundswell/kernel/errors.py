@@ -107,6 +107,15 @@ class Unavailable(Error):
         super().__init__(message, retry_after_s=retry_after_s)
 
 
+class Stopping(Unavailable):
+    """This process was told to stop and takes its streams along."""
+
+    reason = "UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("This process is stopping. Connect again.")
+
+
 class Unreachable(Unavailable):
     """No process answers where one should: it may be starting again. To callers outside it is as `Unavailable` as anything else."""
 

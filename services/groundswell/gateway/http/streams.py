@@ -65,7 +65,7 @@ class Streams:
         closing.cancel()
         if self._closing.is_set():
             first.cancel()
-            raise errors.Unavailable("This process is stopping. Connect again.")
+            raise errors.Stopping
         if first.done():
             first.result()
 
