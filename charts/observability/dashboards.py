@@ -120,7 +120,11 @@ VIRAL = Dashboard(
         [
             REPLICAS,
             Panel(
-                "Budget used today", "m", [Query("sum by (policy) (groundswell_operator_budget_replica_minutes_used)", "{{policy}}")],
+                "Budget used today", "m",
+                [
+                    Query("sum by (policy) (groundswell_operator_budget_replica_minutes_used)", "{{policy}}"),
+                    Query("max by (policy) (groundswell_operator_budget_replica_minutes_max)", "{{policy}} has"),
+                ],
                 "Minutes of replicas, of the UTC day.",
             ),
             Panel(

@@ -44,7 +44,16 @@ class Metrics:
         self._used = Gauge(
             "groundswell_operator_budget_replica_minutes_used", "Of the UTC day.", ["policy"], registry=registry
         )
-
+        self._most = Gauge(
+            "groundswell_operator_budget_replica_minutes_max", "That a UTC day has.", ["policy"], registry=registry
+        )
+        self._policies: set[str] = set()
+        self._heard = Gauge(
+            "groundswell_operator_watch_heard_timestamp_seconds",
+            "When a watch last told of an object of the kind.",
+            ["kind"],
+            registry=registry,
+        )
         self._unread = Gauge(
             "groundswell_operator_unreadable_objects",
             "Objects that are not as their schema says, and so are left as they are.",
@@ -59,6 +68,10 @@ class Metrics:
     def leads(self, does: bool) -> None:
         """Whether this process leads."""
         self._leads.set(does)
+
+    def heard(self, kind: str) -> None:
+        """A watch told of an object of a kind."""
+        self._heard.labels(kind).set_to_current_time()
 
     def step(self, step: Step) -> None:
         """A step was carried out."""
@@ -88,6 +101,11 @@ class Metrics:
             self._wanted.labels(name).set(sum(claim.desired for each in live for claim in each.claims))
             self._ready.labels(name).set(sum(claim.ready for each in live for claim in each.claims))
             self._used.labels(name).set(governing.notes.budget.replica_seconds / 60)
+            self._most.labels(name).set(governing.policy.budget.replica_minutes_day_max)
+        for gone in self._policies - state.policies.keys():
+            for gauge in (self._wanted, self._ready, self._used, self._most):
+                gauge.remove(gone)
+        self._policies = set(state.policies)
 
     def text(self) -> bytes:
         """In Prometheus' own format."""

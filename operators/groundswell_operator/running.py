@@ -46,15 +46,16 @@ async def run(
         async with health.served(settings.bind, settings.port, progressed_s, metrics.text):
             await lease.acquire()
             metrics.leads(True)
-            return await _led(lease, reconciler, settings)
+            return await _led(lease, reconciler, settings, metrics)
 
 
-async def _led(lease: Lease, reconciler: Reconciler, settings: Settings) -> int:
+async def _led(lease: Lease, reconciler: Reconciler, settings: Settings, metrics: Metrics) -> int:
     """Watches and reconciles until one of them ends, or the Lease is lost."""
     # kopf ends every task that began after its own, so ours begin first.
     ours = [asyncio.create_task(lease.keep(), name="lease"), asyncio.create_task(reconciler.run(), name="passes")]
     await asyncio.sleep(0)
-    watch = asyncio.create_task(watching.watch(settings.namespace, reconciler.wake, reconciler.stir), name="watches")
+    watching_all = watching.watch(settings.namespace, reconciler.wake, reconciler.stir, metrics.heard)
+    watch = asyncio.create_task(watching_all, name="watches")
     try:
         done, _ = await asyncio.wait([*ours, watch], return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -32,15 +32,19 @@ LISTED_MAX = 100
 BACKOFF_S = 1.0
 
 
-async def watch(namespace: str, wake: Callable[[], None], stir: Callable[[], None]) -> None:
+async def watch(
+    namespace: str, wake: Callable[[], None], stir: Callable[[], None], heard: Callable[[str], None]
+) -> None:
     """Calls `wake` at every change that may call for something, and `stir` where a target is not as it was, until it is told to end.
+    `heard` is called with the kind, in the plural, of every object that it is told of.
 
     What calls for nothing is kept away: consistent lists are answered as often as each 100 ms, and the next raise would wait for that.
     """
     registry = kopf.OperatorRegistry()
     known: dict[str, object] = {}
 
-    async def policy_changed(type: str | None, meta: Any, **_: Any) -> None:
+    async def policy_changed(type: str | None, meta: Any, resource: Any, **_: Any) -> None:
+        heard(resource.plural)
         asked = meta.get("generation"), dict(meta.get("annotations", {})), meta.get("deletionTimestamp")
         if known.get(meta["uid"]) == asked and type != "DELETED":
             return  # only its status, which this process and the bridge write
@@ -49,10 +53,12 @@ async def watch(namespace: str, wake: Callable[[], None], stir: Callable[[], Non
             del known[meta["uid"]]
         wake()
 
-    async def spike_changed(**_: Any) -> None:
+    async def spike_changed(resource: Any, **_: Any) -> None:
+        heard(resource.plural)
         wake()
 
-    async def target_changed(type: str | None, **_: Any) -> None:
+    async def target_changed(type: str | None, resource: Any, **_: Any) -> None:
+        heard(resource.plural)
         (stir if type == "MODIFIED" else wake)()
 
     async def login(**_: Any) -> kopf.ConnectionInfo:
