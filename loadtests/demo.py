@@ -7,6 +7,7 @@ python -m loadtests demo [--stop] [--json FILE] [--topology all|each] [--seconds
 import argparse
 import asyncio
 import json
+import math
 import secrets
 import tempfile
 import time
@@ -99,8 +100,21 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--stop", action="store_true", help="stop the platform after the verdict")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict for machines as well")
     parser.add_argument("--topology", choices=("all", "each"), default="each", help="which modules share a process")
-    parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="length of the load (default 60)")
+    parser.add_argument("--seconds", type=_seconds, default=60.0, metavar="N", help="length of the load (default 60)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed sends the same visits")
     parser.add_argument("--home", type=Path, default=DEFAULT_HOME, metavar="DIR", help="home folder")
     parser.add_argument("--port", type=int, metavar="N", help="public port (default 8080; 0 a free one)")
     parser.set_defaults(run=lambda options: asyncio.run(run(options)))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= scenario.LOAD_S_MAX:
+        raise argparse.ArgumentTypeError(
+            f"a number of seconds up to {scenario.LOAD_S_MAX:.0f}, not {text!r}: the live page, which is judged, holds "
+            f"{scenario.LIVE_WINDOW_S:.0f}"
+        )
+    return seconds

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import jsonschema
 import yaml
 
+from loadtests import scenario
 from loadtests.oracles.books import FINDINGS
 
 T = TypeVar("T")
@@ -99,6 +100,12 @@ def read(file: Path) -> Drill:
         if profile.kills < len(told["kills"]):
             line = _line(text, ["profiles", name, "kills"])
             raise SpecInvalid(f"{file.name}, line {line}: {profile.kills} kills do not reach every victim.")
+        if profile.seconds > scenario.LOAD_S_MAX:
+            line = _line(text, ["profiles", name, "seconds"])
+            raise SpecInvalid(
+                f"{file.name}, line {line}: a load lasts {scenario.LOAD_S_MAX:.0f} s at most; the live page, which is judged, holds "
+                f"{scenario.LIVE_WINDOW_S:.0f} s."
+            )
     return Drill(
         told["drill"],
         told["promises"],

@@ -108,17 +108,21 @@ class Killer:
     async def _crash(self, name: str, point: str) -> int:
         """Lets the process die at a crash point; the point is off again when its successor starts."""
         async with self._arming:
-            pid = self._installation.processes()[name].pid
+            pid = self._pid(name)
             self._installation.arm(f"{point}=kill")
             end_s = time.monotonic() + CRASH_S_MAX
             try:
-                while self._installation.processes()[name].pid == pid:
+                while self._pid(name) == pid:
                     if time.monotonic() > end_s:
                         raise PlatformFailed(f"{name} did not reach the crash point {point} in {CRASH_S_MAX:.0f} s.")
                     await asyncio.sleep(0.02)
             finally:
                 self._installation.arm("")
         return pid or 0
+
+    def _pid(self, name: str) -> int | None:
+        process = self._installation.processes().get(name)
+        return process.pid if process is not None else None
 
 
 def _title(victim: str, process: str) -> str:

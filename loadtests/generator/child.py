@@ -14,6 +14,8 @@ from loadtests.arrivals.plan import Plan
 from loadtests.generator import log
 from loadtests.generator.order import LOG, OFF_SHARE_MAX, PLAN, Order
 
+BEGUN_POLL_S = 0.02
+
 
 class GeneratorFailed(Exception):
     """The generator's process ended before its plan did."""
@@ -92,6 +94,14 @@ class Load:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    async def begun(self) -> None:
+        """Waits until the load runs; raises `GeneratorFailed` when the generator ends before."""
+        assert self._reader is not None
+        while not self.started_s:
+            if self._reader.done():
+                await self.finished()
+            await asyncio.sleep(BEGUN_POLL_S)
 
     async def finished(self) -> Loaded:
         """Waits for the end of the load; raises `GeneratorFailed`."""

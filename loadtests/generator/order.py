@@ -9,6 +9,7 @@ LATE_MS = 250
 """An arrival handed over later than this after its moment is late by the generator's own fault."""
 OFF_SHARE_MAX = 0.02
 """Late and unsent arrivals beyond this share make a run invalid."""
+DRAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Order:
     connections_max: int = 256
     timeout_s: float = 10.0
     """A request without an answer for so long is unknown."""
-    drain_s: float = 30.0
+    drain_s: float = DRAIN_S
     """After the last arrival's moment, arrivals that found no connection for so long stay unsent."""
 
     def save(self, folder: Path) -> None:

@@ -4,10 +4,11 @@ A request that got no answer (its process was killed with it) may have been coun
 its own side. So the rule is
 
     promised ≤ stored ≤ promised + unknown      in all, for every single link, and for the bots among them
-    stored = every rollup = totals = click_count = live      exactly, with nothing set aside and no difference
+    stored = every rollup = totals = click_count = live      exactly, with nothing set aside and no difference;
+                                                             stored = click_count for every single link, too
 
 where promised is what was answered as counted or spooled. Judging every link by itself keeps the rule sharp: a lost
-click can not hide behind an unknown one of another link.
+click can not hide behind an unknown one of another link, nor a total that another link was credited with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,10 @@ class Promised:
         return self.outcomes.get(Outcome.UNKNOWN, 0)
 
     @property
+    def refused(self) -> int:
+        return self.outcomes.get(Outcome.REFUSED, 0)
+
+    @property
     def redirects(self) -> int:
         """Answered redirects, whatever was said of their views."""
         others = (Outcome.DROPPED, Outcome.SKIPPED, Outcome.UNMARKED)
@@ -57,6 +62,7 @@ class Books:
     rollup_hour: int
     totals: int
     click_count: int
+    click_count_by_target: Sequence[int]
     bot_count: int
     live: int
     difference: int
@@ -96,6 +102,7 @@ def judge(promised: Promised, books: Books) -> list[Finding]:
         _within("stored", books.stored, promised.total, promised.unknown, "clicks"),
         _each_link(promised, books),
         *(_equal(name, getattr(books, name), books.stored) for name in EQUAL_TO_STORED),
+        _each_click_count(books),
         _within("bots", books.bot_count, promised.bots, promised.unknown_bots, "clicks by bots"),
         _equal("difference", books.difference, 0),
         _equal("parked", books.parked, 0),
@@ -104,7 +111,7 @@ def judge(promised: Promised, books: Books) -> list[Finding]:
 
 
 EQUAL_TO_STORED = ("rollup_second", "rollup_minute", "rollup_hour", "totals", "click_count", "live")
-FINDINGS = ("stored", "each link", *EQUAL_TO_STORED, "bots", "difference", "parked", "unkept views")
+FINDINGS = ("stored", "each link", *EQUAL_TO_STORED, "each click_count", "bots", "difference", "parked", "unkept views")
 """What `judge` judges, by name."""
 
 
@@ -123,9 +130,23 @@ def _each_link(promised: Promised, books: Books) -> Finding:
         for number, (stored, least, unknown) in enumerate(rows)
         if not least <= stored <= least + unknown
     ]
+    return _of_links("each link", len(books.stored_by_target), wrong)
+
+
+def _each_click_count(books: Books) -> Finding:
+    rows = zip(books.click_count_by_target, books.stored_by_target, strict=True)
+    wrong = [
+        f"link {number}: {counted} by its click_count, {stored} stored"
+        for number, (counted, stored) in enumerate(rows)
+        if counted != stored
+    ]
+    return _of_links("each click_count", len(books.stored_by_target), wrong)
+
+
+def _of_links(name: str, count: int, wrong: Sequence[str]) -> Finding:
     if not wrong:
-        return Finding("each link", True, f"the same holds for each of {len(books.stored_by_target)} links")
-    return Finding("each link", False, f"{len(wrong)} links are wrong; " + "; ".join(wrong[:COUNTER_EXAMPLES_MAX]))
+        return Finding(name, True, f"the same holds for each of {count} links")
+    return Finding(name, False, f"{len(wrong)} links are wrong; " + "; ".join(wrong[:COUNTER_EXAMPLES_MAX]))
 
 
 def _equal(name: str, found: int, wanted: int) -> Finding:

@@ -66,6 +66,7 @@ async def _read(door: Door, links: Sequence[Link]) -> Books:
         rollup_hour=balance.rollup_hour,
         totals=balance.totals,
         click_count=sum(total for total, _ in of_links),
+        click_count_by_target=[total for total, _ in of_links],
         bot_count=sum(bots for _, bots in of_links),
         live=live.window_events,
         difference=balance.difference,

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import psutil
 
@@ -67,31 +68,29 @@ class Installation:
 
     def processes(self) -> dict[str, Process]:
         """What runs by name; empty while nothing does."""
-        try:
-            told = json.loads((self.home / "state.json").read_text())
-        except FileNotFoundError:
-            return {}
-        return {each["name"]: _process(each) for each in told["processes"]}
+        told = self._state()
+        return {} if told is None else {each["name"]: _process(each) for each in told["processes"]}
 
     @property
     def topology(self) -> str | None:
         """The topology that runs; None while nothing does."""
-        try:
-            return str(json.loads((self.home / "state.json").read_text())["topology"])
-        except FileNotFoundError:
-            return None
+        told = self._state()
+        return None if told is None else str(told["topology"])
 
     def holder(self, module: str) -> str:
         """The process that holds a module, or the engine of that name; raises `PlatformFailed`."""
         for process in self.processes().values():
             if module == process.name or module in process.modules:
                 return process.name
-        raise PlatformFailed(f"Nothing in {self.home} holds {module!r}; see: groundswell ps --home {self.home}")
+        raise self._nothing_holds(module)
 
     def addresses(self, name: str) -> dict[str, str]:
-        """Where a process or engine listens, by the purpose of the port."""
-        told = json.loads((self.home / "state.json").read_text())
-        return next(dict(each["addresses"]) for each in told["processes"] if each["name"] == name)
+        """Where a process or engine listens, by the purpose of the port; raises `PlatformFailed`."""
+        told = self._state()
+        for each in told["processes"] if told is not None else ():
+            if each["name"] == name:
+                return dict(each["addresses"])
+        raise self._nothing_holds(name)
 
     def credentials(self) -> Credentials:
         told = json.loads((self.home / "credentials.json").read_text())
@@ -181,6 +180,17 @@ class Installation:
             process.name: _memory_bytes(process.pid) for process in self.processes().values() if process.pid is not None
         }
 
+    def _state(self) -> dict[str, Any] | None:
+        """What the supervisor records; None while there is none, also where one that was killed has left its last word."""
+        try:
+            told: dict[str, Any] = json.loads((self.home / "state.json").read_text())
+        except FileNotFoundError:
+            return None
+        return told if _lives(int(told["supervisor"]["pid"]), told["supervisor"]["started"]) else None
+
+    def _nothing_holds(self, name: str) -> PlatformFailed:
+        return PlatformFailed(f"Nothing in {self.home} holds {name!r}; see: groundswell ps --home {self.home}")
+
     async def _command(self, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         command = [sys.executable, "-m", "groundswell", arguments[0], "--home", str(self.home), *arguments[1:]]
         child = await asyncio.create_subprocess_exec(
@@ -223,6 +233,14 @@ def is_same(pid: int, started: float | None) -> bool:
     """Whether `pid` is still the process that began at `started`, and not another one of that number."""
     try:
         return started is not None and abs(psutil.Process(pid).create_time() - started) < START_TIME_ERROR_S
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _lives(pid: int, started: float) -> bool:
+    """Whether that process still runs, and is not a dead one that nobody has reaped."""
+    try:
+        return is_same(pid, started) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

@@ -67,10 +67,13 @@ class Journal:
     def text(self, folder: Path) -> str:
         """For a person at a terminal."""
         marks = {True: "✓", False: "✗"}
-        findings = [f"  {marks[each.holds]} {each.name:<14}{each.sentence}" for each in self.ran.findings]
+        findings = [f"  {marks[each.holds]} {each.name:<17}{each.sentence}" for each in self.ran.findings]
         doubts = [f"  ✗ {doubt}" for doubt in self.ran.doubts()]
+        refused = [f"    {'refused':<17}{self.ran.promised.refused:,} visits"] if self.ran.promised.refused else []
         page = f"  page  {folder / 'report.html'}"
-        return "\n".join(["", "─" * WIDTH, f"  {self.headline}", "─" * WIDTH, *findings, *doubts, page, "─" * WIDTH])
+        return "\n".join(
+            ["", "─" * WIDTH, f"  {self.headline}", "─" * WIDTH, *findings, *refused, *doubts, page, "─" * WIDTH]
+        )
 
     def seconds(self) -> list[Second]:
         """The load by the second in which it was answered."""

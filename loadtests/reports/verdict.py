@@ -52,12 +52,13 @@ class Report:
             _row("visits answered", promised.redirects),
             _row("  as counted", counted),
             _row("  as spooled", spooled),
+            *([_row("visits refused", promised.refused)] if promised.refused else []),
             _row("stored", books.stored, judged["stored"]),
             _row("rollup by second", books.rollup_second, judged["rollup_second"]),
             _row("rollup by minute", books.rollup_minute, judged["rollup_minute"]),
             _row("rollup by hour", books.rollup_hour, judged["rollup_hour"]),
             _row("totals of the items", books.totals, judged["totals"]),
-            _row("links' click_count", books.click_count, judged["click_count"]),
+            _row("links' click_count", books.click_count, judged["click_count"], judged["each click_count"]),
             _row("live page", books.live, judged["live"]),
             _row("of these by bots", books.bot_count, judged["bots"]),
         ]
@@ -80,7 +81,7 @@ class Report:
             *([f"  caught up   the live page held all again {_caught_up(catch_ups)}"] if catch_ups else []),
             f"  freshness   {_told(self.told)} (event to live counter, between kills and what had to be caught up)",
             f"              {_told(self.seen)} (the page behind the answers, measured here)",
-            f"  quiet       the books were right {ran.settled_s:.1f} s after the load",
+            *([] if wrong else [f"  quiet       the books were right {ran.settled_s:.1f} s after the load"]),
             f"  latency     {p99_ms:,.0f} ms p99 from the planned moment, kills included",
             f"  memory      {sum(ran.memory_bytes.values()) / 2**20:,.0f} MB resident, all processes",
             f"  took        {self.seconds:.0f} s in all",
@@ -121,7 +122,7 @@ class Report:
             "seconds": round(self.seconds, 1),
             "unknown": promised.unknown,
             "unanswered_counted": books.stored - promised.total,
-            "refused": promised.outcomes.get(Outcome.REFUSED, 0),
+            "refused": promised.refused,
             "rollup_second": books.rollup_second,
             "rollup_minute": books.rollup_minute,
             "rollup_hour": books.rollup_hour,
@@ -159,6 +160,6 @@ def _told(lag: Percentiles) -> str:
     return f"{lag.p50:.0f} ms median, {lag.p99:.0f} ms p99 of {lag.samples} samples"
 
 
-def _row(name: str, number: int, finding: Finding | None = None) -> str:
-    mark = "" if finding is None else "✓" if finding.holds else "✗"
+def _row(name: str, number: int, *findings: Finding) -> str:
+    mark = "" if not findings else "✓" if all(each.holds for each in findings) else "✗"
     return f"  {name:<24}{number:>12,}  {mark}".rstrip()

@@ -1,5 +1,6 @@
 """Addresses that a user gives, and commands that a user is told to type."""
 
+import json
 import os
 import re
 import shlex
@@ -98,6 +99,33 @@ def test_ports_come_from_the_range_that_the_environment_names() -> None:
     assert set(ports.draw(4, range_of_four)) == {19_000, 19_001, 19_002, 19_003}
     with pytest.raises(SupervisorError, match="no 5 free ports between 19000 and 19003"):
         ports.draw(5, range_of_four)
+
+
+def test_a_port_that_is_kept_for_one_name_is_drawn_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of ours runs then, so it looks free. Method: as many ports as names, so that every draw would meet each kept one."""
+    monkeypatch.setenv(ports.VARIABLE, "19010-19013")
+    home = Home(tmp_path)
+    kept = home.settle_ports(["one", "two"])
+    door = home.settle_gateway_port(0)
+    settled = home.settle_ports(["two", "three"])
+    assert settled["two"] == kept["two"]
+    assert {*kept.values(), door, settled["three"]} == {19_010, 19_011, 19_012, 19_013}
+    with pytest.raises(SupervisorError, match="no 1 free ports"):
+        home.settle_gateway_port(0)
+
+
+def test_a_home_that_keeps_one_port_for_two_names_heals_at_its_next_start(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    (tmp_path / "ports.json").write_text(
+        json.dumps({"gateway": 19_020, "one": 19_020, "two": 19_021, "three": 19_021, "four": 19_022})
+    )
+    assert home.settle_gateway_port(None) == 19_020
+    settled = home.settle_ports(["one", "two", "three", "four"])
+    assert len({19_020, *settled.values()}) == 5
+    assert settled["four"] == 19_022
+    assert home.settle_ports(["one", "two", "three", "four"]) == settled
 
 
 @pytest.mark.parametrize("text", ["nonsense", "21000", "21003-21000", "80-90", "60000-70000", "21000-21003-"])

@@ -18,6 +18,7 @@ RIGHT = Books(
     rollup_hour=101,
     totals=101,
     click_count=101,
+    click_count_by_target=[61, 40],
     bot_count=5,
     live=101,
     difference=0,
@@ -37,7 +38,7 @@ def test_right_books_are_right_with_unknown_requests_counted_or_not() -> None:
 
 def test_one_lost_click_of_a_link_without_unknown_requests_is_found_though_the_sum_would_hide_it() -> None:
     """DRILLS-8. Goal: unknown requests of one link are no cover for another. Method: lose one click there, keep the sum in range."""
-    assert wrong(replace(RIGHT, stored_by_target=[62, 39])) == {"each link"}
+    assert wrong(replace(RIGHT, stored_by_target=[62, 39], click_count_by_target=[62, 39])) == {"each link"}
 
 
 @pytest.mark.parametrize("number", ["rollup_second", "rollup_minute", "rollup_hour", "totals", "click_count", "live"])
@@ -46,6 +47,13 @@ def test_every_number_must_equal_what_is_stored(number: str) -> None:
     for by_one in (-1, 1):
         changed = replace(RIGHT, **{number: 101 + by_one})  # type: ignore[arg-type]  # the names are those of whole numbers
         assert wrong(changed) == {number}
+
+
+def test_a_total_that_another_link_was_credited_with_is_found_though_the_sum_is_right() -> None:
+    found = judge(PROMISED, replace(RIGHT, click_count_by_target=[60, 41]))
+    (each,) = [finding for finding in found if not finding.holds]
+    assert each.name == "each click_count"
+    assert "link 0: 60 by its click_count, 61 stored; link 1: 41 by its click_count, 40 stored" in each.sentence
 
 
 def test_lost_and_doubled_clicks_are_told_apart() -> None:

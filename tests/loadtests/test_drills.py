@@ -51,6 +51,11 @@ def test_the_crash_points_of_every_drill_are_points_at_which_the_writer_is_known
         ("links: 40", "links: forty", "line 7: 'forty' is not of type 'integer'"),
         ("fails: stored", "fails: stroed", "Did you mean stored?"),
         ("kills: 10}", "kills: 3}", "3 kills do not reach every victim"),
+        (
+            "seconds: 40",
+            "seconds: 676",
+            "line 12: a load lasts 675 s at most; the live page, which is judged, holds 900 s.",
+        ),
         ("skew: 1.0", "skwe: 1.0", "'skwe' was unexpected"),
         ("topology: each", "topology: [", "is no YAML"),
     ],
@@ -94,7 +99,8 @@ def test_every_victim_dies_as_often_as_the_others_within_the_load(profile_name: 
 
 def ran(findings: list[Finding] | None = None, *, late: int = 0, struck_at_s: float = 5.0) -> Ran:
     """A run of a hundred arrivals and one kill."""
-    plan = draw.plan_of(EVENT_KILL, replace(EVENT_KILL.profile("small"), clicks=100), 1)
+    drill = replace(EVENT_KILL, links=len(PROMISED.by_target))
+    plan = draw.plan_of(drill, replace(EVENT_KILL.profile("small"), clicks=100), 1)
     records = np.zeros(100, RECORD)
     records["outcome"], records["at_us"] = Outcome.SPOOLED, plan.arrivals["at_us"]
     struck = [Struck("writer", "writer", "kill", 1, struck_at_s, struck_at_s + 2)]

@@ -1,6 +1,7 @@
 """What the drills signal: the processes that the supervisor recorded, and nobody else."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,7 +33,13 @@ def recorded(home: Path, pid: int, started_s: float) -> Installation:
         "settings": {},
         "modules": [],
     }
-    (home / "state.json").write_text(json.dumps({"processes": [told]}))
+    return written(home, os.getpid(), psutil.Process().create_time(), [told])
+
+
+def written(home: Path, pid: int, started_s: float, processes: list[dict[str, object]]) -> Installation:
+    """A home whose supervisor is that process."""
+    told = {"topology": "each", "supervisor": {"pid": pid, "started": started_s}, "processes": processes}
+    (home / "state.json").write_text(json.dumps(told))
     return Installation(home)
 
 
@@ -50,3 +57,26 @@ def test_another_process_of_that_number_is_left_alone(tmp_path: Path, child: sub
     with pytest.raises(PlatformFailed, match="nothing to signal"):
         installation.signal("links", signal.SIGKILL)
     assert child.poll() is None
+
+
+def test_what_a_killed_supervisor_has_left_written_is_no_platform_that_runs(
+    tmp_path: Path, child: subprocess.Popen[bytes]
+) -> None:
+    """Reaped or not. Else a demo waits for it, and tells at the end how to stop it."""
+    installation = written(tmp_path, child.pid, psutil.Process(child.pid).create_time(), [])
+    assert installation.topology == "each"
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert installation.topology is None
+    child.wait()
+    assert installation.topology is None
+    assert installation.processes() == {}
+    with pytest.raises(PlatformFailed, match=r"Nothing in .* holds 'kafka'"):
+        installation.addresses("kafka")
+
+
+def test_another_process_of_a_supervisors_number_is_no_platform_that_runs(
+    tmp_path: Path, child: subprocess.Popen[bytes]
+) -> None:
+    """As after a power cut."""
+    assert written(tmp_path, child.pid, time.time() - 100, []).topology is None

@@ -11,12 +11,15 @@ import pytest
 
 from loadtests.faults.kills import Struck
 from loadtests.generator.child import Progress
+from loadtests.generator.log import Outcome
 from loadtests.oracles import freshness
+from loadtests.oracles.books import judge
 from loadtests.oracles.freshness import Sample
 from loadtests.platform.installation import ROOT, stop_command
 from loadtests.reports.screen import Screen
 from loadtests.reports.verdict import Report
-from loadtests.scenario import Ran
+from loadtests.scenario import Ran, Verdict
+from tests.loadtests.test_books import PROMISED, RIGHT
 from tests.loadtests.test_drills import ran
 
 KILL = Struck("writer", "all", "kill", 1, 5.0, 7.0)
@@ -96,6 +99,43 @@ def test_a_page_that_never_catches_up_says_so_and_measures_nothing_after_the_kil
 
 def test_a_kill_is_called_by_what_was_meant_also_when_one_process_holds_everything() -> None:
     assert "writer in the process all at 5 s" in report(seen(REBUILT, KILL)).text(page="", stop=None)
+
+
+def promised(outcomes: dict[Outcome, int], by_target: Sequence[int] = (60, 40)) -> Ran:
+    return replace(ran(), promised=replace(PROMISED, outcomes=outcomes, by_target=by_target))
+
+
+def test_refused_visits_are_shown_and_only_where_there_are_any() -> None:
+    told = report(promised({Outcome.SPOOLED: 87, Outcome.REFUSED: 13}))
+    assert [line.split() for line in told.text(page="", stop=None).splitlines() if "refused" in line] == [
+        ["visits", "refused", "13"]
+    ]
+    assert told.ran.verdict is Verdict.PASSED, "so many kills refuse"
+    assert "refused" not in report(ran()).text(page="", stop=None)
+
+
+def test_a_run_that_did_not_serve_a_quarter_of_its_visits_is_invalid() -> None:
+    """Of visits that were promised nothing the books can say nothing."""
+    for outcomes in (
+        {Outcome.SPOOLED: 74, Outcome.REFUSED: 26},
+        {Outcome.SPOOLED: 74, Outcome.REFUSED: 13, Outcome.UNKNOWN: 13},
+    ):
+        run = promised(outcomes)
+        assert run.verdict is Verdict.INVALID
+        assert "26% of the visits were not served" in report(run).text(page="", stop=None)
+    assert promised({Outcome.SPOOLED: 75, Outcome.REFUSED: 25}).verdict is Verdict.PASSED
+
+
+def test_a_run_in_which_a_link_was_never_served_is_invalid_however_few_its_visits_are() -> None:
+    run = promised({Outcome.SPOOLED: 100}, (100, 0))
+    assert run.verdict is Verdict.INVALID
+    assert run.doubts() == ["no visit to 1 of the links was answered as counted or spooled: 1"]
+
+
+def test_only_books_that_are_right_are_called_right_after_the_load() -> None:
+    assert "the books were right 1.0 s after the load" in report(ran()).text(page="", stop=None)
+    wrong = ran(judge(PROMISED, replace(RIGHT, stored=98)))
+    assert "the books were right" not in report(wrong).text(page="", stop=None)
 
 
 def test_progress_shows_a_dash_while_the_counters_are_not_complete(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ import shlex
 import shutil
 import string
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -118,21 +119,27 @@ class Home:
         )
 
     def settle_ports(self, names: list[str]) -> dict[str, int]:
-        """A port for each name: the kept one, or a fresh one where somebody else listens on it by now. Nothing of ours may run."""
+        """A port for each name: the kept one, or a fresh one where somebody else listens on it by now, or it is kept for another name too.
+
+        A fresh one is none that is kept, for a name of another topology either. Nothing of ours may run.
+        """
         kept = self._kept_ports()
-        missing = [name for name in names if name not in kept or not ports.free(kept[name])]
-        settled = kept | dict(zip(missing, ports.draw(len(missing)), strict=True))
+        times = Counter(kept.values())
+        missing = [name for name in names if name not in kept or times[kept[name]] > 1 or not ports.free(kept[name])]
+        taken = {port for name, port in kept.items() if name not in missing}
+        settled = kept | dict(zip(missing, ports.draw(len(missing), taken=taken), strict=True))
         self._ports_file.write_text(json.dumps(settled, indent=2))
         return {name: settled[name] for name in names}
 
     def settle_gateway_port(self, asked: int | None) -> int:
         """The public port: the one asked for (0 draws one), else the last one, else 8080; raises when it is in use."""
         kept = self._kept_ports()
-        port = ports.draw(1)[0] if asked == 0 else asked or kept.get("gateway", GATEWAY_PORT)
+        taken = kept.values()
+        port = ports.draw(1, taken=taken)[0] if asked == 0 else asked or kept.get("gateway", GATEWAY_PORT)
         if not ports.free(port):
             raise SupervisorError(
                 f"Port {port} of 127.0.0.1 is in use, or not allowed to you. Stop what listens there, or choose another, such as: "
-                f"{self.command('up', '--port', str(ports.draw(1)[0]))}"
+                f"{self.command('up', '--port', str(ports.draw(1, taken=taken)[0]))}"
             )
         self._ports_file.write_text(json.dumps(kept | {"gateway": port}, indent=2))
         return port

@@ -91,12 +91,14 @@ class Keeper:
             await asyncio.sleep(PROBE_STARTING_S / 5)
 
     async def run(self) -> None:
-        """Keeps the process until cancelled, then ends it."""
+        """Keeps the process until cancelled, then ends it. After that, and after an error, it is stopped: nobody waits for it in vain."""
         try:
             await self._keep()
         finally:
             if self._child is not None:
                 self._child.kill()
+                self._child = None
+            self._state, self._wanted = "stopped", False
 
     async def _keep(self) -> None:
         backoff_s = BACKOFF_S_MIN

@@ -8,7 +8,7 @@ import os
 import random
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from groundswell.engines.errors import SupervisorError
 
@@ -28,15 +28,16 @@ def free(port: int) -> bool:
     return True
 
 
-def draw(count: int, environment: Mapping[str, str] = os.environ) -> list[int]:
-    """`count` different free ports; raises `SupervisorError` when there are not so many, or the range in the environment is none."""
+def draw(count: int, environment: Mapping[str, str] = os.environ, taken: Collection[int] = ()) -> list[int]:
+    """`count` different free ports, none of `taken`, which are somebody's though nobody listens now; raises `SupervisorError` when there
+    are not so many, or the range in the environment is none."""
     lowest, highest = span(environment)
     drawn: set[int] = set()
     for _ in range(TRIES_MAX):
         if len(drawn) == count:
             return list(drawn)
         port = random.randint(lowest, highest)
-        if free(port):
+        if port not in taken and free(port):
             drawn.add(port)
     raise SupervisorError(
         f"There are no {count} free ports between {lowest} and {highest}. Name another range: {VARIABLE}=FIRST-LAST."

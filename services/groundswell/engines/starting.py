@@ -54,10 +54,12 @@ def up(home: Home, plan: Plan, *, foreground: bool) -> int:
     try:
         url = asyncio.run(_followed(home, supervisor))
     except KeyboardInterrupt:
-        supervisor.terminate()
-        supervisor.wait()
+        _end(supervisor)
         print("\n  stopped while it started")
         return INTERRUPTED
+    except BaseException:  # whoever hears that it failed must find nothing running
+        _end(supervisor)
+        raise
     _announce(home, url)
     return 0
 
@@ -86,6 +88,12 @@ def _detached(home: Home, plan: Plan) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "groundswell", "supervise", f"--home={home.path}", *plan.arguments()]
     with (home.logs / "supervisor.log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    """Tells it to stop, unless it has ended, and waits until nothing of it runs."""
+    supervisor.terminate()
+    supervisor.wait()
 
 
 async def _followed(home: Home, supervisor: subprocess.Popen[bytes]) -> str:

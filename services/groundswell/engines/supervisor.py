@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from groundswell.engines import children, control, state
@@ -53,11 +53,13 @@ class Supervisor:
         self._all = [*self._engines, *(keeper for keepers in kept.values() for keeper in keepers)]
 
     async def run(self) -> None:
-        """Runs the platform until it is told to stop; raises `SupervisorError` when it cannot be started."""
+        """Runs the platform until it is told to stop; raises `SupervisorError` when it cannot be started, or kept any longer."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
         await self._end_leftovers()
+        if self._stopping.is_set():
+            return
         async with AsyncExitStack() as stack:
             stack.callback(self._home.state_file.unlink, missing_ok=True)
             await stack.enter_async_context(control.serve(self._home.socket, self._answer, self._told, self._put))
@@ -66,16 +68,18 @@ class Supervisor:
             stack.push_async_callback(self._stop_all)
             starting = asyncio.create_task(self._start_all())
             stop = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
-            await _ended(starting)
-            if self._trouble is not None:
-                raise self._trouble
-            await asyncio.wait({stop, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+            for awaited in (starting, stop):
+                await asyncio.wait({awaited, stop, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+                self._trouble = self._trouble or _unkept(self._all, keeping)
+                await _ended(starting)
+                if self._trouble is not None:
+                    raise self._trouble
 
     async def _start_all(self) -> None:
         try:
             await self._start_in_order()
-            self._when_up()
+            with suppress(OSError):  # who cannot be told that all runs must not end it
+                self._when_up()
         except SupervisorError as error:
             self._trouble = error
         except Exception as error:  # whatever it is, who waits for the start must hear that there is none
@@ -127,13 +131,13 @@ class Supervisor:
         self._report("everything is stopped")
 
     async def _end_leftovers(self) -> None:
-        """Ends what a killed supervisor left behind."""
+        """Ends what a killed supervisor left behind; or as much of it as there is time for, when it is told to stop meanwhile."""
         last = state.read(self._home.state_file)
         left = [each for each in last.processes if _runs(each)] if last else []
         for each in left:
             self._report(f"ending {each.name} (pid {each.pid}), left over by a supervisor that was killed")
             children.kill_group(each.pid or 0)
-        while any(_runs(each) for each in left):
+        while any(_runs(each) for each in left) and not self._stopping.is_set():
             await asyncio.sleep(children.POLL_S)
 
     async def _answer(self, request: control.Request, say: Say) -> str:
@@ -267,14 +271,19 @@ class Supervisor:
         raise Unknown(f"Nothing here is called {name!r}.{hint} There are: {', '.join(keepers)}.")
 
     def _report(self, line: str) -> None:
-        """Tells everybody, and state.json."""
+        """Tells everybody, and state.json. Neither can fail: a full disk must not end what still runs."""
         self._reports = [*self._reports[-REPORTS_MAX:], line]
-        for listener in tuple(self._listeners):
-            listener(line)
+        self._tell(line)
         try:
             state.write(self._home.state_file, self.snapshot())
-        except OSError as error:  # a full disk must not end what still runs
-            print(f"{self._home.state_file} could not be written: {error}", flush=True)
+        except OSError as error:
+            self._tell(f"{self._home.state_file} could not be written: {error}")
+
+    def _tell(self, line: str) -> None:
+        """Tells all who listen; a log or a terminal that takes nothing at the moment misses the line."""
+        for listener in tuple(self._listeners):
+            with suppress(OSError):
+                listener(line)
 
     def snapshot(self) -> state.State:
         """What runs now."""
@@ -300,6 +309,15 @@ async def _until_stopped(keepers: Iterable[Keeper]) -> None:
     for keeper in tuple(keepers):
         while keeper.state != "stopped" and not keeper.wanted:
             await asyncio.sleep(children.POLL_S)
+
+
+def _unkept(keepers: Sequence[Keeper], keeping: Sequence[asyncio.Task[None]]) -> SupervisorError | None:
+    """Why the platform cannot run on, when a keeper has ended before its time: nobody would start again what it kept."""
+    for keeper, task in zip(keepers, keeping, strict=True):
+        if task.done() and (error := task.exception()) is not None:
+            log.error("the keeper of %s has ended", keeper.name, exc_info=error)
+            return SupervisorError(f"{keeper.name} cannot be kept any longer, so everything is stopped: {error!r}")
+    return None
 
 
 def _log_end(keeper: Keeper) -> str:
