@@ -83,6 +83,20 @@ def checked_host(host: str) -> str:
     return ascii_host
 
 
+def compared(host: str) -> str:
+    """`host`, written as in a URL, as destinations are compared; raises `DestinationRefused`."""
+    if len(host) > LENGTH_MAX:
+        raise errors.DestinationRefused("its host is too long.")
+    if host.startswith("[") and host.endswith("]"):
+        return _address(host[1:-1])
+    return _comparable(_ascii(host))
+
+
+def is_address(host: str) -> bool:
+    """Whether `host`, which is as destinations are compared, is an address, which has no parents."""
+    return host.startswith("[") or _NUMERIC_LAST.fullmatch(host.rpartition(".")[2]) is not None
+
+
 def _checked_authority(authority: str) -> tuple[str, int | None, str]:
     """The host to compare, the port if given, and the authority as it is sent."""
     if "@" in authority:
