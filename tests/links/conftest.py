@@ -20,6 +20,7 @@ from groundswell.links.service.bulkhead import Bulkhead
 from groundswell.links.service.codes import Codes
 from groundswell.links.service.corrections import Corrections
 from groundswell.links.service.creation import Creation
+from groundswell.links.service.denials import Denials
 from groundswell.links.service.domains import Domains
 from groundswell.links.service.links import Links
 from groundswell.links.service.redirects import Redirects
@@ -53,6 +54,7 @@ class Process:
     redis: redis.Redis
     cache: TargetCache
     domains: Domains
+    denials: Denials
     codes: Codes
     creation: Creation
     links: Links
@@ -102,14 +104,16 @@ async def started(
 
         domains = Domains(database, bulkhead, cache, ADDRESSES, slug_of, numbers, time)
         codes, suspended = Codes(database, KEY), set[int]()
+        reads = postgres.Reads(database)
         yield Process(
             database,
             valkey,
             cache,
             domains,
+            Denials(database, reads, domains, numbers, time),
             codes,
             Creation(database, domains, codes, corrections, announce, numbers, time),
-            Links(database, postgres.Reads(database), domains, corrections, announce, time),
+            Links(database, reads, domains, corrections, announce, time),
             Redirects(database, bulkhead, cache, domains, Visits(database, bulkhead), suspended, time),
             corrections,
             published,

@@ -68,6 +68,9 @@ REFUSED = [
     ("https://[::1", "no host"),
     ("https://[not-an-address]/", "IPv6"),
     ("https://300.1.1.1/", "IPv4"),
+    ("https://1 .2.3.4/", "IPv4"),
+    ("https://[fe80::1%25eth0]/", "zone"),
+    ("https://[::1%é <]/", "zone"),
     ("https://example.com:65536/", "port"),
     ("https://example.com:" + "0" * 5_000 + "/", "port"),
     ("https://example.com:8a/", "no host"),
@@ -115,6 +118,8 @@ def test_what_may_not_be_followed_is_refused_with_its_rule(url: str, rule: str) 
         "http://127.1./",
         "http://0177.0.0.1/",
         "http://１２７.0.0.1/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[0:0:0:0:0:FFFF:7f00:1]/",
     ],
 )
 def test_an_address_is_compared_as_a_browser_reads_it(url: str) -> None:

@@ -14,7 +14,7 @@ from groundswell.kernel.idempotency import RequestKey
 from groundswell.kernel.postgres.migrations import dsn_of, role_password
 from groundswell.links.model.links import ClickTotal, Draft, Options
 
-from .conftest import KEY, MIGRATIONS, Process, new_tenant, started
+from .conftest import KEY, MIGRATIONS, NO_REQUEST, Process, new_tenant, started
 
 ROUTING = "domain_hosts"
 """The one table that is read before a tenant is known."""
@@ -78,6 +78,7 @@ async def walled(postgres_dsn: str, redis_url: str) -> AsyncIterator[Walled]:
         draft = Draft(options=Options(destination="https://example.com/", tags=("a",)))
         link = await process.creation.create(alice, draft, RequestKey("r", b"d"))
         await process.links.take_totals(alice.tenant, [ClickTotal(link.id, 3, 1)])
+        await process.denials.create(alice, "evil.example", NO_REQUEST)
         yield Walled(process, alice, bob, app_dsn, owner_dsn)
 
 
@@ -85,7 +86,7 @@ async def walled(postgres_dsn: str, redis_url: str) -> AsyncIterator[Walled]:
 async def test_every_table_with_a_tenant_shows_its_rows_to_that_tenant_alone(walled: Walled) -> None:
     """To no other, to no transaction without one, and not to the owner of the tables."""
     assert set(await walled.seen(walled.alice)) == set(await walled.tables())
-    assert len(await walled.tables()) == 8
+    assert len(await walled.tables()) == 9
     assert await walled.holes() == set()
 
 

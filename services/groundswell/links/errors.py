@@ -22,6 +22,11 @@ class DestinationRefused(errors.Unprocessable):
         super().__init__(f"This destination is not allowed: {rule}", field="link.destination")
 
 
+class DestinationDenied(DestinationRefused):
+    def __init__(self, entry: str) -> None:
+        super().__init__(f"its host is denied by your tenant's entry {entry}.")
+
+
 class CodeInvalid(errors.Invalid):
     def __init__(self) -> None:
         super().__init__("A code of your own has 3 to 64 of A-Z, a-z, 0-9, _ and -.", field="link.code")
@@ -111,6 +116,32 @@ class HostTaken(errors.AlreadyExists):
 class TooManyDomains(errors.FailedPrecondition):
     def __init__(self, most: int) -> None:
         super().__init__(f"A tenant has at most {most:,} domains.")
+
+
+class DeniedHostNotFound(errors.NotFound):
+    """Also the answer to another tenant's entry and a name that is none."""
+
+    def __init__(self) -> None:
+        super().__init__("Your tenant's list of denied hosts has no such entry.")
+
+
+class DeniedHostInvalid(errors.Invalid):
+    def __init__(self, labels_max: int) -> None:
+        super().__init__(
+            "A denied host is a host as in a URL, without scheme, port or path, such as example.com, or *.example.com for every "
+            f"host below it: *. stands before a name of at most {labels_max} parts, not before an address.",
+            field="denied_host.host",
+        )
+
+
+class DeniedHostExists(errors.AlreadyExists):
+    def __init__(self, entry: str) -> None:
+        super().__init__(f"Your tenant's list has the entry {entry} already.", field="denied_host.host")
+
+
+class TooManyDeniedHosts(errors.FailedPrecondition):
+    def __init__(self, most: int) -> None:
+        super().__init__(f"A tenant denies at most {most:,} hosts. Delete entries, or deny all hosts below one with *.")
 
 
 class DomainNotReady(errors.Unavailable):

@@ -19,6 +19,7 @@ from groundswell.links.service.bulkhead import Bulkhead
 from groundswell.links.service.codes import Codes
 from groundswell.links.service.corrections import Corrections
 from groundswell.links.service.creation import Creation
+from groundswell.links.service.denials import Denials
 from groundswell.links.service.domains import Domains
 from groundswell.links.service.links import Links
 from groundswell.links.service.redirects import Redirects
@@ -42,12 +43,14 @@ async def links(resources: Resources) -> AsyncIterator[Module]:
     domains = Domains(database, bulkhead, cache, addresses, partial(_slug_of, resources), resources.ids, clock)
     codes = Codes(database, _code_secret(resources))
     creation = Creation(database, domains, codes, corrections, announce, resources.ids, clock)
-    managed = Links(database, await resources.reads("links"), domains, corrections, announce, clock)
+    reads = await resources.reads("links")
+    managed = Links(database, reads, domains, corrections, announce, clock)
+    denials = Denials(database, reads, domains, resources.ids, clock)
     visits, suspended = Visits(database, bulkhead), resources.tenants.suspended
     redirects = Redirects(database, bulkhead, cache, domains, visits, suspended, clock)
     yield Module(
         "links",
-        servicers=[LinkRpc(creation, managed, domains, redirects, addresses, resources.internal_key)],
+        servicers=[LinkRpc(creation, managed, domains, denials, redirects, addresses, resources.internal_key)],
         tasks={
             "relay": partial(relay, database, producer, corrections.before_publish),
             "domains": partial(

@@ -10,8 +10,10 @@ from groundswell.kernel import pagination, rpc
 from groundswell.links import errors
 from groundswell.links.events import to_proto
 from groundswell.links.model.addresses import Addresses
+from groundswell.links.model.denials import DeniedHost
 from groundswell.links.model.links import REDIRECT_DEFAULT, Domain, Draft, Link, Options
 from groundswell.links.service.creation import Creation
+from groundswell.links.service.denials import Denials
 from groundswell.links.service.domains import Domains
 from groundswell.links.service.links import Links
 from groundswell.links.service.redirects import Redirects
@@ -38,6 +40,7 @@ class LinkRpc(links_pb2_grpc.LinkServiceServicer):
         creation: Creation,
         links: Links,
         domains: Domains,
+        denials: Denials,
         redirects: Redirects,
         addresses: Addresses,
         page_key: bytes,
@@ -45,6 +48,7 @@ class LinkRpc(links_pb2_grpc.LinkServiceServicer):
         self._creation = creation
         self._links = links
         self._domains = domains
+        self._denials = denials
         self._redirects = redirects
         self._addresses = addresses
         self._page_key = page_key
@@ -87,6 +91,21 @@ class LinkRpc(links_pb2_grpc.LinkServiceServicer):
 
     async def ListDomains(self, request: pb.ListDomainsRequest, call: rpc.Call) -> pb.ListDomainsResponse:
         return pb.ListDomainsResponse(domains=[_domain(domain) for domain in await self._domains.all(call.context)])
+
+    async def CreateDeniedHost(self, request: pb.CreateDeniedHostRequest, call: rpc.Call) -> pb.DeniedHost:
+        return _denied(await self._denials.create(call.context, request.denied_host.host, call.request))
+
+    async def ListDeniedHosts(self, request: pb.ListDeniedHostsRequest, call: rpc.Call) -> pb.ListDeniedHostsResponse:
+        size, scope = pagination.size(request.page_size), f"deniedHosts/{call.context.tenant}"
+        before = pagination.position(request.page_token, scope, self._page_key) or [_NEWEST]
+        found = await self._denials.page(call.context, int(before[0]), size + 1)
+        page, token = pagination.cut(found, size, lambda entry: [entry.id], scope, self._page_key)
+        return pb.ListDeniedHostsResponse(denied_hosts=[_denied(entry) for entry in page], next_page_token=token)
+
+    async def DeleteDeniedHost(self, request: pb.DeleteDeniedHostRequest, call: rpc.Call) -> empty_pb2.Empty:
+        entry = rpc.id_of(request.name, "deniedHosts", errors.DeniedHostNotFound)
+        await self._denials.delete(call.context, entry, call.request)
+        return empty_pb2.Empty()
 
     async def ResolveLink(self, request: pb.ResolveLinkRequest, call: rpc.Call) -> pb.ResolveLinkResponse:
         found = await self._redirects.resolve(request.domain, request.code)
@@ -143,3 +162,9 @@ def _paths(request: pb.UpdateLinkRequest) -> Sequence[str]:
 
 def _domain(domain: Domain) -> pb.Domain:
     return pb.Domain(name=f"domains/{domain.id}", host=domain.host, is_default=domain.is_default)
+
+
+def _denied(entry: DeniedHost) -> pb.DeniedHost:
+    message = pb.DeniedHost(name=f"deniedHosts/{entry.id}", host=entry.host)
+    message.create_time.FromMilliseconds(entry.created_ms)
+    return message

@@ -27,6 +27,7 @@ _SHAPE = re.compile(
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]*))?")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMERIC_LAST = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)")
+_ADDRESS = re.compile(r"[0-9a-fx.]+")
 # Everything but unreserved and reserved characters; brackets and whole percent escapes are left as they are.
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 _PORTS = {"http": 80, "https": 443}
@@ -82,6 +83,20 @@ def checked_host(host: str) -> str:
     return ascii_host
 
 
+def compared(host: str) -> str:
+    """`host`, written as in a URL, as destinations are compared; raises `DestinationRefused`."""
+    if len(host) > LENGTH_MAX:
+        raise errors.DestinationRefused("its host is too long.")
+    if host.startswith("[") and host.endswith("]"):
+        return _address(host[1:-1])
+    return _comparable(_ascii(host))
+
+
+def is_address(host: str) -> bool:
+    """Whether `host`, which is as destinations are compared, is an address, which has no parents."""
+    return host.startswith("[") or _NUMERIC_LAST.fullmatch(host.rpartition(".")[2]) is not None
+
+
 def _checked_authority(authority: str) -> tuple[str, int | None, str]:
     """The host to compare, the port if given, and the authority as it is sent."""
     if "@" in authority:
@@ -113,9 +128,9 @@ def _ascii(host: str) -> str:
 def _comparable(host: str) -> str:
     lowered = host.lower().removesuffix(".")
     if _NUMERIC_LAST.fullmatch(lowered.rpartition(".")[2]):
-        # Browsers read 2130706433, 0x7f.1 and 127.1 as addresses, so they are compared as such.
+        # Browsers read 2130706433, 0x7f.1 and 127.1 as addresses, so they are compared as such. inet_aton reads up to a space.
         try:
-            return socket.inet_ntoa(socket.inet_aton(lowered))
+            return socket.inet_ntoa(socket.inet_aton(lowered if _ADDRESS.fullmatch(lowered) else ""))
         except OSError as error:
             raise errors.DestinationRefused("its host ends in a number but is no IPv4 address.") from error
     if not _is_name(lowered):
@@ -125,9 +140,13 @@ def _comparable(host: str) -> str:
 
 def _address(text: str) -> str:
     try:
-        return f"[{ipaddress.IPv6Address(text)}]"
+        address = ipaddress.IPv6Address(text)
     except ValueError as error:
         raise errors.DestinationRefused("its host is not an IPv6 address.") from error
+    if address.scope_id is not None:
+        raise errors.DestinationRefused("its host names a zone, which means something on one machine only.")
+    # It leads to the same host as the address of IPv4 in it.
+    return str(address.ipv4_mapped) if address.ipv4_mapped else f"[{address}]"
 
 
 def _is_name(host: str) -> bool:

@@ -29,6 +29,7 @@ from groundswell.links.model.links import (
 )
 from groundswell.links.service.codes import Codes
 from groundswell.links.service.corrections import Corrections
+from groundswell.links.service.denials import denied
 from groundswell.links.service.domains import Domains
 from groundswell.links.store.links import LinkStore
 
@@ -82,8 +83,8 @@ class Creation:
     ) -> Link:
         """One link; with `find_if_exists` the caller's newest lasting one with the same destination and options, if there is one.
 
-        Raises `DestinationRefused`, `OptionInvalid`, `OptionsContradict`, `CodeInvalid`, `CodeReserved`, `CodeProfane`, `CodeTaken`,
-        `CodeLengthInvalid`, `CodesExhausted`, `DomainUnknown`, `DomainNotReady`.
+        Raises `DestinationRefused`, `DestinationDenied`, `OptionInvalid`, `OptionsContradict`, `CodeInvalid`, `CodeReserved`,
+        `CodeProfane`, `CodeTaken`, `CodeLengthInvalid`, `CodesExhausted`, `DomainUnknown`, `DomainNotReady`.
         """
         wanted = [await self._wanted(context, draft)]
         return (await self._made(context, wanted, request, find=find_if_exists))[0]
@@ -168,10 +169,13 @@ class Creation:
         async with self._database.tenant_tx(context) as tx:
             if answered := await tx.replayed(request, Made):
                 return answered.links, False
+            urls = [link.options.destination for link in links]
+            for index, entry in await denied(tx, urls):
+                raise _placed(errors.DestinationDenied(entry), index, batch)
             store = LinkStore(tx)
             if find and (found := await self._found(store, wanted[0].draft, links[0])):
                 return (await tx.answer(request, Made((found,)))).links, False
-            for index in await self._domains.looping(tx, [link.options.destination for link in links]):
+            for index in await self._domains.looping(tx, urls):
                 raise _placed(errors.DestinationRefused("it leads back to a short link's own host."), index, batch)
             links = await self._added(store, wanted, links, batch)
             announced = (

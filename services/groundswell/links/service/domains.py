@@ -147,6 +147,7 @@ class Domains:
             if answered := await tx.replayed(request, Domain):
                 return answered
             store = DomainStore(tx)
+            await store.hold()
             if await store.counted() >= DOMAINS_MAX:
                 raise errors.TooManyDomains(DOMAINS_MAX)
             domain = Domain(self._ids.next(), context.tenant, checked, False, self._clock.now_ms())

@@ -17,6 +17,7 @@ from groundswell.links.events import LinkEvents
 from groundswell.links.model import codes
 from groundswell.links.model.links import ClickTotal, Draft, Link, checked, merged
 from groundswell.links.service.corrections import Corrections
+from groundswell.links.service.denials import denied
 from groundswell.links.service.domains import Domains
 from groundswell.links.store.links import LinkStore
 
@@ -85,6 +86,9 @@ class Links:
             options = checked(merged(before.options, wanted.options, fields))
             if options == before.options:
                 return await tx.answer(request, before)
+            if options.destination != before.options.destination:
+                for _, entry in await denied(tx, [options.destination]):
+                    raise errors.DestinationDenied(entry)
             if "destination" in fields and await self._domains.looping(tx, [options.destination]):
                 raise errors.DestinationRefused("it leads back to a short link's own host.")
             after = replace(before, options=options, updated_ms=self._clock.now_ms(), version=before.version + 1)

@@ -53,9 +53,12 @@ class DomainStore:
         )
         return None if row is None else _domain(row)
 
-    async def counted(self) -> int:
-        """How many there are; others who count wait until this transaction ends, so that what follows it still holds."""
+    async def hold(self) -> None:
+        """Others who hold the tenant, whose own domain is made, wait until this transaction ends: so what is counted after it stays so."""
         await self._tx.execute("SELECT FROM domains WHERE tenant_id = $1 AND is_default FOR UPDATE", self._tx.tenant)
+
+    async def counted(self) -> int:
+        """How many there are; true until the transaction ends if the tenant is held."""
         return int(await self._tx.fetchval("SELECT count(*) FROM domains WHERE tenant_id = $1", self._tx.tenant))
 
     async def all(self) -> list[Domain]:

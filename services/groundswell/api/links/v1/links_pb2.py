@@ -32,7 +32,7 @@ from groundswell.api.access.v1 import access_pb2 as groundswell_dot_api_dot_acce
 from groundswell.api.gateway.v1 import edge_pb2 as groundswell_dot_api_dot_gateway_dot_v1_dot_edge__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$groundswell/api/links/v1/links.proto\x12\x18groundswell.api.links.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&groundswell/api/access/v1/access.proto\x1a%groundswell/api/gateway/v1/edge.proto\"\x82\x05\n\x04Link\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65stination\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x63ode\x18\x03 \x01(\tB\x04\xe2\x41\x01\x05\x12\x14\n\x06\x64omain\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x19\n\x0b\x63ode_length\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x04\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nmax_visits\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08\x64isabled\x18\t \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0fredirect_status\x18\n \x01(\x05H\x02\x88\x01\x01\x12\x19\n\x0c\x65\x64ge_seconds\x18\x0b \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05title\x18\x0c \x01(\tH\x04\x88\x01\x01\x12\x0c\n\x04tags\x18\r \x03(\t\x12\x19\n\x0b\x63lick_count\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tbot_count\x18\x0f \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x17\n\tshort_url\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05owner\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x42\r\n\x0b_max_visitsB\x0b\n\t_disabledB\x12\n\x10_redirect_statusB\x0f\n\r_edge_secondsB\x08\n\x06_title\"J\n\x06\x44omain\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04host\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nis_default\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\"s\n\x11\x43reateLinkRequest\x12\x32\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.LinkB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x66ind_if_exists\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"$\n\x0eGetLinkRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"9\n\x10ListLinksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x11ListLinksResponse\x12-\n\x05links\x18\x01 \x03(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x11UpdateLinkRequest\x12\x32\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.LinkB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\";\n\x11\x44\x65leteLinkRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"b\n\x17\x42\x61tchCreateLinksRequest\x12\x33\n\x05links\x18\x01 \x03(\x0b\x32\x1e.groundswell.api.links.v1.LinkB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"I\n\x18\x42\x61tchCreateLinksResponse\x12-\n\x05links\x18\x01 \x03(\x0b\x32\x1e.groundswell.api.links.v1.Link\"7\n\x11LookupLinkRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x12\n\x04\x63ode\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"a\n\x13\x43reateDomainRequest\x12\x36\n\x06\x64omain\x18\x01 \x01(\x0b\x32 .groundswell.api.links.v1.DomainB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x14\n\x12ListDomainsRequest\"H\n\x13ListDomainsResponse\x12\x31\n\x07\x64omains\x18\x01 \x03(\x0b\x32 .groundswell.api.links.v1.Domain\"8\n\x12ResolveLinkRequest\x12\x12\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"\xc6\x01\n\x13ResolveLinkResponse\x12\x10\n\x08location\x18\x01 \x01(\t\x12\x17\n\x0fredirect_status\x18\x02 \x01(\x05\x12\x0f\n\x07link_id\x18\x03 \x01(\x03\x12\x11\n\ttenant_id\x18\x04 \x01(\x03\x12\x0e\n\x06\x64omain\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\x12,\n\tcache_ttl\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x65\x64ge_seconds\x18\x08 \x01(\x05\x32\xa5\x0c\n\x0bLinkService\x12\x8a\x01\n\nCreateLink\x12+.groundswell.api.links.v1.CreateLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"/\xaa\xbb\x18\x0e\x1a\x0clinks.create\xb2\xbb\x18\x02\x30\x01\x82\xd3\xe4\x93\x02\x11\"\t/v1/links:\x04link\x12\x7f\n\x07GetLink\x12(.groundswell.api.links.v1.GetLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"*\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=links/*}\x12\x87\x01\n\tListLinks\x12*.groundswell.api.links.v1.ListLinksRequest\x1a+.groundswell.api.links.v1.ListLinksResponse\"!\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/links\x12\x92\x01\n\nUpdateLink\x12+.groundswell.api.links.v1.UpdateLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"7\xaa\xbb\x18\x0e\x1a\x0clinks.update\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{link.name=links/*}:\x04link\x12\x7f\n\nDeleteLink\x12+.groundswell.api.links.v1.DeleteLinkRequest\x1a\x16.google.protobuf.Empty\",\xaa\xbb\x18\x0e\x1a\x0clinks.delete\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=links/*}\x12\xad\x01\n\x10\x42\x61tchCreateLinks\x12\x31.groundswell.api.links.v1.BatchCreateLinksRequest\x1a\x32.groundswell.api.links.v1.BatchCreateLinksResponse\"2\xaa\xbb\x18\x0e\x1a\x0clinks.create\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/links:batchCreate:\x01*\x12\x83\x01\n\nLookupLink\x12+.groundswell.api.links.v1.LookupLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"(\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/links:lookup\x12\x9c\x01\n\x0c\x43reateDomain\x12-.groundswell.api.links.v1.CreateDomainRequest\x1a .groundswell.api.links.v1.Domain\";\xaa\xbb\x18\x16\x1a\x14links.domains.create\xb2\xbb\x18\x02\x30\x01\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/domains:\x06\x64omain\x12\x8f\x01\n\x0bListDomains\x12,.groundswell.api.links.v1.ListDomainsRequest\x1a-.groundswell.api.links.v1.ListDomainsResponse\"#\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/domains\x12\x80\x02\n\x0bResolveLink\x12,.groundswell.api.links.v1.ResolveLinkRequest\x1a-.groundswell.api.links.v1.ResolveLinkResponse\"\x93\x01\xaa\xbb\x18\x02\x08\x01\xb2\xbb\x18z\n6\x08\x88\'\x10\xe0\xd4\x03\x1a\x14link/{domain}/{code}\"\tcache_ttl*\x0c\x65\x64ge_seconds\x12\x1b\n\x05\x63lick\x12\x07link_id\x1a\ttenant_id\x1a\x1b\n\x08location\x12\x0fredirect_status*\x06\x64omain\x82\xd3\xe4\x93\x02\t\x12\x07/{code}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$groundswell/api/links/v1/links.proto\x12\x18groundswell.api.links.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&groundswell/api/access/v1/access.proto\x1a%groundswell/api/gateway/v1/edge.proto\"\x82\x05\n\x04Link\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65stination\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x63ode\x18\x03 \x01(\tB\x04\xe2\x41\x01\x05\x12\x14\n\x06\x64omain\x18\x04 \x01(\tB\x04\xe2\x41\x01\x05\x12\x19\n\x0b\x63ode_length\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x04\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nmax_visits\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08\x64isabled\x18\t \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0fredirect_status\x18\n \x01(\x05H\x02\x88\x01\x01\x12\x19\n\x0c\x65\x64ge_seconds\x18\x0b \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05title\x18\x0c \x01(\tH\x04\x88\x01\x01\x12\x0c\n\x04tags\x18\r \x03(\t\x12\x19\n\x0b\x63lick_count\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tbot_count\x18\x0f \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x17\n\tshort_url\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05owner\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x42\r\n\x0b_max_visitsB\x0b\n\t_disabledB\x12\n\x10_redirect_statusB\x0f\n\r_edge_secondsB\x08\n\x06_title\"J\n\x06\x44omain\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04host\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nis_default\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\"k\n\nDeniedHost\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04host\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"s\n\x11\x43reateLinkRequest\x12\x32\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.LinkB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x66ind_if_exists\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"$\n\x0eGetLinkRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"9\n\x10ListLinksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x11ListLinksResponse\x12-\n\x05links\x18\x01 \x03(\x0b\x32\x1e.groundswell.api.links.v1.Link\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x11UpdateLinkRequest\x12\x32\n\x04link\x18\x01 \x01(\x0b\x32\x1e.groundswell.api.links.v1.LinkB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\";\n\x11\x44\x65leteLinkRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"b\n\x17\x42\x61tchCreateLinksRequest\x12\x33\n\x05links\x18\x01 \x03(\x0b\x32\x1e.groundswell.api.links.v1.LinkB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"I\n\x18\x42\x61tchCreateLinksResponse\x12-\n\x05links\x18\x01 \x03(\x0b\x32\x1e.groundswell.api.links.v1.Link\"7\n\x11LookupLinkRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x12\n\x04\x63ode\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"a\n\x13\x43reateDomainRequest\x12\x36\n\x06\x64omain\x18\x01 \x01(\x0b\x32 .groundswell.api.links.v1.DomainB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x14\n\x12ListDomainsRequest\"H\n\x13ListDomainsResponse\x12\x31\n\x07\x64omains\x18\x01 \x03(\x0b\x32 .groundswell.api.links.v1.Domain\"n\n\x17\x43reateDeniedHostRequest\x12?\n\x0b\x64\x65nied_host\x18\x01 \x01(\x0b\x32$.groundswell.api.links.v1.DeniedHostB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x16ListDeniedHostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"n\n\x17ListDeniedHostsResponse\x12:\n\x0c\x64\x65nied_hosts\x18\x01 \x03(\x0b\x32$.groundswell.api.links.v1.DeniedHost\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x17\x44\x65leteDeniedHostRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"8\n\x12ResolveLinkRequest\x12\x12\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\"\xc6\x01\n\x13ResolveLinkResponse\x12\x10\n\x08location\x18\x01 \x01(\t\x12\x17\n\x0fredirect_status\x18\x02 \x01(\x05\x12\x0f\n\x07link_id\x18\x03 \x01(\x03\x12\x11\n\ttenant_id\x18\x04 \x01(\x03\x12\x0e\n\x06\x64omain\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\x12,\n\tcache_ttl\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x65\x64ge_seconds\x18\x08 \x01(\x05\x32\xab\x10\n\x0bLinkService\x12\x8a\x01\n\nCreateLink\x12+.groundswell.api.links.v1.CreateLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"/\xaa\xbb\x18\x0e\x1a\x0clinks.create\xb2\xbb\x18\x02\x30\x01\x82\xd3\xe4\x93\x02\x11\"\t/v1/links:\x04link\x12\x7f\n\x07GetLink\x12(.groundswell.api.links.v1.GetLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"*\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=links/*}\x12\x87\x01\n\tListLinks\x12*.groundswell.api.links.v1.ListLinksRequest\x1a+.groundswell.api.links.v1.ListLinksResponse\"!\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/links\x12\x92\x01\n\nUpdateLink\x12+.groundswell.api.links.v1.UpdateLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"7\xaa\xbb\x18\x0e\x1a\x0clinks.update\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{link.name=links/*}:\x04link\x12\x7f\n\nDeleteLink\x12+.groundswell.api.links.v1.DeleteLinkRequest\x1a\x16.google.protobuf.Empty\",\xaa\xbb\x18\x0e\x1a\x0clinks.delete\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=links/*}\x12\xad\x01\n\x10\x42\x61tchCreateLinks\x12\x31.groundswell.api.links.v1.BatchCreateLinksRequest\x1a\x32.groundswell.api.links.v1.BatchCreateLinksResponse\"2\xaa\xbb\x18\x0e\x1a\x0clinks.create\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/links:batchCreate:\x01*\x12\x83\x01\n\nLookupLink\x12+.groundswell.api.links.v1.LookupLinkRequest\x1a\x1e.groundswell.api.links.v1.Link\"(\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/links:lookup\x12\x9c\x01\n\x0c\x43reateDomain\x12-.groundswell.api.links.v1.CreateDomainRequest\x1a .groundswell.api.links.v1.Domain\";\xaa\xbb\x18\x16\x1a\x14links.domains.create\xb2\xbb\x18\x02\x30\x01\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/domains:\x06\x64omain\x12\x8f\x01\n\x0bListDomains\x12,.groundswell.api.links.v1.ListDomainsRequest\x1a-.groundswell.api.links.v1.ListDomainsResponse\"#\xaa\xbb\x18\x0c\x1a\nlinks.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/domains\x12\xb5\x01\n\x10\x43reateDeniedHost\x12\x31.groundswell.api.links.v1.CreateDeniedHostRequest\x1a$.groundswell.api.links.v1.DeniedHost\"H\xaa\xbb\x18\x1a\x1a\x18links.deniedHosts.create\xb2\xbb\x18\x02\x30\x01\x82\xd3\xe4\x93\x02\x1e\"\x0f/v1/deniedHosts:\x0b\x64\x65nied_host\x12\xab\x01\n\x0fListDeniedHosts\x12\x30.groundswell.api.links.v1.ListDeniedHostsRequest\x1a\x31.groundswell.api.links.v1.ListDeniedHostsResponse\"3\xaa\xbb\x18\x18\x1a\x16links.deniedHosts.read\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/deniedHosts\x12\x9d\x01\n\x10\x44\x65leteDeniedHost\x12\x31.groundswell.api.links.v1.DeleteDeniedHostRequest\x1a\x16.google.protobuf.Empty\">\xaa\xbb\x18\x1a\x1a\x18links.deniedHosts.delete\x82\xd3\xe4\x93\x02\x1a*\x18/v1/{name=deniedHosts/*}\x12\x80\x02\n\x0bResolveLink\x12,.groundswell.api.links.v1.ResolveLinkRequest\x1a-.groundswell.api.links.v1.ResolveLinkResponse\"\x93\x01\xaa\xbb\x18\x02\x08\x01\xb2\xbb\x18z\n6\x08\x88\'\x10\xe0\xd4\x03\x1a\x14link/{domain}/{code}\"\tcache_ttl*\x0c\x65\x64ge_seconds\x12\x1b\n\x05\x63lick\x12\x07link_id\x1a\ttenant_id\x1a\x1b\n\x08location\x12\x0fredirect_status*\x06\x64omain\x82\xd3\xe4\x93\x02\t\x12\x07/{code}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,6 +67,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOMAIN'].fields_by_name['host']._serialized_options = b'\342A\001\002'
   _globals['_DOMAIN'].fields_by_name['is_default']._loaded_options = None
   _globals['_DOMAIN'].fields_by_name['is_default']._serialized_options = b'\342A\001\003'
+  _globals['_DENIEDHOST'].fields_by_name['name']._loaded_options = None
+  _globals['_DENIEDHOST'].fields_by_name['name']._serialized_options = b'\342A\001\003'
+  _globals['_DENIEDHOST'].fields_by_name['host']._loaded_options = None
+  _globals['_DENIEDHOST'].fields_by_name['host']._serialized_options = b'\342A\001\002'
+  _globals['_DENIEDHOST'].fields_by_name['create_time']._loaded_options = None
+  _globals['_DENIEDHOST'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_CREATELINKREQUEST'].fields_by_name['link']._loaded_options = None
   _globals['_CREATELINKREQUEST'].fields_by_name['link']._serialized_options = b'\342A\001\002'
   _globals['_GETLINKREQUEST'].fields_by_name['name']._loaded_options = None
@@ -81,6 +87,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOOKUPLINKREQUEST'].fields_by_name['code']._serialized_options = b'\342A\001\002'
   _globals['_CREATEDOMAINREQUEST'].fields_by_name['domain']._loaded_options = None
   _globals['_CREATEDOMAINREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEDENIEDHOSTREQUEST'].fields_by_name['denied_host']._loaded_options = None
+  _globals['_CREATEDENIEDHOSTREQUEST'].fields_by_name['denied_host']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEDENIEDHOSTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEDENIEDHOSTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_RESOLVELINKREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_RESOLVELINKREQUEST'].fields_by_name['code']._serialized_options = b'\342A\001\002'
   _globals['_LINKSERVICE'].methods_by_name['CreateLink']._loaded_options = None
@@ -101,40 +111,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINKSERVICE'].methods_by_name['CreateDomain']._serialized_options = b'\252\273\030\026\032\024links.domains.create\262\273\030\0020\001\202\323\344\223\002\025\"\013/v1/domains:\006domain'
   _globals['_LINKSERVICE'].methods_by_name['ListDomains']._loaded_options = None
   _globals['_LINKSERVICE'].methods_by_name['ListDomains']._serialized_options = b'\252\273\030\014\032\nlinks.read\202\323\344\223\002\r\022\013/v1/domains'
+  _globals['_LINKSERVICE'].methods_by_name['CreateDeniedHost']._loaded_options = None
+  _globals['_LINKSERVICE'].methods_by_name['CreateDeniedHost']._serialized_options = b'\252\273\030\032\032\030links.deniedHosts.create\262\273\030\0020\001\202\323\344\223\002\036\"\017/v1/deniedHosts:\013denied_host'
+  _globals['_LINKSERVICE'].methods_by_name['ListDeniedHosts']._loaded_options = None
+  _globals['_LINKSERVICE'].methods_by_name['ListDeniedHosts']._serialized_options = b'\252\273\030\030\032\026links.deniedHosts.read\202\323\344\223\002\021\022\017/v1/deniedHosts'
+  _globals['_LINKSERVICE'].methods_by_name['DeleteDeniedHost']._loaded_options = None
+  _globals['_LINKSERVICE'].methods_by_name['DeleteDeniedHost']._serialized_options = b'\252\273\030\032\032\030links.deniedHosts.delete\202\323\344\223\002\032*\030/v1/{name=deniedHosts/*}'
   _globals['_LINKSERVICE'].methods_by_name['ResolveLink']._loaded_options = None
   _globals['_LINKSERVICE'].methods_by_name['ResolveLink']._serialized_options = b'\252\273\030\002\010\001\262\273\030z\n6\010\210\'\020\340\324\003\032\024link/{domain}/{code}\"\tcache_ttl*\014edge_seconds\022\033\n\005click\022\007link_id\032\ttenant_id\032\033\n\010location\022\017redirect_status*\006domain\202\323\344\223\002\t\022\007/{code}'
   _globals['_LINK']._serialized_start=337
   _globals['_LINK']._serialized_end=979
   _globals['_DOMAIN']._serialized_start=981
   _globals['_DOMAIN']._serialized_end=1055
-  _globals['_CREATELINKREQUEST']._serialized_start=1057
-  _globals['_CREATELINKREQUEST']._serialized_end=1172
-  _globals['_GETLINKREQUEST']._serialized_start=1174
-  _globals['_GETLINKREQUEST']._serialized_end=1210
-  _globals['_LISTLINKSREQUEST']._serialized_start=1212
-  _globals['_LISTLINKSREQUEST']._serialized_end=1269
-  _globals['_LISTLINKSRESPONSE']._serialized_start=1271
-  _globals['_LISTLINKSRESPONSE']._serialized_end=1362
-  _globals['_UPDATELINKREQUEST']._serialized_start=1365
-  _globals['_UPDATELINKREQUEST']._serialized_end=1505
-  _globals['_DELETELINKREQUEST']._serialized_start=1507
-  _globals['_DELETELINKREQUEST']._serialized_end=1566
-  _globals['_BATCHCREATELINKSREQUEST']._serialized_start=1568
-  _globals['_BATCHCREATELINKSREQUEST']._serialized_end=1666
-  _globals['_BATCHCREATELINKSRESPONSE']._serialized_start=1668
-  _globals['_BATCHCREATELINKSRESPONSE']._serialized_end=1741
-  _globals['_LOOKUPLINKREQUEST']._serialized_start=1743
-  _globals['_LOOKUPLINKREQUEST']._serialized_end=1798
-  _globals['_CREATEDOMAINREQUEST']._serialized_start=1800
-  _globals['_CREATEDOMAINREQUEST']._serialized_end=1897
-  _globals['_LISTDOMAINSREQUEST']._serialized_start=1899
-  _globals['_LISTDOMAINSREQUEST']._serialized_end=1919
-  _globals['_LISTDOMAINSRESPONSE']._serialized_start=1921
-  _globals['_LISTDOMAINSRESPONSE']._serialized_end=1993
-  _globals['_RESOLVELINKREQUEST']._serialized_start=1995
-  _globals['_RESOLVELINKREQUEST']._serialized_end=2051
-  _globals['_RESOLVELINKRESPONSE']._serialized_start=2054
-  _globals['_RESOLVELINKRESPONSE']._serialized_end=2252
-  _globals['_LINKSERVICE']._serialized_start=2255
-  _globals['_LINKSERVICE']._serialized_end=3828
+  _globals['_DENIEDHOST']._serialized_start=1057
+  _globals['_DENIEDHOST']._serialized_end=1164
+  _globals['_CREATELINKREQUEST']._serialized_start=1166
+  _globals['_CREATELINKREQUEST']._serialized_end=1281
+  _globals['_GETLINKREQUEST']._serialized_start=1283
+  _globals['_GETLINKREQUEST']._serialized_end=1319
+  _globals['_LISTLINKSREQUEST']._serialized_start=1321
+  _globals['_LISTLINKSREQUEST']._serialized_end=1378
+  _globals['_LISTLINKSRESPONSE']._serialized_start=1380
+  _globals['_LISTLINKSRESPONSE']._serialized_end=1471
+  _globals['_UPDATELINKREQUEST']._serialized_start=1474
+  _globals['_UPDATELINKREQUEST']._serialized_end=1614
+  _globals['_DELETELINKREQUEST']._serialized_start=1616
+  _globals['_DELETELINKREQUEST']._serialized_end=1675
+  _globals['_BATCHCREATELINKSREQUEST']._serialized_start=1677
+  _globals['_BATCHCREATELINKSREQUEST']._serialized_end=1775
+  _globals['_BATCHCREATELINKSRESPONSE']._serialized_start=1777
+  _globals['_BATCHCREATELINKSRESPONSE']._serialized_end=1850
+  _globals['_LOOKUPLINKREQUEST']._serialized_start=1852
+  _globals['_LOOKUPLINKREQUEST']._serialized_end=1907
+  _globals['_CREATEDOMAINREQUEST']._serialized_start=1909
+  _globals['_CREATEDOMAINREQUEST']._serialized_end=2006
+  _globals['_LISTDOMAINSREQUEST']._serialized_start=2008
+  _globals['_LISTDOMAINSREQUEST']._serialized_end=2028
+  _globals['_LISTDOMAINSRESPONSE']._serialized_start=2030
+  _globals['_LISTDOMAINSRESPONSE']._serialized_end=2102
+  _globals['_CREATEDENIEDHOSTREQUEST']._serialized_start=2104
+  _globals['_CREATEDENIEDHOSTREQUEST']._serialized_end=2214
+  _globals['_LISTDENIEDHOSTSREQUEST']._serialized_start=2216
+  _globals['_LISTDENIEDHOSTSREQUEST']._serialized_end=2279
+  _globals['_LISTDENIEDHOSTSRESPONSE']._serialized_start=2281
+  _globals['_LISTDENIEDHOSTSRESPONSE']._serialized_end=2391
+  _globals['_DELETEDENIEDHOSTREQUEST']._serialized_start=2393
+  _globals['_DELETEDENIEDHOSTREQUEST']._serialized_end=2458
+  _globals['_RESOLVELINKREQUEST']._serialized_start=2460
+  _globals['_RESOLVELINKREQUEST']._serialized_end=2516
+  _globals['_RESOLVELINKRESPONSE']._serialized_start=2519
+  _globals['_RESOLVELINKRESPONSE']._serialized_end=2717
+  _globals['_LINKSERVICE']._serialized_start=2720
+  _globals['_LINKSERVICE']._serialized_end=4811
 # @@protoc_insertion_point(module_scope)

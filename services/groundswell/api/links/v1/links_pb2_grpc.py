@@ -81,6 +81,21 @@ class LinkServiceStub:
                 request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDomainsRequest.SerializeToString,
                 response_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDomainsResponse.FromString,
                 _registered_method=True)
+        self.CreateDeniedHost = channel.unary_unary(
+                '/groundswell.api.links.v1.LinkService/CreateDeniedHost',
+                request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.CreateDeniedHostRequest.SerializeToString,
+                response_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.DeniedHost.FromString,
+                _registered_method=True)
+        self.ListDeniedHosts = channel.unary_unary(
+                '/groundswell.api.links.v1.LinkService/ListDeniedHosts',
+                request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDeniedHostsRequest.SerializeToString,
+                response_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDeniedHostsResponse.FromString,
+                _registered_method=True)
+        self.DeleteDeniedHost = channel.unary_unary(
+                '/groundswell.api.links.v1.LinkService/DeleteDeniedHost',
+                request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.DeleteDeniedHostRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.ResolveLink = channel.unary_unary(
                 '/groundswell.api.links.v1.LinkService/ResolveLink',
                 request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ResolveLinkRequest.SerializeToString,
@@ -155,6 +170,27 @@ class LinkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateDeniedHost(self, request, context):
+        """Denies a host to the caller's tenant: whoever leads a link there from now on is refused. Links that lead there already are left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeniedHosts(self, request, context):
+        """Lists the hosts that the caller's tenant denies, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDeniedHost(self, request, context):
+        """Takes a host off the list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveLink(self, request, context):
         """Follows a short link: the answer is a redirect, and the visit is counted.
         """
@@ -209,6 +245,21 @@ def add_LinkServiceServicer_to_server(servicer, server):
                     servicer.ListDomains,
                     request_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDomainsRequest.FromString,
                     response_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDomainsResponse.SerializeToString,
+            ),
+            'CreateDeniedHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateDeniedHost,
+                    request_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.CreateDeniedHostRequest.FromString,
+                    response_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.DeniedHost.SerializeToString,
+            ),
+            'ListDeniedHosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeniedHosts,
+                    request_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDeniedHostsRequest.FromString,
+                    response_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDeniedHostsResponse.SerializeToString,
+            ),
+            'DeleteDeniedHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDeniedHost,
+                    request_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.DeleteDeniedHostRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'ResolveLink': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveLink,
@@ -460,6 +511,87 @@ class LinkService:
             '/groundswell.api.links.v1.LinkService/ListDomains',
             groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDomainsRequest.SerializeToString,
             groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDomainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateDeniedHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groundswell.api.links.v1.LinkService/CreateDeniedHost',
+            groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.CreateDeniedHostRequest.SerializeToString,
+            groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.DeniedHost.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeniedHosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groundswell.api.links.v1.LinkService/ListDeniedHosts',
+            groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDeniedHostsRequest.SerializeToString,
+            groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDeniedHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDeniedHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groundswell.api.links.v1.LinkService/DeleteDeniedHost',
+            groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.DeleteDeniedHostRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

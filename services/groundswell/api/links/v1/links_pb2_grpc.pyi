@@ -35,6 +35,12 @@ class LinkServiceStub:
     """Adds a short domain to the caller's tenant."""
     ListDomains: _aio.UnaryUnaryMultiCallable[_links_pb2.ListDomainsRequest, _links_pb2.ListDomainsResponse]
     """Lists the short domains of the caller's tenant, the default one first."""
+    CreateDeniedHost: _aio.UnaryUnaryMultiCallable[_links_pb2.CreateDeniedHostRequest, _links_pb2.DeniedHost]
+    """Denies a host to the caller's tenant: whoever leads a link there from now on is refused. Links that lead there already are left."""
+    ListDeniedHosts: _aio.UnaryUnaryMultiCallable[_links_pb2.ListDeniedHostsRequest, _links_pb2.ListDeniedHostsResponse]
+    """Lists the hosts that the caller's tenant denies, newest first."""
+    DeleteDeniedHost: _aio.UnaryUnaryMultiCallable[_links_pb2.DeleteDeniedHostRequest, _empty_pb2.Empty]
+    """Takes a host off the list."""
     ResolveLink: _aio.UnaryUnaryMultiCallable[_links_pb2.ResolveLinkRequest, _links_pb2.ResolveLinkResponse]
     """Follows a short link: the answer is a redirect, and the visit is counted."""
 
@@ -112,6 +118,30 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_links_pb2.ListDomainsRequest, _abc.Awaitable[_links_pb2.ListDomainsResponse]],
     ) -> _abc.Awaitable[_links_pb2.ListDomainsResponse]:
         """Lists the short domains of the caller's tenant, the default one first."""
+
+    @_abc_1.abstractmethod
+    def CreateDeniedHost(
+        self,
+        request: _links_pb2.CreateDeniedHostRequest,
+        context: _aio.ServicerContext[_links_pb2.CreateDeniedHostRequest, _abc.Awaitable[_links_pb2.DeniedHost]],
+    ) -> _abc.Awaitable[_links_pb2.DeniedHost]:
+        """Denies a host to the caller's tenant: whoever leads a link there from now on is refused. Links that lead there already are left."""
+
+    @_abc_1.abstractmethod
+    def ListDeniedHosts(
+        self,
+        request: _links_pb2.ListDeniedHostsRequest,
+        context: _aio.ServicerContext[_links_pb2.ListDeniedHostsRequest, _abc.Awaitable[_links_pb2.ListDeniedHostsResponse]],
+    ) -> _abc.Awaitable[_links_pb2.ListDeniedHostsResponse]:
+        """Lists the hosts that the caller's tenant denies, newest first."""
+
+    @_abc_1.abstractmethod
+    def DeleteDeniedHost(
+        self,
+        request: _links_pb2.DeleteDeniedHostRequest,
+        context: _aio.ServicerContext[_links_pb2.DeleteDeniedHostRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """Takes a host off the list."""
 
     @_abc_1.abstractmethod
     def ResolveLink(
