@@ -14,7 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
 from groundswell.api.tenancy.v1 import tenancy_pb2 as pb
 from groundswell.kernel import bus, clock, errors, ids, postgres
-from groundswell.kernel.bus import dead_letters, frames
+from groundswell.kernel.bus import consumer, dead_letters, frames
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.relay import Outbound, relay
 from groundswell.kernel.context import Context
 
@@ -193,6 +194,55 @@ async def test_an_event_that_was_given_up_goes_back_as_it_was(
     assert await dead_letters.redrive(kafka_address, topic) == 1
     first, again = await _read(kafka_address, topic, 2)
     assert (again.key, again.value, again.headers) == (first.key, first.value, first.headers)
+
+
+async def test_a_record_whose_header_has_no_value_is_no_event_or_one_without_that_header(
+    producer: AIOKafkaProducer, topic: str, kafka_address: str
+) -> None:
+    """Goal: it ends no process that reads the feed. Method: a header of an event without a value, then one that nobody reads."""
+    got: list[bus.Incoming] = []
+    headers = [("ce_id", b"1"), ("ce_type", b"t"), ("ce_tenantid", b"7")]
+    await producer.send_and_wait(
+        topic, b"body", key=b"poison", partition=0, headers=[*headers[:2], ("ce_tenantid", None)]
+    )
+    await producer.send_and_wait(topic, b"body", key=b"good", partition=0, headers=[*headers, ("extra", None)])
+    feed = bus.follow(kafka_address, [topic], got.append, from_start=True)
+    async with running(feed.run()):
+        await until(feed.caught_up.is_set)
+    assert [each.key for each in got] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "headers"),
+    [
+        (b"k", bytes((1 << 20) + 1), []),
+        (b"k", bytes((1 << 20) - 100), []),
+        (b"k", b"body", [("extra", bytes(1 << 20))]),
+        (bytes(1 << 20), b"body", []),
+        (None, None, [("extra", bytes(1 << 20))]),
+    ],
+    ids=["body", "body that fits without its reason", "header", "key", "nothing but a header"],
+)
+async def test_a_record_that_is_too_large_for_a_dead_letter_is_cut_and_never_goes_back(
+    key: bytes | None, body: bytes | None, headers: list[tuple[str, bytes]], topic: str, kafka_address: str
+) -> None:
+    """Goal: one such record does not hold up its partition for ever. Method: what buries it is the producer that processes have."""
+    ours = Producer.of_events(kafka_address)
+    try:
+        async with asyncio.timeout(30):
+            await consumer.bury(topic, key, body, [*headers, ("ce_id", b"7")], ValueError("no event"), "notes", ours)
+        (letter,) = await _read(kafka_address, f"{topic}.dlq", 1)
+        kept = dict(letter.headers)
+        whole = body or b""
+        assert letter.value == whole[: consumer.CUT_BYTES_MAX]
+        assert (letter.key, kept["ce_id"]) == (key and key[: consumer.CUT_BYTES_MAX], b"7")
+        assert kept["dlq_cut_bytes"] == b"%d" % len(whole)
+        assert f"of the {len(whole)} bytes of its body" in kept["dlq_reason"].decode()
+        await ours.send_and_wait(f"{topic}.dlq", b"whole", key=b"k", headers=[("dlq_group", b"notes")])
+        assert await dead_letters.redrive(kafka_address, topic) == 1
+        assert [record.value for record in await _read(kafka_address, topic, 1)] == [b"whole"]
+    finally:
+        await ours.close()
 
 
 async def test_an_event_waits_while_what_it_needs_is_away(
