@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import GroupLoadInProgressError
 
 from groundswell.kernel.bus import dead_letters
 from groundswell.kernel.bus.intents import Mark, Membership
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.errors import Unavailable
 from tests.broker import PARTITIONS
 from tests.kernel.loading import Loading
@@ -45,7 +45,7 @@ async def test_a_mark_is_not_taken_for_one_that_was_never_made_while_the_coordin
 
 
 async def test_a_stream_does_not_begin_at_the_logs_beginning_because_the_coordinator_loads(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, kafka_address: str, names: dict[str, str]
+    tmp_path: Path, producer: Producer, topic: str, kafka_address: str, names: dict[str, str]
 ) -> None:
     before, after, loading = Spy(), Spy(), Loading()
     await sent(producer, topic, 8)
@@ -69,7 +69,7 @@ async def test_a_stream_does_not_begin_at_the_logs_beginning_because_the_coordin
 
 
 async def test_no_letter_goes_back_twice_because_the_coordinator_loads(
-    producer: AIOKafkaProducer, topic: str, kafka_address: str, monkeypatch: pytest.MonkeyPatch
+    producer: Producer, topic: str, kafka_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "COORDINATOR_S_MAX", 0.5)
     loading = Loading()

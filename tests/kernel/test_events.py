@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import prometheus_client
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 
 from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
 from groundswell.api.tenancy.v1 import tenancy_pb2 as pb
@@ -55,7 +55,7 @@ async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
 
 
 async def test_an_event_arrives_with_its_tenant_type_and_message(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[bus.Incoming] = []
 
@@ -70,7 +70,7 @@ async def test_an_event_arrives_with_its_tenant_type_and_message(
 
 
 async def test_what_is_rolled_back_never_leaves(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[str] = []
 
@@ -88,7 +88,7 @@ async def test_what_is_rolled_back_never_leaves(
 
 
 async def test_a_backlog_leaves_in_order_per_key_and_the_hook_sees_each_event_first(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     for start in range(0, 2_500, 500):
         await publish(database, *(event(topic, str(n % 10), n) for n in range(start, start + 500)))
@@ -115,7 +115,7 @@ async def test_a_backlog_leaves_in_order_per_key_and_the_hook_sees_each_event_fi
 
 
 async def test_what_a_relay_holds_shows_since_when_also_while_it_fails_and_tries_again(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str
+    database: postgres.Database, producer: Producer, topic: str
 ) -> None:
     tried, blocked = [], True
 
@@ -140,7 +140,7 @@ async def test_what_a_relay_holds_shows_since_when_also_while_it_fails_and_tries
 
 
 async def test_an_event_delivered_twice_has_one_effect(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """The inbox row is in the effect's transaction; the relay's crash between send and delete delivers again."""
     seen: list[str] = []
@@ -161,7 +161,7 @@ async def test_an_event_delivered_twice_has_one_effect(
 
 
 async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_one_is_applied(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[str] = []
 
@@ -181,7 +181,7 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_one_is_appli
 
 
 async def test_an_event_that_was_given_up_goes_back_as_it_was(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """Key, body and every header: a consumer of the second one reads the same event, of the same moment."""
 
@@ -197,7 +197,7 @@ async def test_an_event_that_was_given_up_goes_back_as_it_was(
 
 
 async def test_a_record_whose_header_has_no_value_is_no_event_or_one_without_that_header(
-    producer: AIOKafkaProducer, topic: str, kafka_address: str
+    producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """Goal: it ends no process that reads the feed. Method: a header of an event without a value, then one that nobody reads."""
     got: list[bus.Incoming] = []
@@ -246,7 +246,7 @@ async def test_a_record_that_is_too_large_for_a_dead_letter_is_cut_and_never_goe
 
 
 async def test_an_event_waits_while_what_it_needs_is_away(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     tries: list[str] = []
 
@@ -261,7 +261,7 @@ async def test_an_event_waits_while_what_it_needs_is_away(
 
 
 async def test_the_relay_outlives_a_server_that_says_its_last_words_and_has_not_gone_yet(
-    database: postgres.Database, app_dsn: str, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, app_dsn: str, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """Else a restart of PostgreSQL ended, now and then, the process of each service."""
     wire = Wire(b"never said", "break", lingers=True)
@@ -282,7 +282,7 @@ async def test_the_relay_outlives_a_server_that_says_its_last_words_and_has_not_
 
 
 async def test_a_feed_reads_from_the_start_and_knows_how_fresh_it_is(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[str] = []
     feed = bus.follow(kafka_address, [topic], lambda each: got.append(each.key), from_start=True)
@@ -339,9 +339,7 @@ async def _read(kafka_address: str, topic: str, count: int) -> list:  # type: ig
         await consumer.stop()
 
 
-async def test_dead_letters_are_listed_and_go_back_once(
-    producer: AIOKafkaProducer, topic: str, kafka_address: str
-) -> None:
+async def test_dead_letters_are_listed_and_go_back_once(producer: Producer, topic: str, kafka_address: str) -> None:
     headers = [
         ("ce_id", b"1"),
         ("ce_type", b"t"),
@@ -366,7 +364,7 @@ async def test_dead_letters_are_listed_and_go_back_once(
 
 @pytest.mark.promise("ANALYTICS-2")
 async def test_a_dead_letter_without_a_key_does_not_go_back_to_some_other_partition(
-    producer: AIOKafkaProducer, topic: str, kafka_address: str
+    producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """Goal: a frame that is sent again elsewhere makes readers drop the next ones of its producer there."""
     frame = frames.Header(producer_id=1, frame_seq=9, rows=1, min_ts_ms=0, max_ts_ms=0)

@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from groundswell.kernel import failpoints
 from groundswell.kernel.bus.events import wire_headers
-from groundswell.kernel.bus.producer import Producer
+from groundswell.kernel.bus.producer import Producer, Record
 from groundswell.kernel.postgres.database import GONE, Database
 
 log = logging.getLogger(__name__)
@@ -123,9 +123,6 @@ async def _written(database: Database) -> None:
 
 
 async def _send(producer: Producer, rows: Sequence[Outbound]) -> None:
-    acknowledgements = [
-        await producer.send(row.topic, row.body, key=row.key, headers=wire_headers(row.headers)) for row in rows
-    ]
-    for row, acknowledged in zip(rows, acknowledgements, strict=True):
-        await acknowledged
+    await producer.send_all([Record(row.topic, row.body, row.key, headers=wire_headers(row.headers)) for row in rows])
+    for row in rows:
         _RELAYED.labels(row.topic).inc()
