@@ -139,6 +139,41 @@ async def test_what_a_relay_holds_shows_since_when_also_while_it_fails_and_tries
         await until(lambda: held() == 0)
 
 
+async def test_a_relay_that_is_told_to_end_sends_what_is_left(
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
+) -> None:
+    """Goal: the last change before a stop does not wait for a successor."""
+    relaying = asyncio.create_task(relay(database, producer))
+    await publish(database, event(topic, "first"))
+    await _read(kafka_address, topic, 1)
+    await publish(database, *(event(topic, str(n)) for n in range(1_500)))
+    relaying.cancel()
+    await asyncio.wait({relaying}, timeout=30)
+    assert relaying.cancelled()
+    async with database.platform_tx() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_a_relay_that_is_told_to_end_does_not_wait_for_what_it_can_not_send(
+    database: postgres.Database, producer: Producer, topic: str
+) -> None:
+    """It stays in the outbox, for a successor."""
+    met = asyncio.Event()
+
+    async def hook(rows: Sequence[Outbound]) -> None:
+        met.set()
+        raise ConnectionError("the cache is away")
+
+    await publish(database, event(topic, "1"))
+    relaying = asyncio.create_task(relay(database, producer, hook))
+    await asyncio.wait_for(met.wait(), 30)
+    relaying.cancel()
+    await asyncio.wait({relaying}, timeout=30)
+    assert relaying.cancelled()
+    async with database.platform_tx() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM outbox") == 1
+
+
 async def test_an_event_delivered_twice_has_one_effect(
     database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
