@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from groundswell.kernel import clock, ids, postgres
+from groundswell.kernel.bus.producer import Producer
 from tests.broker import fresh_topic
 
 KEY = b"k" * 32
@@ -50,11 +50,10 @@ async def topic(kafka_address: str) -> str:
 
 
 @pytest.fixture
-async def producer(kafka_address: str) -> AsyncIterator[AIOKafkaProducer]:
-    made = AIOKafkaProducer(bootstrap_servers=kafka_address, enable_idempotence=True, acks="all", linger_ms=2)
-    await made.start()
+async def producer(kafka_address: str) -> AsyncIterator[Producer]:
+    made = Producer.of_events(kafka_address)
     yield made
-    await made.stop()
+    await made.close()
 
 
 @pytest.fixture

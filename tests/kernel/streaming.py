@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from groundswell.kernel import streams
 from groundswell.kernel.bus.producer import Producer
@@ -48,7 +48,7 @@ async def running(stream: streams.Stream) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def sent(producer: AIOKafkaProducer | Producer, topic: str, count: int) -> None:
+async def sent(producer: Producer, topic: str, count: int) -> None:
     for n in range(count):
         await producer.send_and_wait(topic, b"%d" % n, partition=n % PARTITIONS)
 

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 import prometheus_client
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 
 from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
 from groundswell.api.tenancy.v1 import tenancy_pb2 as pb
 from groundswell.kernel import bus, clock, errors, ids, postgres
-from groundswell.kernel.bus import dead_letters, frames
+from groundswell.kernel.bus import consumer, dead_letters, frames
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.relay import Outbound, relay
 from groundswell.kernel.context import Context
 
@@ -54,7 +55,7 @@ async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
 
 
 async def test_an_event_arrives_with_its_tenant_type_and_message(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[bus.Incoming] = []
 
@@ -69,7 +70,7 @@ async def test_an_event_arrives_with_its_tenant_type_and_message(
 
 
 async def test_what_is_rolled_back_never_leaves(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[str] = []
 
@@ -87,7 +88,7 @@ async def test_what_is_rolled_back_never_leaves(
 
 
 async def test_a_backlog_leaves_in_order_per_key_and_the_hook_sees_each_event_first(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     for start in range(0, 2_500, 500):
         await publish(database, *(event(topic, str(n % 10), n) for n in range(start, start + 500)))
@@ -114,7 +115,7 @@ async def test_a_backlog_leaves_in_order_per_key_and_the_hook_sees_each_event_fi
 
 
 async def test_what_a_relay_holds_shows_since_when_also_while_it_fails_and_tries_again(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str
+    database: postgres.Database, producer: Producer, topic: str
 ) -> None:
     tried, blocked = [], True
 
@@ -138,8 +139,43 @@ async def test_what_a_relay_holds_shows_since_when_also_while_it_fails_and_tries
         await until(lambda: held() == 0)
 
 
+async def test_a_relay_that_is_told_to_end_sends_what_is_left(
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
+) -> None:
+    """Goal: the last change before a stop does not wait for a successor."""
+    relaying = asyncio.create_task(relay(database, producer))
+    await publish(database, event(topic, "first"))
+    await _read(kafka_address, topic, 1)
+    await publish(database, *(event(topic, str(n)) for n in range(1_500)))
+    relaying.cancel()
+    await asyncio.wait({relaying}, timeout=30)
+    assert relaying.cancelled()
+    async with database.platform_tx() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_a_relay_that_is_told_to_end_does_not_wait_for_what_it_can_not_send(
+    database: postgres.Database, producer: Producer, topic: str
+) -> None:
+    """It stays in the outbox, for a successor."""
+    met = asyncio.Event()
+
+    async def hook(rows: Sequence[Outbound]) -> None:
+        met.set()
+        raise ConnectionError("the cache is away")
+
+    await publish(database, event(topic, "1"))
+    relaying = asyncio.create_task(relay(database, producer, hook))
+    await asyncio.wait_for(met.wait(), 30)
+    relaying.cancel()
+    await asyncio.wait({relaying}, timeout=30)
+    assert relaying.cancelled()
+    async with database.platform_tx() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM outbox") == 1
+
+
 async def test_an_event_delivered_twice_has_one_effect(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """The inbox row is in the effect's transaction; the relay's crash between send and delete delivers again."""
     seen: list[str] = []
@@ -160,7 +196,7 @@ async def test_an_event_delivered_twice_has_one_effect(
 
 
 async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_one_is_applied(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[str] = []
 
@@ -180,7 +216,7 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_next_one_is_appli
 
 
 async def test_an_event_that_was_given_up_goes_back_as_it_was(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """Key, body and every header: a consumer of the second one reads the same event, of the same moment."""
 
@@ -195,8 +231,57 @@ async def test_an_event_that_was_given_up_goes_back_as_it_was(
     assert (again.key, again.value, again.headers) == (first.key, first.value, first.headers)
 
 
+async def test_a_record_whose_header_has_no_value_is_no_event_or_one_without_that_header(
+    producer: Producer, topic: str, kafka_address: str
+) -> None:
+    """Goal: it ends no process that reads the feed. Method: a header of an event without a value, then one that nobody reads."""
+    got: list[bus.Incoming] = []
+    headers = [("ce_id", b"1"), ("ce_type", b"t"), ("ce_tenantid", b"7")]
+    await producer.send_and_wait(
+        topic, b"body", key=b"poison", partition=0, headers=[*headers[:2], ("ce_tenantid", None)]
+    )
+    await producer.send_and_wait(topic, b"body", key=b"good", partition=0, headers=[*headers, ("extra", None)])
+    feed = bus.follow(kafka_address, [topic], got.append, from_start=True)
+    async with running(feed.run()):
+        await until(feed.caught_up.is_set)
+    assert [each.key for each in got] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "headers"),
+    [
+        (b"k", bytes((1 << 20) + 1), []),
+        (b"k", bytes((1 << 20) - 100), []),
+        (b"k", b"body", [("extra", bytes(1 << 20))]),
+        (bytes(1 << 20), b"body", []),
+        (None, None, [("extra", bytes(1 << 20))]),
+    ],
+    ids=["body", "body that fits without its reason", "header", "key", "nothing but a header"],
+)
+async def test_a_record_that_is_too_large_for_a_dead_letter_is_cut_and_never_goes_back(
+    key: bytes | None, body: bytes | None, headers: list[tuple[str, bytes]], topic: str, kafka_address: str
+) -> None:
+    """Goal: one such record does not hold up its partition for ever. Method: what buries it is the producer that processes have."""
+    ours = Producer.of_events(kafka_address)
+    try:
+        async with asyncio.timeout(30):
+            await consumer.bury(topic, key, body, [*headers, ("ce_id", b"7")], ValueError("no event"), "notes", ours)
+        (letter,) = await _read(kafka_address, f"{topic}.dlq", 1)
+        kept = dict(letter.headers)
+        whole = body or b""
+        assert letter.value == whole[: consumer.CUT_BYTES_MAX]
+        assert (letter.key, kept["ce_id"]) == (key and key[: consumer.CUT_BYTES_MAX], b"7")
+        assert kept["dlq_cut_bytes"] == b"%d" % len(whole)
+        assert f"of the {len(whole)} bytes of its body" in kept["dlq_reason"].decode()
+        await ours.send_and_wait(f"{topic}.dlq", b"whole", key=b"k", headers=[("dlq_group", b"notes")])
+        assert await dead_letters.redrive(kafka_address, topic) == 1
+        assert [record.value for record in await _read(kafka_address, topic, 1)] == [b"whole"]
+    finally:
+        await ours.close()
+
+
 async def test_an_event_waits_while_what_it_needs_is_away(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     tries: list[str] = []
 
@@ -211,7 +296,7 @@ async def test_an_event_waits_while_what_it_needs_is_away(
 
 
 async def test_the_relay_outlives_a_server_that_says_its_last_words_and_has_not_gone_yet(
-    database: postgres.Database, app_dsn: str, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, app_dsn: str, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """Else a restart of PostgreSQL ended, now and then, the process of each service."""
     wire = Wire(b"never said", "break", lingers=True)
@@ -232,7 +317,7 @@ async def test_the_relay_outlives_a_server_that_says_its_last_words_and_has_not_
 
 
 async def test_a_feed_reads_from_the_start_and_knows_how_fresh_it_is(
-    database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     got: list[str] = []
     feed = bus.follow(kafka_address, [topic], lambda each: got.append(each.key), from_start=True)
@@ -289,9 +374,7 @@ async def _read(kafka_address: str, topic: str, count: int) -> list:  # type: ig
         await consumer.stop()
 
 
-async def test_dead_letters_are_listed_and_go_back_once(
-    producer: AIOKafkaProducer, topic: str, kafka_address: str
-) -> None:
+async def test_dead_letters_are_listed_and_go_back_once(producer: Producer, topic: str, kafka_address: str) -> None:
     headers = [
         ("ce_id", b"1"),
         ("ce_type", b"t"),
@@ -316,7 +399,7 @@ async def test_dead_letters_are_listed_and_go_back_once(
 
 @pytest.mark.promise("ANALYTICS-2")
 async def test_a_dead_letter_without_a_key_does_not_go_back_to_some_other_partition(
-    producer: AIOKafkaProducer, topic: str, kafka_address: str
+    producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """Goal: a frame that is sent again elsewhere makes readers drop the next ones of its producer there."""
     frame = frames.Header(producer_id=1, frame_seq=9, rows=1, min_ts_ms=0, max_ts_ms=0)

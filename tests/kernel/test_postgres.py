@@ -14,7 +14,7 @@ from groundswell.api.tenancy.v1 import tenancy_events_pb2
 from groundswell.kernel import bus, clock, errors, ids, postgres
 from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.idempotency import RequestIdReused, RequestKey, RequestStillRuns
-from groundswell.kernel.postgres.migrations import role_password
+from groundswell.kernel.postgres.migrations import dsn_of, role_password
 
 from .conftest import KEY
 from .wire import Wire
@@ -298,6 +298,34 @@ async def test_many_processes_may_migrate_at_once(postgres_dsn: str, service_nam
     assert len(set(dsns)) == 1
 
 
+async def test_a_start_does_not_wait_for_ever_for_a_migration_that_another_holds_up(
+    postgres_dsn: str,
+    service_name: str,
+    migrations: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Goal: the process serves what it can and tries again, as while the server is away. Method: a session has the lock and keeps it."""
+    monkeypatch.setattr(postgres.migrations, "LOCK_S_MAX", 0.2)
+
+    async def migrate() -> None:
+        await postgres.migrate(postgres_dsn, service_name, migrations, KEY)
+
+    vanished = await asyncpg.connect(dsn_of(postgres_dsn, "postgres"))
+    app_dsn = postgres.app_dsn(postgres_dsn, service_name, KEY)
+    async with postgres.opened(app_dsn, ids.Ids(clock.SystemClock()), prepared=False) as database:
+        await vanished.execute("SELECT pg_advisory_lock($1)", postgres.migrations._LOCK)
+        try:
+            assert not await asyncio.wait_for(database.prepare(migrate), 30)
+            assert "Another process has held the lock of migrations" in caplog.text
+            with pytest.raises(errors.Unavailable):
+                await add(database, ALICE, 1)
+        finally:
+            await vanished.close()
+        assert await database.prepare(migrate)
+        await add(database, ALICE, 1)
+
+
 async def test_an_absent_server_is_unavailable_at_once() -> None:
     async with postgres.opened("postgresql://x:y@127.0.0.1:1/none", ids.Ids(clock.SystemClock())) as nobody:
         with pytest.raises(errors.Unavailable) as away:
@@ -307,8 +335,6 @@ async def test_an_absent_server_is_unavailable_at_once() -> None:
 
 
 async def _owner(admin_dsn: str, service: str) -> asyncpg.Connection:
-    from groundswell.kernel.postgres.migrations import dsn_of
-
     owner = f"gs_{service}_owner"
     return await asyncpg.connect(dsn_of(admin_dsn, f"gs_{service}", owner, role_password(owner, KEY)))
 

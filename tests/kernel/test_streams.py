@@ -7,11 +7,12 @@ from typing import Any
 
 import faust
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from groundswell.kernel import streams
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.replay import replay
 from tests.kernel.streaming import Spy, committed, quiet, running, sent, until
 
@@ -66,7 +67,7 @@ def test_the_guard_commits_up_to_the_oldest_unfinished_offset() -> None:
 
 
 async def test_a_stream_that_died_reads_its_unfinished_records_again(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
     """Every record is handled at least once across a crash in the middle. What comes in the batch that failed has had no effect."""
     first, second = Spy(), Spy()
@@ -86,7 +87,7 @@ async def test_a_stream_that_died_reads_its_unfinished_records_again(
 
 
 async def test_what_is_handled_is_committed_and_a_restart_goes_on_there(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
     """Goal: a restart reads nothing twice that was committed. Method: 40 records, a stop, 4 more; control: a batch that is not done."""
     spy = Spy()
@@ -107,7 +108,7 @@ async def test_what_is_handled_is_committed_and_a_restart_goes_on_there(
 
 
 async def test_completeness_is_told_of_what_was_handled_not_of_what_was_fetched(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
     spy = Spy()
     spy.gate.clear()
@@ -123,7 +124,7 @@ async def test_completeness_is_told_of_what_was_handled_not_of_what_was_fetched(
 
 
 async def test_a_log_that_is_shorter_than_the_commit_is_read_from_its_beginning(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
     spy = Spy()
     await sent(producer, topic, 8)
@@ -139,7 +140,7 @@ async def test_a_log_that_is_shorter_than_the_commit_is_read_from_its_beginning(
                 await asyncio.sleep(0.1)
 
 
-async def test_a_replay_ends_where_the_log_does(producer: AIOKafkaProducer, topic: str, kafka_address: str) -> None:
+async def test_a_replay_ends_where_the_log_does(producer: Producer, topic: str, kafka_address: str) -> None:
     await sent(producer, topic, 40)
     seen: list[int] = []
     async with asyncio.timeout(30):

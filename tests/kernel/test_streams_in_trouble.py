@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from mode.threads import WorkerThread
 
@@ -18,7 +18,7 @@ from tests.kernel.streaming import Spy, committed, quiet, running, sent, until
 
 
 async def test_a_rebuild_may_last_longer_than_the_groups_session_and_nothing_is_read_before_its_end(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
     spy = Spy()
 
@@ -42,7 +42,7 @@ async def test_a_rebuild_that_fails_ends_the_stream(tmp_path: Path, names: dict[
 
 
 async def test_a_stream_that_stands_still_while_the_log_goes_on_dies_and_one_that_has_nothing_to_read_lives(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "STALL_S_MAX", 3.0)
     spy = Spy()
@@ -58,7 +58,7 @@ async def test_a_stream_that_stands_still_while_the_log_goes_on_dies_and_one_tha
 
 
 @asynccontextmanager
-async def load(producer: AIOKafkaProducer, topic: str) -> AsyncIterator[list[int]]:
+async def load(producer: Producer, topic: str) -> AsyncIterator[list[int]]:
     """Four records every 20 ms while the block runs; how many is in the list."""
     count = [0]
 
@@ -78,7 +78,7 @@ async def load(producer: AIOKafkaProducer, topic: str) -> AsyncIterator[list[int
 
 @pytest.mark.parametrize("rebuild_s", [0.0, 4.0])
 async def test_members_that_come_and_go_leave_nothing_unhandled_and_commit_nothing_that_is(
-    rebuild_s: float, tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
+    rebuild_s: float, tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
     """Goal: a rebalance loses nothing, also one that comes while the first is being rebuilt. Method: a second member, under load."""
     one, two = Spy(), Spy()
@@ -106,7 +106,7 @@ async def test_members_that_come_and_go_leave_nothing_unhandled_and_commit_nothi
 
 
 async def test_a_rebuild_that_the_broker_left_is_made_again(
-    tmp_path: Path, producer: AIOKafkaProducer, topic: str, names: dict[str, str]
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
     spy = Spy()
 

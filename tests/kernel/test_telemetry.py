@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.api.identity.v1 import identity_pb2_grpc
 from groundswell.kernel import bus, postgres, rpc, telemetry
+from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.relay import relay
 
 from .test_events import ALICE, event, running, until
@@ -59,7 +59,7 @@ async def test_a_call_continues_the_callers_trace(
 
 
 async def test_a_consumer_links_to_the_span_that_made_the_event(
-    collected: Collected, database: postgres.Database, producer: AIOKafkaProducer, topic: str, kafka_address: str
+    collected: Collected, database: postgres.Database, producer: Producer, topic: str, kafka_address: str
 ) -> None:
     """The event was made in another process, perhaps long ago: a link, not a parent."""
     got: list[bus.Incoming] = []

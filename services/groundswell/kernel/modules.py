@@ -8,7 +8,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -20,13 +20,15 @@ log = logging.getLogger(__name__)
 DRAIN_S = 25.0
 
 Task = Callable[[], Awaitable[None]]
+Running = dict[asyncio.Future[None], str]
+"""What goes on in a process, by what it is called."""
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
     """One runnable part of a service.
 
-    `tasks` run until they are cancelled; when one ends or raises, the process drains and exits 1, and its supervisor starts it
+    `tasks` run until the last call is answered; when one ends or raises, the process drains and exits 1, and its supervisor starts it
     again. `ready` holds cheap checks, by name, that must all be true before the process takes work. `drain` is awaited when the
     process is told to stop, before anything is taken down.
     """
@@ -42,29 +44,40 @@ Factory = Callable[[Resources], AbstractAsyncContextManager[Module]]
 
 
 async def run(factories: Mapping[str, Factory], environment: Mapping[str, str]) -> int:
-    """Runs the modules in this process until SIGTERM, SIGINT or the death of one part; returns the exit code."""
-    stopping = asyncio.Event()
+    """Runs the modules in this process until SIGTERM, SIGINT or the death of one part; returns the exit code.
+
+    A start that is told to stop is given up where it is.
+    """
+    stopping, failed = asyncio.Event(), False
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
-    async with Resources.open(environment) as resources:
+    async with Resources.open(environment) as resources, AsyncExitStack() as stack:
         process = resources.settings(ProcessSettings)
         telemetry.setup(process.process or "+".join(factories), resources.settings(telemetry.TelemetrySettings))
-        async with started(factories, resources, process) as (modules, readiness):
-            failed = await _until_stopped(modules, resources.running, readiness, stopping)
+        running: Running = {}
+        begun: tuple[list[Module], health.Readiness] | None = None
+        async with _given_up_at(stopping):
+            begun = await stack.enter_async_context(started(factories, resources, process, running))
+        if begun is not None:
+            failed = await _until_stopped(*begun, running, resources.running, stopping)
     log.info("stopped")
     return 1 if failed else 0
 
 
 @asynccontextmanager
 async def started(
-    factories: Mapping[str, Factory], resources: Resources, process: ProcessSettings
+    factories: Mapping[str, Factory], resources: Resources, process: ProcessSettings, running: Running | None = None
 ) -> AsyncIterator[tuple[list[Module], health.Readiness]]:
-    """The modules, served at the process's addresses while the block runs; their tasks are the caller's to run."""
+    """The modules, served at the process's addresses while the block runs; their tasks are the caller's to run.
+
+    Those in `running` are cancelled once the last call is answered: what it changed still leaves with the relay.
+    """
     async with AsyncExitStack() as stack:
         readiness = health.Readiness()
         await stack.enter_async_context(health.serve(readiness, process.ops_address))
         modules = [await stack.enter_async_context(factory(resources)) for factory in factories.values()]
+        stack.push_async_callback(_cancelled, {} if running is None else running)
         servicers = [servicer for module in modules for servicer in module.servicers]
         if servicers:
             refuse = resources.tenant_gate()
@@ -92,30 +105,51 @@ def _spare_collections() -> None:
     gc.freeze()
 
 
+@asynccontextmanager
+async def _given_up_at(stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Ends the block, without an error, when the process is told to stop."""
+
+    async def told() -> None:
+        await stopping.wait()
+        block.reschedule(asyncio.get_running_loop().time())
+
+    block = asyncio.timeout(None)
+    try:
+        async with block:
+            telling = asyncio.create_task(told())
+            try:
+                yield
+            finally:
+                telling.cancel()
+    except TimeoutError:
+        if not block.expired():
+            raise
+        log.info("told to stop, the start is given up")
+
+
 async def _until_stopped(
     modules: Sequence[Module],
-    background: Mapping[asyncio.Future[None], str],
     readiness: health.Readiness,
+    running: Running,
+    background: Mapping[asyncio.Future[None], str],
     stopping: asyncio.Event,
 ) -> bool:
-    """Runs all tasks until told to stop or one of them dies, then drains; True when one died."""
-    async with AsyncExitStack() as stack:
-        running: dict[asyncio.Future[None], str] = {**background}
-        for module in modules:
-            for name, task in module.tasks.items():
-                running[asyncio.create_task(_named(task))] = f"{module.name}.{name}"
-        stack.push_async_callback(_cancelled, list(running))
-        stop = asyncio.create_task(_named(stopping.wait))
-        done, _ = await asyncio.wait({stop, *running}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        dead = [ended for ended in done if ended is not stop]
-        for ended in dead:
-            log.error("the task %s died, the process drains", running[ended], exc_info=ended.exception())
-        if not dead:
-            log.info("told to stop, draining")
-        readiness.drain()
-        await _drained(modules)
-        return bool(dead)
+    """Begins all tasks, which `running` then holds, and drains when told to stop or when one of them dies; True when one died."""
+    running |= background
+    for module in modules:
+        for name, task in module.tasks.items():
+            running[asyncio.create_task(_named(task))] = f"{module.name}.{name}"
+    stop = asyncio.create_task(_named(stopping.wait))
+    done, _ = await asyncio.wait({stop, *running}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    dead = [ended for ended in done if ended is not stop]
+    for ended in dead:
+        log.error("the task %s died, the process drains", running[ended], exc_info=ended.exception())
+    if not dead:
+        log.info("told to stop, draining")
+    readiness.drain()
+    await _drained(modules)
+    return bool(dead)
 
 
 async def _named(task: Callable[[], Awaitable[object]]) -> None:
@@ -123,7 +157,7 @@ async def _named(task: Callable[[], Awaitable[object]]) -> None:
     await task()
 
 
-async def _cancelled(tasks: Sequence[asyncio.Future[None]]) -> None:
+async def _cancelled(tasks: Collection[asyncio.Future[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

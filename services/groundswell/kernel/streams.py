@@ -25,6 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
 
+from groundswell.kernel.bus.committed import committed, connected
 from groundswell.kernel.bus.consumer import BROKER_RETRY_S, METADATA_MS_MAX, started
 
 log = logging.getLogger(__name__)
@@ -267,22 +268,18 @@ async def _rebuilt(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends
 
 async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
     """Where reading goes on: what the group committed; the log's beginning where it never did, or when the log does not hold that."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=stream.bootstrap,
-        group_id=stream.group,
-        enable_auto_commit=False,
-        request_timeout_ms=int(ANSWER_S_MAX * 1000),
-    )
+    answer_ms_max = int(ANSWER_S_MAX * 1000)
+    consumer = AIOKafkaConsumer(bootstrap_servers=stream.bootstrap, request_timeout_ms=answer_ms_max)
     await started(consumer)
     try:
-        consumer.assign(partitions)
-        committed = {tp: await consumer.committed(tp) for tp in partitions}
+        async with connected(stream.bootstrap, answer_ms_max) as client:
+            marks = await committed(client, stream.group, partitions)
         earliest, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     finally:
         await consumer.stop()
     return {
-        tp: offset if offset is not None and earliest[tp] <= offset <= ends[tp] else earliest[tp]
-        for tp, offset in committed.items()
+        tp: mark.offset if mark is not None and earliest[tp] <= mark.offset <= ends[tp] else earliest[tp]
+        for tp, mark in marks.items()
     }
 
 

@@ -9,9 +9,10 @@ versioned, or it asks `Tx.first_time`.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
 from opentelemetry import trace
 from prometheus_client import Counter
@@ -31,6 +32,10 @@ METADATA_MS_MAX = 5_000
 """How long a topic may be there before a group notices that has joined without it: on a cluster processes start beside what makes topics.
 Plain consumers join when their topics are there."""
 DEAD_LETTER_SUFFIX = ".dlq"
+CUT_BYTES_MAX = 64 << 10
+"""What is kept of the body of a record that is too large for a dead letter; of its key as much, and of its headers."""
+CUT_HEADER = "dlq_cut_bytes"
+"""Says of a cut letter how long its body was."""
 
 _CONSUMED = Counter("groundswell_events_consumed_total", "Events whose effect was applied.", ["group", "topic"])
 _DEAD = Counter("groundswell_events_dead_total", "Events that went to the dead letters.", ["group", "topic"])
@@ -160,22 +165,51 @@ async def bury(
     topic: str,
     key: bytes | None,
     value: bytes | None,
-    headers: list[tuple[str, bytes]],
+    headers: list[tuple[str, bytes | None]],
     error: Exception,
     group: str,
     producer: Producer,
 ) -> None:
-    """Sends a record to the dead letters; waits for the broker as long as it takes, since the alternative is to lose it."""
-    reason = [
-        ("dlq_reason", f"{type(error).__name__}: {error}"[:1000].encode()),
-        ("dlq_group", group.encode()),
-        ("dlq_topic", topic.encode()),
-    ]
+    """Sends a record to the dead letters; waits for the broker as long as it takes, since the alternative is to lose it.
+
+    One that is too large with its reason is cut, and says so: it would be refused for ever.
+    """
+    if key is None and value is None:  # the driver sends no such record
+        value = b""
+    whole = letter = _Letter(key, value, headers, f"{type(error).__name__}: {error}"[:1000])
+    kept_bytes = CUT_BYTES_MAX
     while True:
+        origin = [("dlq_reason", letter.reason.encode()), ("dlq_group", group.encode()), ("dlq_topic", topic.encode())]
         try:
-            await producer.send_and_wait(topic + DEAD_LETTER_SUFFIX, value, key=key, headers=[*headers, *reason])
+            await producer.send_and_wait(
+                topic + DEAD_LETTER_SUFFIX, letter.value, key=letter.key, headers=[*letter.headers, *origin]
+            )
             _DEAD.labels(group, topic).inc()
             return
+        except MessageSizeTooLargeError:
+            letter, kept_bytes = whole.cut(kept_bytes), kept_bytes // 2
         except KafkaError as failure:
             log.warning("a dead letter waits for Kafka: %s", type(failure).__name__)
-            await asyncio.sleep(BROKER_RETRY_S)
+        await asyncio.sleep(BROKER_RETRY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """What is kept of a record, and why it is no event."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    reason: str
+
+    def cut(self, bytes_max: int) -> "_Letter":
+        """The beginning of its body and key, and those headers that fit."""
+        body, left = self.value or b"", bytes_max
+        headers: list[tuple[str, bytes | None]] = [(CUT_HEADER, b"%d" % len(body))]
+        for name, value in self.headers:
+            size = len(name.encode()) + len(value or b"")
+            if size <= left:
+                headers.append((name, value))
+                left -= size
+        kept = f"It is too large for a dead letter: of the {len(body)} bytes of its body at most {bytes_max} are kept."
+        return _Letter(self.key and self.key[:bytes_max], body[:bytes_max], headers, f"{self.reason} {kept}")

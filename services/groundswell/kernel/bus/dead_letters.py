@@ -5,9 +5,11 @@ group of its own, so that an interrupted redrive goes on where it stopped; the l
 read it again, also those that had applied it.
 
 Its key takes a letter back to the partition that it came from. A frame of telemetry has none and is refused: under its old number its
-rows would be dropped there as old, and in any other partition make readers drop the producer's next frames instead.
+rows would be dropped there as old, and in any other partition make readers drop the producer's next frames instead. A letter that holds
+only the beginning of its record is passed over.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +20,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from groundswell.kernel import errors
-from groundswell.kernel.bus.consumer import DEAD_LETTER_SUFFIX
+from groundswell.kernel.bus.committed import committed_within, connected
+from groundswell.kernel.bus.consumer import CUT_HEADER, DEAD_LETTER_SUFFIX
 from groundswell.kernel.bus.producer import Producer
 
+log = logging.getLogger(__name__)
+
 GROUP = "groundswell.dlq"
+COORDINATOR_S_MAX = 10.0
 REASON_HEADERS = frozenset({"dlq_reason", "dlq_group", "dlq_topic"})
 
 
@@ -71,15 +77,24 @@ async def redrive(bootstrap: str, topic: str) -> int:
     try:
         with _asking(bootstrap):
             async for record, consumer in _waiting(bootstrap, topic):
-                if record.key is None:
-                    raise KeyMissing(_letter(record))
-                headers = [(name, value) for name, value in record.headers if name not in REASON_HEADERS]
-                await producer.send_and_wait(topic, record.value, key=record.key, headers=headers)
+                if any(name == CUT_HEADER for name, _ in record.headers):
+                    log.warning(
+                        "the letter %d of partition %d was cut, so it does not go back", record.offset, record.partition
+                    )
+                else:
+                    await _send_back(producer, topic, record)
+                    count += 1
                 await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
-                count += 1
     finally:
         await producer.close()
     return count
+
+
+async def _send_back(producer: Producer, topic: str, record: ConsumerRecord) -> None:
+    if record.key is None:
+        raise KeyMissing(_letter(record))
+    headers = [(name, value) for name, value in record.headers if name not in REASON_HEADERS]
+    await producer.send_and_wait(topic, record.value, key=record.key, headers=headers)
 
 
 @contextmanager
@@ -99,11 +114,11 @@ async def _waiting(bootstrap: str, topic: str) -> AsyncIterator[tuple[ConsumerRe
         await consumer.start()
         partitions = await _partitions(bootstrap, topic)
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        for partition in partitions:
-            start = await consumer.committed(partition)
-            begin = (await consumer.beginning_offsets([partition]))[partition]
-            consumer.seek(partition, max(start or 0, begin))
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        async with connected(bootstrap) as client:
+            marks = await committed_within(COORDINATOR_S_MAX, client, f"{GROUP}.{topic}", partitions)
+        for partition, mark in marks.items():
+            consumer.seek(partition, max(mark.offset if mark else 0, begins[partition]))
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:

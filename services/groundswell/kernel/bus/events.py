@@ -47,8 +47,8 @@ class Incoming:
     time_ms: int
     traceparent: str
     body: bytes
-    headers: Sequence[tuple[str, bytes]] = ()
-    """As they came, those included that nobody here reads: a dead letter keeps them all."""
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    """As they came, those included that nobody here reads: a dead letter keeps them all. Kafka lets a header have no value."""
 
     def parse(self, kind: builtins.type[M]) -> M:
         """The message; raises `MalformedEvent` when the body is not one of `kind`."""
@@ -86,7 +86,7 @@ def wire_headers(headers: Headers) -> list[tuple[str, bytes]]:
 
 def incoming(record: ConsumerRecord) -> Incoming:
     """The event in a record; raises `MalformedEvent` when its headers or body are missing."""
-    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
     try:
         return Incoming(
             topic=record.topic,

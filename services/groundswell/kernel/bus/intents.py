@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
+from groundswell.kernel.bus.committed import committed
 from groundswell.kernel.bus.consumer import METADATA_MS_MAX, started
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     def __init__(self, bootstrap: str, group: str, topic: str, *, instance: str, fetch: bool = True) -> None:
         self._group, self._topic, self._fetch = group, topic, fetch
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        self._client = AIOKafkaClient(bootstrap_servers=bootstrap)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
@@ -79,12 +79,12 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         """Takes part in the group while the block runs; waits for the broker as long as it takes."""
         await started(self._consumer)
         try:
-            await self._admin.start()
+            await self._client.bootstrap()
             self._consumer.subscribe([self._topic], listener=self)
             yield
         finally:
             await self._consumer.stop()
-            await self._admin.close()
+            await self._client.close()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -107,10 +107,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             raise Fenced(str(error)) from error
 
     async def mark(self, partition: int) -> Mark | None:
-        """The newest committed mark; None when there was never one."""
-        found = await self._admin.list_consumer_group_offsets(self._group, partitions=[self._tp(partition)])
-        committed = found.get(self._tp(partition))
-        return None if committed is None or committed.offset < 0 else Mark(committed.offset, committed.metadata or "")
+        """The newest committed mark; None when there was never one. Raises `KafkaError` when that is not known."""
+        found = (await committed(self._client, self._group, [self._tp(partition)]))[self._tp(partition)]
+        return None if found is None else Mark(found.offset, found.metadata)
 
     async def beginning(self, partition: int) -> int:
         """The oldest offset that the log still has."""

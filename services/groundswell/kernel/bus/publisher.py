@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from aiokafka.errors import KafkaError
 
 from groundswell.kernel.bus.events import Outgoing, headers_of, wire_headers
-from groundswell.kernel.bus.producer import Producer
+from groundswell.kernel.bus.producer import Producer, Record
 from groundswell.kernel.ids import Ids
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,7 @@ RETRY_S = 0.5
 async def publish(producer: Producer, ids: Ids, events: Sequence[Outgoing]) -> None:
     """Sends the events; returns when the log has all of them, raises `KafkaError` when that is not known."""
     for at in range(0, len(events), IN_FLIGHT_MAX):
-        sent = []
-        for event in events[at : at + IN_FLIGHT_MAX]:
-            headers = wire_headers(headers_of(event, ids.next(), event.tenant or 0))
-            body = event.message.SerializeToString()
-            sent.append(await producer.send(event.topic, body, key=event.key.encode(), headers=headers))
-        await asyncio.gather(*sent)
+        await producer.send_all([_record(event, ids.next()) for event in events[at : at + IN_FLIGHT_MAX]])
 
 
 async def publish_at_last(producer: Producer, ids: Ids, events: Sequence[Outgoing]) -> None:
@@ -38,3 +33,8 @@ async def publish_at_last(producer: Producer, ids: Ids, events: Sequence[Outgoin
         except KafkaError as error:
             log.warning("%d events wait for Kafka: %s", len(events), type(error).__name__)
         await asyncio.sleep(RETRY_S)
+
+
+def _record(event: Outgoing, event_id: int) -> Record:
+    headers = wire_headers(headers_of(event, event_id, event.tenant or 0))
+    return Record(event.topic, event.message.SerializeToString(), event.key.encode(), headers=headers)

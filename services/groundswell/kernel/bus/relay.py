@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from groundswell.kernel import failpoints
 from groundswell.kernel.bus.events import wire_headers
-from groundswell.kernel.bus.producer import Producer
+from groundswell.kernel.bus.producer import Producer, Record
 from groundswell.kernel.postgres.database import GONE, Database
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 BATCH_ROWS_MAX = 1_000
 POLL_S = 0.05
 RETRY_S = 0.5
+LAST_S_MAX = 2.0
+"""How long a relay that is told to end may take to send what is left; a successor sends the rest."""
 _LOCK = 0x6F7574626F78  # "outbox"
 
 _RELAYED = Counter("groundswell_outbox_relayed_total", "Events that left an outbox, by topic.", ["topic"])
@@ -52,11 +54,27 @@ BeforePublish = Callable[[Sequence[Outbound]], Awaitable[None]]
 
 
 async def relay(database: Database, producer: Producer, before_publish: BeforePublish | None = None) -> None:
-    """Relays until cancelled. `before_publish` sees each batch first, so that a cache is corrected before anyone hears of a change."""
+    """Relays until cancelled, then what is left. `before_publish` sees each batch first, so that a cache is corrected before anyone hears
+    of a change."""
+    ending = asyncio.Event()
+    relaying = asyncio.create_task(_relay(database, producer, before_publish, ending))
+    try:
+        await asyncio.shield(relaying)
+    finally:
+        ending.set()
+        database.outbox_written.set()
+        await asyncio.wait({relaying}, timeout=LAST_S_MAX)
+        relaying.cancel()
+        await asyncio.wait({relaying})
+
+
+async def _relay(
+    database: Database, producer: Producer, before_publish: BeforePublish | None, ending: asyncio.Event
+) -> None:
     held = _Held(database)
-    while True:
+    while not ending.is_set():
         try:
-            await _lead(database, producer, before_publish, held)
+            await _lead(database, producer, before_publish, held, ending)
         except (asyncpg.PostgresError, KafkaError, *GONE) as error:
             log.warning("the relay waits for its engines: %s", type(error).__name__)
             await asyncio.sleep(RETRY_S)
@@ -81,17 +99,29 @@ class _Held:
         self._gauge.set(0)
 
 
-async def _lead(database: Database, producer: Producer, before_publish: BeforePublish | None, held: _Held) -> None:
+async def _lead(
+    database: Database,
+    producer: Producer,
+    before_publish: BeforePublish | None,
+    held: _Held,
+    ending: asyncio.Event,
+) -> None:
+    """Sends all that comes while it has the lock; returns when it is told to end and nothing is left."""
     connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10)
     try:
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             held.end()
+            if ending.is_set():
+                return
             await asyncio.sleep(RETRY_S)
         while True:
             database.outbox_written.clear()
+            last = ending.is_set()
             rows = await _next(connection)
             if not rows:
                 held.end()
+                if last:
+                    return
                 await _written(database)
                 continue
             held.begin()
@@ -123,9 +153,6 @@ async def _written(database: Database) -> None:
 
 
 async def _send(producer: Producer, rows: Sequence[Outbound]) -> None:
-    acknowledgements = [
-        await producer.send(row.topic, row.body, key=row.key, headers=wire_headers(row.headers)) for row in rows
-    ]
-    for row, acknowledged in zip(rows, acknowledgements, strict=True):
-        await acknowledged
+    await producer.send_all([Record(row.topic, row.body, row.key, headers=wire_headers(row.headers)) for row in rows])
+    for row in rows:
         _RELAYED.labels(row.topic).inc()

@@ -16,6 +16,7 @@ import asyncpg
 from groundswell.kernel import errors
 from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.ids import Ids
+from groundswell.kernel.postgres.migrations import MigrationWaits
 from groundswell.kernel.postgres.transaction import Tx
 
 T = TypeVar("T")
@@ -36,9 +37,11 @@ GONE = (
     asyncpg.PostgresSystemError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+    MigrationWaits,
 )
-"""What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O), and
-what the driver says of a connection that is closed, or that is used between a server's last words and its end (InternalClientError)."""
+"""What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O), what
+the driver says of a connection that is closed, or that is used between a server's last words and its end (InternalClientError), and the
+lock of another migration."""
 _LOST_RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
@@ -56,11 +59,11 @@ class Database:
         """Whether callers hear how far the log was after their transaction, a round trip more: only where replicas are read."""
 
     async def prepare(self, migrate: Callable[[], Awaitable[object]]) -> bool:
-        """Migrates; whether it did, False while the server is away. Raises `MigrationFailed`."""
+        """Migrates; whether it did, False while the server is away or another process migrates. Raises `MigrationFailed`."""
         try:
             await migrate()
         except GONE as error:
-            log.warning("a database waits for its server: %s", type(error).__name__)
+            log.warning("a database waits for its server: %s: %s", type(error).__name__, error)
             return False
         self._prepared = True
         return True

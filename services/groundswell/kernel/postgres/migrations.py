@@ -14,6 +14,9 @@ import asyncpg
 
 KERNEL_MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_S_MAX = 5.0
+CLOSE_S_MAX = 5.0
+LOCK_S_MAX = 10.0
+"""How long another migration is waited for. The lock of one that has vanished lasts until the server notices, which may take hours."""
 _LOCK = 0x67726F756E64  # "ground": one migration at a time on a server
 SERVER_VERSION_MIN = {18: 0, 17: 6, 16: 10, 15: 14}
 """Lowest fixed minor version a major (CVE-2025-8713: statistics showed rows that policies hide)."""
@@ -21,6 +24,16 @@ SERVER_VERSION_MIN = {18: 0, 17: 6, 16: 10, 15: 14}
 
 class MigrationFailed(Exception):
     """A database cannot be brought to this version; the message says which file and what to do."""
+
+
+class MigrationWaits(Exception):
+    """Another process migrates on this server, or has vanished while it did; it passes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"Another process has held the lock of migrations for {LOCK_S_MAX:.0f} s. It is tried again; if no process migrates, "
+            "end the session that pg_locks shows for the advisory lock."
+        )
 
 
 def role_password(role: str, internal_key: bytes) -> str:
@@ -45,20 +58,20 @@ async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: byte
     """Creates what is missing of a service's database and applies its new migrations; returns the app role's DSN.
 
     `admin_dsn` may create databases and roles, and need not be a superuser. Safe to run from many processes at once. Raises
-    `MigrationFailed`, and what asyncpg raises when the server is away.
+    `MigrationFailed`, `MigrationWaits`, and what asyncpg raises when the server is away.
     """
     database, owner, app = f"gs_{service}", f"gs_{service}_owner", f"gs_{service}_app"
     admin = await asyncpg.connect(dsn_of(admin_dsn, "postgres"), timeout=CONNECT_S_MAX)
     try:
         _require_version(admin.get_server_version())
-        await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await _lock(admin)
         for role in (owner, app):
             await _ensure_role(admin, role, role_password(role, internal_key))
         if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
             await _create(admin, database, owner)
         await _apply(admin_dsn, database, owner, app, folder, internal_key)
     finally:
-        await admin.close()
+        await admin.close(timeout=CLOSE_S_MAX)
     return app_dsn(admin_dsn, service, internal_key)
 
 
@@ -69,6 +82,16 @@ def _require_version(version: asyncpg.ServerVersion) -> None:
             f"PostgreSQL {version.major}.{version.minor} can show rows that row-level security hides. "
             "Use 18.0, 17.6, 16.10, 15.14 or newer."
         )
+
+
+async def _lock(admin: asyncpg.Connection) -> None:
+    """Takes the lock, which lasts as long as the session; the time is the transaction's."""
+    try:
+        async with admin.transaction():
+            await admin.execute(f"SET LOCAL lock_timeout = {int(LOCK_S_MAX * 1000)}")
+            await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    except asyncpg.LockNotAvailableError as error:
+        raise MigrationWaits from error
 
 
 async def _ensure_role(admin: asyncpg.Connection, role: str, password: str) -> None:
