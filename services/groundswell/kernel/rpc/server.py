@@ -88,6 +88,7 @@ async def serve(
     try:
         yield server
     finally:
+        edge.leave()
         await health.leave(edge.called_s)
         stopping = asyncio.ensure_future(server.stop(GRACE_S))
         health.end()
@@ -110,10 +111,15 @@ class _Edge:
         self._verifier = verifier
         self._refuse = refuse
         self._called_s = 0.0
+        self._leaves = False
 
     def called_s(self) -> float:
         """When the last call came (monotonic)."""
         return self._called_s
+
+    def leave(self) -> None:
+        """Ends the streams, which would not end by themselves, within half a second; calls go on."""
+        self._leaves = True
 
     def handler(self, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
         request_class = message_factory.GetMessageClass(method.input_type)
@@ -159,7 +165,7 @@ class _Edge:
         ) -> AsyncIterator[Message]:
             try:
                 call = await self._call(rule, name, request, grpc_context)
-                judge = partial(self._caller, rule, grpc_context)
+                judge = partial(self._still, rule, grpc_context)
                 async with aclosing(access.while_allowed(behavior(request, call), judge)) as allowed:
                     async for each in allowed:
                         yield each
@@ -177,6 +183,12 @@ class _Edge:
         deadline_s = time.monotonic() + (DEADLINE_DEFAULT_S if left is None else left)
         here = replace(caller, deadline_s=deadline_s, reached=Reached())
         return Call(here, idempotency.key_of(name, request))
+
+    async def _still(self, rule: access.Rule, grpc_context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        """Raises what ends a stream."""
+        if self._leaves:
+            raise errors.Stopping
+        await self._caller(rule, grpc_context)
 
     async def _caller(self, rule: access.Rule, grpc_context: "grpc.aio.ServicerContext[Any, Any]") -> Context:
         """Who calls, if they may; raises what refuses them."""
