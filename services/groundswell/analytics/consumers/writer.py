@@ -18,6 +18,7 @@ from groundswell.analytics.service.storing import LogRecord, Storing
 from groundswell.analytics.settings import WriterSettings
 from groundswell.analytics.store.ranges import Content, Range, RangeStore
 from groundswell.kernel import errors, failpoints
+from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.intents import LOST, Mark, Membership
 from groundswell.kernel.clock import Clock
 
@@ -30,6 +31,8 @@ REST = 8.0
 """How long the next rows wait at least, as a multiple of the time that the last ones took: the busier the machine, the bigger the blocks,
 and big blocks are what makes the store cheap."""
 REST_S_MAX = 3.0
+
+_ROWS_DIGITS_MAX = len(str(frames.ROWS_MAX))
 
 PASSING = (*LOST, errors.Unavailable, errors.Exhausted, errors.DeadlineExceeded)
 """After these the outcome is unknown: the marks are read again, and an intent is repeated."""
@@ -160,8 +163,8 @@ class Writer:
 
 
 def _rows_of(headers: Iterable[tuple[str, bytes]]) -> int:
-    """How many rows the headers promise; 0 when they cannot be read."""
+    """How many rows the headers promise; 0 when they cannot be read, or when no frame has as many."""
     for name, value in headers:
-        if name == "n" and value is not None and value.isdigit():
+        if name == "n" and value is not None and value.isdigit() and len(value) <= _ROWS_DIGITS_MAX:
             return int(value)
     return 0
