@@ -9,7 +9,9 @@ One process owns an embedded folder; two that open it would destroy it, so the f
 
 import asyncio
 import fcntl
+import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,6 +28,8 @@ from clickhouse_connect.driver.client import Client
 
 from groundswell.kernel import errors, settings
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 EMBEDDED = "chdb://"
@@ -35,9 +39,14 @@ KEEP_MEMORY = ("JE_MALLOC_CONF", "dirty_decay_ms:60000,muzzy_decay_ms:60000")
 """What the engine's allocator reads when the engine is loaded: it keeps memory for a minute, since the next insert wants as much again,
 and to give it back and fault it in anew costs a tenth of all that an insert does."""
 _TIMEOUT_EXCEEDED, _TOO_SLOW = 159, 160
-_MEMORY_LIMIT_EXCEEDED = 241
-_TOO_MANY_PARTS, _TOO_MANY_QUERIES = 252, 202
+_MEMORY_LIMIT_EXCEEDED, _PYTHON_FAILED = 241, 800
+"""The second is what the embedded engine says of anything that befalls it while it reads our columns; its words tell the limit apart."""
+_PASSING = frozenset({75, 202, 236, 243, 252, 394})
+"""What the store says while it cannot work and the statement is blameless: a write to its disk failed, too many statements, aborted (it is
+stopping), its disk is full, too many parts, cancelled."""
+_CODE = re.compile(r"Code: (\d+)\.")
 _AWAY = "The store of events does not answer. Try again soon."
+_BUSY = "The store of events cannot take this now. Try again soon."
 
 
 @settings.section("CLICKHOUSE")
@@ -55,11 +64,11 @@ class ClickHouseSettings:
 
 
 class StoreOverloaded(errors.Exhausted):
-    """The query would take more memory, or the store has more to do, than is allowed."""
+    """The query would take more memory than is allowed."""
 
 
 class StoreUnavailable(errors.Unavailable):
-    """The store cannot be reached."""
+    """The store cannot be reached, or cannot work at the moment."""
 
 
 class QueryFailed(Exception):
@@ -145,9 +154,13 @@ class ClickHouse:
             try:
                 return run(self._client())
             except exceptions.DatabaseError as error:
-                raise _ours(error) from error
+                raise ours(error) from error
             except OSError as error:
                 raise StoreUnavailable(_AWAY) from error
+            except RuntimeError as error:  # so the engine's own handle says what the driver makes a DatabaseError
+                if _CODE.match(str(error)) is None:
+                    raise
+                raise ours(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
 
@@ -200,12 +213,17 @@ def insert_options(token: str) -> dict[str, str | int]:
     }
 
 
-def _ours(error: exceptions.DatabaseError) -> Exception:
-    code = getattr(error, "code", None)
+def ours(error: Exception) -> Exception:
+    """What an error of the driver's, or of the embedded engine's own handle, means to whoever called."""
+    found = _CODE.match(str(error))
+    code = getattr(error, "code", None) or (int(found[1]) if found else None)
     if code in (_TIMEOUT_EXCEEDED, _TOO_SLOW):
         return errors.DeadlineExceeded("The query takes too long. Ask for a shorter range or fewer dimensions.")
-    if code in (_MEMORY_LIMIT_EXCEEDED, _TOO_MANY_PARTS, _TOO_MANY_QUERIES):
+    if code == _MEMORY_LIMIT_EXCEEDED or (code == _PYTHON_FAILED and "memory limit exceeded" in str(error)):
         return StoreOverloaded("The store cannot take this now. Ask for less, or try again later.", retry_after_s=5.0)
+    if code in _PASSING:
+        log.warning("the store cannot work now: %s", error)
+        return StoreUnavailable(_BUSY, retry_after_s=5.0)
     # The driver's word for a connection that failed; to Python it is a DatabaseError like a refused statement.
     return StoreUnavailable(_AWAY) if isinstance(error, exceptions.OperationalError) else QueryFailed(str(error))
 
