@@ -29,7 +29,7 @@ async def became(statement: Awaitable[object]) -> str:
 
 def beyond_memory(dsn: str) -> str:
     """An insert that may take less memory than its rows need: no setting of ours gives inserts a limit, a server's may."""
-    columns = pa.table({"x": pa.array(range(100_000), pa.uint64()), "s": pa.array(["y" * 1_000] * 100_000)})
+    columns = pa.table({"x": pa.array(range(100_000), pa.uint64()), "s": pa.array(["y" * 1_000] * 100_000)})  # noqa: F841  # the engine reads it by its name
     connect: Any = chdb.connect
     engine = connect(dsn.removeprefix(clickhouse.EMBEDDED))
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 from google.protobuf import json_format
@@ -94,7 +95,8 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
             watching.cancel()
 
     async def _keep(self, books: _Books, context: Context) -> None:
-        """Brings `books` up to date once a second."""
+        """Brings `books` up to date once a second, for as long as the stream lives: each reading has a bound of its own."""
+        context = replace(context, deadline_s=None)
         while True:
             try:
                 books.put(await self._store.balance(context), self._clock.now_ms())

@@ -187,7 +187,7 @@ def _header(record: dict[str, bytes]) -> Header:
     except (KeyError, TypeError, ValueError) as error:  # a header's value may be null
         raise CorruptFrame("The headers `n` and `schema` are missing or unreadable.") from error
     if not 0 < rows <= ROWS_MAX:  # before anything that tells of them: whoever keeps books has room for no more
-        raise CorruptFrame(f"A frame of {str(rows):.20} rows is not allowed.")
+        raise CorruptFrame(f"A frame of {rows!s:.20} rows is not allowed.")
     if version != SCHEMA_VERSION:
         raise CorruptFrame(f"The schema {version!r} is not known here.", rows)
     try:
