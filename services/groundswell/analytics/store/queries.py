@@ -74,7 +74,7 @@ class QueryStore:
     async def answer(self, tenant: int, question: Question) -> Found:
         """The rows of a checked question; raises `StoreBusy` when rollups of other processes move all the time."""
         as_of, levels = await self._as_of(), plan(question)
-        marks: Marks = {level.name: await self._marks(level) for level in levels if level is not RAW}
+        marks: Marks = {level.name: await self._marks(level.name) for level in levels if level is not RAW}
         for _ in range(TRIES):
             found, met = await self._tried(tenant, question, levels, marks, as_of)
             if met == marks:
@@ -88,7 +88,7 @@ class QueryStore:
         """An answer while nobody in this process adds to a rollup: one question at a time, and not for long, since rollups wait for it."""
         try:
             async with self._still, self._adding:
-                marks = {level: await self._marks(Level(level, 0)) for level in marks}
+                marks = {level: await self._marks(level) for level in marks}
                 found, met = await self._tried(tenant, question, levels, marks, as_of, seconds_max=STILL_S_MAX)
         except DeadlineExceeded as error:
             raise errors.StoreBusy from error
@@ -127,8 +127,8 @@ class QueryStore:
         ends = {int(p): int(end) for p, end in answer.rows}
         return [ends.get(p, 0) for p in range(self._partitions)]
 
-    async def _marks(self, level: Level) -> dict[int, int]:
-        sql = f"SELECT _p, max(w) FROM {schema.DATABASE}.{level.name} WHERE {_MARKER} GROUP BY _p"
+    async def _marks(self, level: str) -> dict[int, int]:
+        sql = f"SELECT _p, max(w) FROM {schema.DATABASE}.{level} WHERE {_MARKER} GROUP BY _p"
         return {int(p): int(mark) for p, mark in (await self._store.query(sql)).rows}
 
     def _sources(

@@ -13,6 +13,7 @@ Rollups of one kind come from one grouping of the raw rows: its groups go throug
 the rollups, the coarser ones grouped once more.
 """
 
+from groundswell.analytics.model import questions
 from groundswell.kernel.clickhouse import ClickHouse
 
 DATABASE = "analytics"
@@ -26,7 +27,7 @@ BY_TIME, BY_ITEM = (f"{DATABASE}.{name}" for name in ("by_time", "by_item"))
 PASSED_ON = {BY_TIME: (EV_1S, EV_1M, EV_1H), BY_ITEM: (ITEM_1M, ITEM_TOTALS)}
 TABLES = (EV, FRAMES, BATCHES, PARKED, *ROLLUPS)
 
-RAW_DAYS = 31
+RAW_DAYS = questions.RAW.days
 BATCH_DAYS = 9
 """How long a client batch is known again: its request id is good for one day, and the log may hold the last try for a week and more
 before a writer that was away reads it."""
@@ -75,7 +76,7 @@ CREATE TABLE IF NOT EXISTS {ITEM_1M} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), hour DateTime('UTC'), item UInt64, at DateTime('UTC'), bot UInt8,
     name SimpleAggregateFunction(max, String), {_SUMS}
 ) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, hour, item, at, bot)
-TTL at + INTERVAL 90 DAY WHERE tenant != 0"""
+TTL at + INTERVAL {questions.BY_ITEM.days} DAY WHERE tenant != 0"""
 
 _ITEM_TOTALS = f"""
 CREATE TABLE IF NOT EXISTS {ITEM_TOTALS} (
@@ -88,9 +89,9 @@ _STATEMENTS = (
     _FRAMES,
     _BATCHES,
     _PARKED,
-    _by_time(EV_1S, 31),
-    _by_time(EV_1M, 90),
-    _by_time(EV_1H, 3 * 366),
+    _by_time(EV_1S, questions.BY_SECOND.days),
+    _by_time(EV_1M, questions.BY_MINUTE.days),
+    _by_time(EV_1H, questions.BY_HOUR.days),
     _ITEM_1M,
     _ITEM_TOTALS,
 )
