@@ -103,10 +103,20 @@ class ClickHouse:
         return self._config.dsn.startswith(EMBEDDED)
 
     async def query(
-        self, sql: str, parameters: Mapping[str, Any] | None = None, *, seconds_max: float | None = None
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        seconds_max: float | None = None,
+        limited: bool = True,
     ) -> Answer:
-        """Runs a SELECT within the limits, or within `seconds_max`; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`."""
+        """Runs a SELECT within the limits, or within `seconds_max`; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`.
+
+        Not `limited` is what a process reads for its own work: a limit there does not protect it, it stops it.
+        """
         limits = self._limits | ({"max_execution_time": seconds_max} if seconds_max is not None else {})
+        if not limited:
+            limits = dict.fromkeys(self._limits, 0)
 
         def run(client: Client) -> Answer:
             result = client.query(sql, parameters=dict(parameters or {}), settings=limits)

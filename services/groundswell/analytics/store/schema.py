@@ -51,6 +51,15 @@ CREATE TABLE IF NOT EXISTS {FRAMES} (
     tenant UInt64, {_LOG_PLACE}, producer UInt64, seq UInt64, accepted UInt32, parked UInt32, duplicate UInt8
 ) ENGINE = MergeTree ORDER BY (tenant, _p, _o) TTL _t + INTERVAL {RAW_DAYS} DAY"""
 
+STRETCH_OFFSETS = 65_536
+STRETCH = f"intDiv(_o, {STRETCH_OFFSETS})"
+_FRAMES_BESIDE = (
+    f"PROJECTION IF NOT EXISTS marks (SELECT _p, {STRETCH}, producer, max(seq) GROUP BY _p, {STRETCH}, producer)",
+    "INDEX IF NOT EXISTS by_offset _o TYPE minmax GRANULARITY 1",
+)
+"""What lies beside the rows of `frames`, so that a writer that starts finds the newest frame of each producer without reading a month of
+them. A table of an earlier version gets it for what is stored from now on."""
+
 _BATCHES = f"""
 CREATE TABLE IF NOT EXISTS {BATCHES} (digest FixedString(16), {_LOG_PLACE})
 ENGINE = MergeTree ORDER BY (_p, digest) TTL _t + INTERVAL {BATCH_DAYS} DAY"""
@@ -130,6 +139,8 @@ async def create(store: ClickHouse, deduplication_window: int) -> None:
         settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
         await store.execute(f"{statement} SETTINGS {settings}")
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
+    for each in _FRAMES_BESIDE:
+        await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
     for passing, rollups in PASSED_ON.items():
         await store.execute(f"CREATE TABLE IF NOT EXISTS {passing} AS {rollups[0]} ENGINE = Null")
         for rollup in rollups:
