@@ -1,6 +1,7 @@
 """ClickHouse: the same calls to the engine inside this process (`chdb://folder`) and to a server (`http://…`).
 
-The drivers block, so every call runs in a thread of a small pool, one connection a thread. Queries are bounded in time and memory;
+The drivers block, so every call runs in a thread of a small pool, one connection a thread; callers' questions have a pool of their own,
+so that whoever writes does not wait for them. Queries are bounded in time and memory;
 values are always bound parameters (`{name:Type}`), never text of the query. An insert carries a token: the table drops it when a
 block with that token is already there, which is what makes a replay harmless.
 
@@ -35,6 +36,8 @@ T = TypeVar("T")
 EMBEDDED = "chdb://"
 
 NICENESS_MAX = 19
+THREADS_KEPT = 2
+"""So many fewer than threads in all do callers' questions get."""
 KEEP_MEMORY = ("JE_MALLOC_CONF", "dirty_decay_ms:60000,muzzy_decay_ms:60000")
 """What the engine's allocator reads when the engine is loaded: it keeps memory for a minute, since the next insert wants as much again,
 and to give it back and fault it in anew costs a tenth of all that an insert does."""
@@ -60,7 +63,7 @@ class ClickHouseSettings:
     query_bytes_max: int = 1_000_000_000
     """Bytes of memory a query may take."""
     threads: int = 6
-    """Calls at once; further ones wait."""
+    """Calls at once of the process's own work; further ones wait. Callers' questions have two fewer, which are theirs alone."""
 
 
 class StoreOverloaded(errors.Exhausted):
@@ -90,12 +93,15 @@ class ClickHouse:
         self._config = config
         if self.embedded:
             os.environ.setdefault(*KEEP_MEMORY)
-        self._threads = ThreadPoolExecutor(
-            config.threads, thread_name_prefix="clickhouse", initializer=_step_back if self.embedded else None
-        )
+        # Two pools and no semaphore: a thread goes on with a question that nobody waits for any more.
+        self._own = self._pool(config.threads)
+        self._callers = self._pool(max(1, config.threads - THREADS_KEPT))
         self._local = threading.local()
         self._clients: list[Any] = []
-        self._limits = {"max_execution_time": config.query_s_max, "max_memory_usage": config.query_bytes_max}
+        self._limits: dict[str, int | float] = {
+            "max_execution_time": config.query_s_max,
+            "max_memory_usage": config.query_bytes_max,
+        }
 
     @property
     def embedded(self) -> bool:
@@ -108,28 +114,32 @@ class ClickHouse:
         parameters: Mapping[str, Any] | None = None,
         *,
         seconds_max: float | None = None,
-        limited: bool = True,
+        own: bool = False,
     ) -> Answer:
         """Runs a SELECT within the limits, or within `seconds_max`; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`.
 
-        Not `limited` is what a process reads for its own work: a limit there does not protect it, it stops it.
+        `own` is what the process itself waits for: it does not queue behind callers' questions, and has no limits, which would not
+        protect the process but stop it; unless `seconds_max` says that it is a caller's question all the same.
         """
-        limits = self._limits | ({"max_execution_time": seconds_max} if seconds_max is not None else {})
-        if not limited:
+        limits = dict(self._limits)
+        if seconds_max is not None:
+            limits["max_execution_time"] = seconds_max
+        elif own:
             limits = dict.fromkeys(self._limits, 0)
 
         def run(client: Client) -> Answer:
             result = client.query(sql, parameters=dict(parameters or {}), settings=limits)
             return Answer(result.result_rows, int(result.summary.get("read_rows", 0)))
 
-        return await self._call(run)
+        return await self._call(run, self._own if own else self._callers)
 
     async def execute(
         self, sql: str, parameters: Mapping[str, Any] | None = None, options: Mapping[str, str | int] | None = None
     ) -> None:
         """Runs a statement that gives no rows: a table's definition, an INSERT … SELECT. Not bounded in time."""
         await self._call(
-            lambda client: client.command(sql, parameters=dict(parameters or {}), settings=dict(options or {}))
+            lambda client: client.command(sql, parameters=dict(parameters or {}), settings=dict(options or {})),
+            self._own,
         )
 
     async def insert(self, table: str, columns: pa.Table, token: str) -> None:
@@ -151,15 +161,16 @@ class ClickHouse:
             else:
                 client.insert_arrow(table, columns, settings=options)
 
-        await self._call(run)
+        await self._call(run, self._own)
 
     def close(self) -> None:
         """Ends all connections; calls under way are waited for."""
-        self._threads.shutdown(wait=True)
+        self._callers.shutdown(wait=True)
+        self._own.shutdown(wait=True)
         for client in self._clients:
             client.close()
 
-    async def _call(self, run: Callable[[Client], T]) -> T:
+    async def _call(self, run: Callable[[Client], T], threads: ThreadPoolExecutor) -> T:
         def guarded() -> T:
             try:
                 return run(self._client())
@@ -172,7 +183,12 @@ class ClickHouse:
                     raise
                 raise ours(error) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+        return await asyncio.get_running_loop().run_in_executor(threads, guarded)
+
+    def _pool(self, threads: int) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(
+            threads, thread_name_prefix="clickhouse", initializer=_step_back if self.embedded else None
+        )
 
     def _client(self) -> Client:
         client: Client | None = getattr(self._local, "client", None)

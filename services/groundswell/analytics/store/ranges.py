@@ -95,7 +95,7 @@ class RangeStore:
         answer = await self._store.query(
             f"SELECT toInt64(max(_o)), count() FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {{p:UInt8}} AND _o >= {{o:UInt64}}",
             {"p": partition, "o": at_least},
-            limited=False,
+            own=True,
         )
         newest, found = answer.rows[0]
         return int(newest) if found else -1
@@ -104,7 +104,7 @@ class RangeStore:
         """The newest frame of each producer below the offset `before`."""
         whole = before // schema.STRETCH_OFFSETS
         bound = {"p": partition, "s": whole, "a": whole * schema.STRETCH_OFFSETS, "o": before}
-        answer = await self._store.query(MARKS, bound, limited=False)
+        answer = await self._store.query(MARKS, bound, own=True)
         return {int(producer): int(seq) for producer, seq in answer.rows}
 
     async def known_digests(self, partition: int, before: int, digests: Collection[bytes]) -> set[bytes]:
@@ -113,7 +113,7 @@ class RangeStore:
             f"SELECT hex(digest) FROM {schema.BATCHES} WHERE _p = {{p:UInt8}} AND _o < {{o:UInt64}} "
             "AND digest IN (SELECT toFixedString(unhex(arrayJoin({d:Array(String)})), 16))",
             {"p": partition, "o": before, "d": [digest.hex().upper() for digest in digests]},
-            limited=False,
+            own=True,
         )
         return {bytes.fromhex(digest) for (digest,) in answer.rows}
 
@@ -126,7 +126,7 @@ class RangeStore:
             f"SELECT {schema.RAW_PART if raw else '0'} AS part, count() FROM {table} "
             "WHERE _p = {p:UInt8} AND _o BETWEEN {a:UInt64} AND {b:UInt64} GROUP BY part",
             {"p": of.partition, "a": of.first, "b": of.last},
-            limited=False,
+            own=True,
         )
         stored = {int(part): int(count) for part, count in answer.rows}
         if not raw:
