@@ -39,7 +39,9 @@ PASSING = (*LOST, errors.Unavailable, errors.Exhausted, errors.DeadlineExceeded)
 
 STORED = Counter("groundswell_writer_rows_total", "Rows of events stored.")
 SET_ASIDE = Counter("groundswell_writer_frames_set_aside_total", "Corrupt frames sent to the dead letters.")
-BEHIND = Gauge("groundswell_writer_oldest_row_seconds", "Time that the oldest row waited when it was stored.")
+BEHIND = Gauge(
+    "groundswell_writer_oldest_row_seconds", "Time that the oldest row had waited in the log when it was stored."
+)
 
 Write = Callable[[Range, Content], Awaitable[None]]
 """Puts a range into the store."""
@@ -158,8 +160,7 @@ class Writer:
         await write(of, content)
         STORED.inc(content.rows.num_rows)
         if content.rows.num_rows:
-            oldest_ms = content.rows.column("ts")[0].value
-            BEHIND.set(max(0.0, (self._clock.now_ms() - oldest_ms) / 1000))
+            BEHIND.set(max(0.0, (self._clock.now_ms() - records[0].timestamp) / 1000))
 
 
 def _rows_of(headers: Iterable[tuple[str, bytes]]) -> int:

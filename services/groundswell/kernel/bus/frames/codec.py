@@ -20,7 +20,7 @@ ROWS_MAX = 8_192
 FRAME_BYTES_MAX = 900 * 1024
 """Above this no frame is made: brokers take 1 MiB a record."""
 COLUMNS_BYTES_MAX = 512 * 1024
-"""Before compression (`Columns.size_bytes`). With at most 16 bytes a row for what Arrow adds and 20 a row for batches,
+"""Before compression (`Columns.size_bytes`). With at most 16 bytes a row for what Arrow adds and 24 a row for batches,
 8,192 rows stay below `FRAME_BYTES_MAX`."""
 KIND_BYTES_MAX = 64
 NAME_BYTES_MAX = 2_048
