@@ -92,7 +92,7 @@ def question(chance: random.Random, start_ms: int) -> Question:
 
 async def compared(queries: QueryStore, rows: list[Row], asked: Question) -> str:
     """Empty, or how the answer differs from the model's."""
-    found = await queries.answer(TENANT, questions.checked(asked))
+    found = await queries.answer(TENANT, questions.checked(asked, SystemClock().now_ms()))
     got = {
         (time_ms, *keys): dict(zip(asked.measures, measured, strict=True)) for time_ms, keys, _, measured in found.rows
     }

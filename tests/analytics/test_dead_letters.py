@@ -47,7 +47,13 @@ def damaged() -> list[tuple[str, bytes, Headers, int]]:
     foreign = pa.record_batch({"x": list(range(ROWS))})
     with pa.ipc.new_stream(other, foreign.schema) as stream:
         stream.write_batch(foreign)
-    nameless = nameless_kind()
+    nameless, future = nameless_kind(), changed(headers, "schema", b"2")
+    claims = [
+        ("A frame of -5 rows is not allowed", b"-5"),
+        ("A frame of 5000000000 rows is not allowed", b"5000000000"),
+        ("A frame of 33333333333333333333 rows is not allowed", b"3" * 4_000),
+        ("The headers `n` and `schema` are missing or unreadable", b"3" * 5_000),
+    ]
     return [
         ("The body is no Arrow stream", b"not arrow", headers, ROWS),
         ("The body is no Arrow stream", body[: len(body) // 2], headers, ROWS),
@@ -57,6 +63,7 @@ def damaged() -> list[tuple[str, bytes, Headers, int]]:
         ("The header says 51 rows, the body has 50", body, changed(headers, "n", b"51"), 51),
         ("A frame of 9000 rows is not allowed", body, changed(headers, "n", b"9000"), 0),
         ("The schema b'2' is not known here", body, changed(headers, "schema", b"2"), ROWS),
+        *((reason, body, changed(future, "n", rows), 0) for reason, rows in claims),
         ("The headers `n` and `schema` are missing or unreadable", body, headers[:1], 0),
         ("The headers `n` and `schema` are missing or unreadable", body, [], 0),
         ("The headers `n` and `schema` are missing or unreadable", body, changed(headers, "n", None), 0),

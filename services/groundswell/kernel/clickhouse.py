@@ -1,6 +1,7 @@
 """ClickHouse: the same calls to the engine inside this process (`chdb://folder`) and to a server (`http://…`).
 
-The drivers block, so every call runs in a thread of a small pool, one connection a thread. Queries are bounded in time and memory;
+The drivers block, so every call runs in a thread of a small pool, one connection a thread; callers' questions have a pool of their own,
+so that whoever writes does not wait for them. Queries are bounded in time and memory;
 values are always bound parameters (`{name:Type}`), never text of the query. An insert carries a token: the table drops it when a
 block with that token is already there, which is what makes a replay harmless.
 
@@ -9,7 +10,9 @@ One process owns an embedded folder; two that open it would destroy it, so the f
 
 import asyncio
 import fcntl
+import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,18 +29,27 @@ from clickhouse_connect.driver.client import Client
 
 from groundswell.kernel import errors, settings
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 EMBEDDED = "chdb://"
 
 NICENESS_MAX = 19
+THREADS_KEPT = 2
+"""So many fewer than threads in all do callers' questions get."""
 KEEP_MEMORY = ("JE_MALLOC_CONF", "dirty_decay_ms:60000,muzzy_decay_ms:60000")
 """What the engine's allocator reads when the engine is loaded: it keeps memory for a minute, since the next insert wants as much again,
 and to give it back and fault it in anew costs a tenth of all that an insert does."""
 _TIMEOUT_EXCEEDED, _TOO_SLOW = 159, 160
-_MEMORY_LIMIT_EXCEEDED = 241
-_TOO_MANY_PARTS, _TOO_MANY_QUERIES = 252, 202
+_MEMORY_LIMIT_EXCEEDED, _PYTHON_FAILED = 241, 800
+"""The second is what the embedded engine says of anything that befalls it while it reads our columns; its words tell the limit apart."""
+_PASSING = frozenset({75, 202, 236, 243, 252, 394})
+"""What the store says while it cannot work and the statement is blameless: a write to its disk failed, too many statements, aborted (it is
+stopping), its disk is full, too many parts, cancelled."""
+_CODE = re.compile(r"Code: (\d+)\.")
 _AWAY = "The store of events does not answer. Try again soon."
+_BUSY = "The store of events cannot take this now. Try again soon."
 
 
 @settings.section("CLICKHOUSE")
@@ -51,15 +63,15 @@ class ClickHouseSettings:
     query_bytes_max: int = 1_000_000_000
     """Bytes of memory a query may take."""
     threads: int = 6
-    """Calls at once; further ones wait."""
+    """Calls at once of the process's own work; further ones wait. Callers' questions have two fewer, which are theirs alone."""
 
 
 class StoreOverloaded(errors.Exhausted):
-    """The query would take more memory, or the store has more to do, than is allowed."""
+    """The query would take more memory than is allowed."""
 
 
 class StoreUnavailable(errors.Unavailable):
-    """The store cannot be reached."""
+    """The store cannot be reached, or cannot work at the moment."""
 
 
 class QueryFailed(Exception):
@@ -81,12 +93,15 @@ class ClickHouse:
         self._config = config
         if self.embedded:
             os.environ.setdefault(*KEEP_MEMORY)
-        self._threads = ThreadPoolExecutor(
-            config.threads, thread_name_prefix="clickhouse", initializer=_step_back if self.embedded else None
-        )
+        # Two pools and no semaphore: a thread goes on with a question that nobody waits for any more.
+        self._own = self._pool(config.threads)
+        self._callers = self._pool(max(1, config.threads - THREADS_KEPT))
         self._local = threading.local()
         self._clients: list[Any] = []
-        self._limits = {"max_execution_time": config.query_s_max, "max_memory_usage": config.query_bytes_max}
+        self._limits: dict[str, int | float] = {
+            "max_execution_time": config.query_s_max,
+            "max_memory_usage": config.query_bytes_max,
+        }
 
     @property
     def embedded(self) -> bool:
@@ -94,23 +109,37 @@ class ClickHouse:
         return self._config.dsn.startswith(EMBEDDED)
 
     async def query(
-        self, sql: str, parameters: Mapping[str, Any] | None = None, *, seconds_max: float | None = None
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        seconds_max: float | None = None,
+        own: bool = False,
     ) -> Answer:
-        """Runs a SELECT within the limits, or within `seconds_max`; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`."""
-        limits = self._limits | ({"max_execution_time": seconds_max} if seconds_max is not None else {})
+        """Runs a SELECT within the limits, or within `seconds_max`; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`.
+
+        `own` is what the process itself waits for: it does not queue behind callers' questions, and has no limits, which would not
+        protect the process but stop it; unless `seconds_max` says that it is a caller's question all the same.
+        """
+        limits = dict(self._limits)
+        if seconds_max is not None:
+            limits["max_execution_time"] = seconds_max
+        elif own:
+            limits = dict.fromkeys(self._limits, 0)
 
         def run(client: Client) -> Answer:
             result = client.query(sql, parameters=dict(parameters or {}), settings=limits)
             return Answer(result.result_rows, int(result.summary.get("read_rows", 0)))
 
-        return await self._call(run)
+        return await self._call(run, self._own if own else self._callers)
 
     async def execute(
         self, sql: str, parameters: Mapping[str, Any] | None = None, options: Mapping[str, str | int] | None = None
     ) -> None:
         """Runs a statement that gives no rows: a table's definition, an INSERT … SELECT. Not bounded in time."""
         await self._call(
-            lambda client: client.command(sql, parameters=dict(parameters or {}), settings=dict(options or {}))
+            lambda client: client.command(sql, parameters=dict(parameters or {}), settings=dict(options or {})),
+            self._own,
         )
 
     async def insert(self, table: str, columns: pa.Table, token: str) -> None:
@@ -132,24 +161,34 @@ class ClickHouse:
             else:
                 client.insert_arrow(table, columns, settings=options)
 
-        await self._call(run)
+        await self._call(run, self._own)
 
     def close(self) -> None:
         """Ends all connections; calls under way are waited for."""
-        self._threads.shutdown(wait=True)
+        self._callers.shutdown(wait=True)
+        self._own.shutdown(wait=True)
         for client in self._clients:
             client.close()
 
-    async def _call(self, run: Callable[[Client], T]) -> T:
+    async def _call(self, run: Callable[[Client], T], threads: ThreadPoolExecutor) -> T:
         def guarded() -> T:
             try:
                 return run(self._client())
             except exceptions.DatabaseError as error:
-                raise _ours(error) from error
+                raise ours(error) from error
             except OSError as error:
                 raise StoreUnavailable(_AWAY) from error
+            except RuntimeError as error:  # so the engine's own handle says what the driver makes a DatabaseError
+                if _CODE.match(str(error)) is None:
+                    raise
+                raise ours(error) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+        return await asyncio.get_running_loop().run_in_executor(threads, guarded)
+
+    def _pool(self, threads: int) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(
+            threads, thread_name_prefix="clickhouse", initializer=_step_back if self.embedded else None
+        )
 
     def _client(self) -> Client:
         client: Client | None = getattr(self._local, "client", None)
@@ -200,12 +239,17 @@ def insert_options(token: str) -> dict[str, str | int]:
     }
 
 
-def _ours(error: exceptions.DatabaseError) -> Exception:
-    code = getattr(error, "code", None)
+def ours(error: Exception) -> Exception:
+    """What an error of the driver's, or of the embedded engine's own handle, means to whoever called."""
+    found = _CODE.match(str(error))
+    code = getattr(error, "code", None) or (int(found[1]) if found else None)
     if code in (_TIMEOUT_EXCEEDED, _TOO_SLOW):
         return errors.DeadlineExceeded("The query takes too long. Ask for a shorter range or fewer dimensions.")
-    if code in (_MEMORY_LIMIT_EXCEEDED, _TOO_MANY_PARTS, _TOO_MANY_QUERIES):
+    if code == _MEMORY_LIMIT_EXCEEDED or (code == _PYTHON_FAILED and "memory limit exceeded" in str(error)):
         return StoreOverloaded("The store cannot take this now. Ask for less, or try again later.", retry_after_s=5.0)
+    if code in _PASSING:
+        log.warning("the store cannot work now: %s", error)
+        return StoreUnavailable(_BUSY, retry_after_s=5.0)
     # The driver's word for a connection that failed; to Python it is a DatabaseError like a refused statement.
     return StoreUnavailable(_AWAY) if isinstance(error, exceptions.OperationalError) else QueryFailed(str(error))
 

@@ -18,6 +18,7 @@ from groundswell.analytics.service.storing import LogRecord, Storing
 from groundswell.analytics.settings import WriterSettings
 from groundswell.analytics.store.ranges import Content, Range, RangeStore
 from groundswell.kernel import errors, failpoints
+from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.intents import LOST, Mark, Membership
 from groundswell.kernel.clock import Clock
 
@@ -31,12 +32,16 @@ REST = 8.0
 and big blocks are what makes the store cheap."""
 REST_S_MAX = 3.0
 
+_ROWS_DIGITS_MAX = len(str(frames.ROWS_MAX))
+
 PASSING = (*LOST, errors.Unavailable, errors.Exhausted, errors.DeadlineExceeded)
 """After these the outcome is unknown: the marks are read again, and an intent is repeated."""
 
 STORED = Counter("groundswell_writer_rows_total", "Rows of events stored.")
 SET_ASIDE = Counter("groundswell_writer_frames_set_aside_total", "Corrupt frames sent to the dead letters.")
-BEHIND = Gauge("groundswell_writer_oldest_row_seconds", "Time that the oldest row waited when it was stored.")
+BEHIND = Gauge(
+    "groundswell_writer_oldest_row_seconds", "Time that the oldest row had waited in the log when it was stored."
+)
 
 Write = Callable[[Range, Content], Awaitable[None]]
 """Puts a range into the store."""
@@ -155,13 +160,12 @@ class Writer:
         await write(of, content)
         STORED.inc(content.rows.num_rows)
         if content.rows.num_rows:
-            oldest_ms = content.rows.column("ts")[0].value
-            BEHIND.set(max(0.0, (self._clock.now_ms() - oldest_ms) / 1000))
+            BEHIND.set(max(0.0, (self._clock.now_ms() - records[0].timestamp) / 1000))
 
 
 def _rows_of(headers: Iterable[tuple[str, bytes]]) -> int:
-    """How many rows the headers promise; 0 when they cannot be read."""
+    """How many rows the headers promise; 0 when they cannot be read, or when no frame has as many."""
     for name, value in headers:
-        if name == "n" and value is not None and value.isdigit():
+        if name == "n" and value is not None and value.isdigit() and len(value) <= _ROWS_DIGITS_MAX:
             return int(value)
     return 0

@@ -1,11 +1,13 @@
 """A question about events, checked and in our words; and which tables answer it exactly.
 
 A rollup can answer what its rows still tell apart. Time is cut at the rollup's buckets: the whole buckets inside the range come
-from the coarsest table, the edges from finer ones, down to the raw rows, so that an answer is exact for any range.
+from the coarsest table, the edges from finer ones, down to the raw rows, so that an answer is exact for any range that these tables still
+hold. What one of them has forgotten in part is not asked of it: the question is refused, or its answer would be too small.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from groundswell.analytics import errors
 from groundswell.kernel.bus import frames
@@ -13,13 +15,14 @@ from groundswell.kernel.bus import frames
 MEASURES = ("events", "users", "nonbots", "bots", "value")
 DIMENSIONS = ("kind", "item", "country", "device", "bot")
 FILTERS = (*DIMENSIONS, "network")
-INTERVALS_MS = {"": 0, "second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+INTERVALS_MS = {"": 0, "second": 1_000, "minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS}
 DEVICES = ("unknown", "desktop", "mobile", "tablet", "tv", "bot")
 LIMIT_DEFAULT, LIMIT_MAX = 1_000, 10_000
 VALUES_MAX = 1_000
 FILTERS_MAX = 50
 RANGE_DAYS_MAX = 3 * 366
-SECONDS_RANGE_MS_MAX = 86_400_000
+SECONDS_RANGE_MS_MAX = DAY_MS
 TIME_MS_MAX = 4_102_444_800_000
 """2100-01-01: what the store's times can hold."""
 
@@ -59,22 +62,27 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One table and the length of its buckets, 0 for raw rows."""
+    """One table, the length of its buckets, 0 for raw rows, and how long it keeps them: an event is there for `days` after it happened."""
 
     name: str
     bucket_ms: int
+    days: int
+
+    def holds(self, start_ms: int, now_ms: int) -> bool:
+        """Whether nothing since `start_ms`, the beginning of a bucket, is forgotten."""
+        return start_ms > now_ms - self.days * DAY_MS
 
 
-RAW = Level("ev", 0)
-BY_SECOND, BY_MINUTE, BY_HOUR = Level("ev_1s", 1_000), Level("ev_1m", 60_000), Level("ev_1h", 3_600_000)
-BY_ITEM = Level("item_1m", 60_000)
+RAW, BY_SECOND = Level("ev", 0, 31), Level("ev_1s", 1_000, 31)
+BY_MINUTE, BY_HOUR = Level("ev_1m", MINUTE_MS, 90), Level("ev_1h", HOUR_MS, RANGE_DAYS_MAX)
+BY_ITEM = Level("item_1m", MINUTE_MS, 90)
 
 Stretch = tuple[int, int]
 Plan = dict[Level, list[Stretch]]
 
 
-def checked(question: Question) -> Question:
-    """The question, when it can be answered; raises `QueryInvalid` naming the field."""
+def checked(question: Question, now_ms: int) -> Question:
+    """The question, when it can be answered at that time; raises `QueryInvalid` naming the field."""
     _among("measures", question.measures, MEASURES)
     _among("dimensions", question.dimensions, DIMENSIONS)
     _among("filters", [each.dimension for each in question.filters], FILTERS)
@@ -83,7 +91,7 @@ def checked(question: Question) -> Question:
         raise errors.QueryInvalid(f"Ask for at least one measure of {', '.join(MEASURES)}.", field="measures")
     if not 0 <= question.start_ms < question.end_ms <= TIME_MS_MAX:
         raise errors.QueryInvalid("The range must start before it ends, between 1970 and 2100.", field="range")
-    if question.end_ms - question.start_ms > RANGE_DAYS_MAX * 86_400_000:
+    if question.end_ms - question.start_ms > RANGE_DAYS_MAX * DAY_MS:
         raise errors.QueryInvalid(f"A range has at most {RANGE_DAYS_MAX} days.", field="range")
     if question.interval == "second" and question.end_ms - question.start_ms > SECONDS_RANGE_MS_MAX:
         raise errors.QueryInvalid("By second, a range has at most a day.", field="interval")
@@ -97,7 +105,42 @@ def checked(question: Question) -> Question:
         raise errors.QueryInvalid(f"A question has at most {FILTERS_MAX} filters.", field="filters")
     if any(not each.values or len(each.values) > VALUES_MAX for each in question.filters):
         raise errors.QueryInvalid(f"A filter has 1 to {VALUES_MAX:,} values.", field="filters")
+    _held(question, now_ms)
     return question
+
+
+def _held(question: Question, now_ms: int) -> None:
+    """Raises when a table that is to answer no longer holds its whole part of the range."""
+    levels = _levels(question)
+    for level, stretches in plan(question).items():
+        first_ms = min(start_ms for start_ms, _ in stretches)
+        if level.holds(first_ms, now_ms):
+            continue
+        coarsest = next(each for each in levels if not each.holds(first_ms, now_ms))
+        if coarsest is not levels[0]:
+            unit = "minutes" if levels[levels.index(coarsest) - 1].bucket_ms == MINUTE_MS else "hours"
+            raise errors.QueryInvalid(
+                f"More than {coarsest.days} days back a range begins and ends with whole {unit}.", field="range"
+            )
+        first_s = (now_ms // HOUR_MS + 1) * 3_600 - coarsest.days * 86_400
+        narrow = _narrowing(question, coarsest.days)
+        raise errors.QueryInvalid(
+            f"{f'With {narrow}, questions' if narrow else 'Questions'} reach {coarsest.days:,} days back: "
+            f"begin at {datetime.fromtimestamp(first_s, UTC):%Y-%m-%dT%H:%M:%SZ} or later{', or leave that out' if narrow else ''}.",
+            field="range",
+        )
+
+
+def _narrowing(question: Question, days: int) -> str:
+    """What of the question keeps it from a table that reaches further back than `days`."""
+    used = question.used
+    finest = {
+        "the network": "network" in used,
+        "the item together with country or device": "item" in used and bool(used & {"country", "device"}),
+        "single seconds": question.wants_exact_users or question.interval == "second",
+    }
+    finer = {"the item": "item" in used, "single minutes": question.interval == "minute"}
+    return " and ".join(name for name, is_asked in (finest if days == RAW.days else finer).items() if is_asked)
 
 
 def _among(field: str, given: Sequence[str], allowed: Sequence[str]) -> None:

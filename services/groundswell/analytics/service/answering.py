@@ -31,7 +31,7 @@ class Answering:
     async def ask(self, context: Context, question: Question) -> Found:
         """Raises `QueryInvalid`, `QueryTooExpensive`, `TooManyQueries`."""
         tenant = context.require_tenant()
-        checked = questions.checked(question)
+        checked = questions.checked(question, self._clock.now_ms())
         async with self._slot(tenant):
             try:
                 return await self._queries.answer(tenant, checked)

@@ -1,7 +1,8 @@
 """The books of a tenant: what the log gave, against what is stored.
 
-All figures are cut at the same offsets, those that the store itself says are complete, so that a range on its way in is on neither
-side.
+What was accepted, set aside and stored is cut at the same offsets, those that the store itself says are complete, so that a range on its
+way in is on neither side. A rollup's figure is cut nowhere: it holds what its markers and the raw rows beyond them give at the moment, and
+may be ahead by a range.
 """
 
 from collections.abc import Mapping

@@ -74,7 +74,7 @@ class QueryStore:
     async def answer(self, tenant: int, question: Question) -> Found:
         """The rows of a checked question; raises `StoreBusy` when rollups of other processes move all the time."""
         as_of, levels = await self._as_of(), plan(question)
-        marks: Marks = {level.name: await self._marks(level) for level in levels if level is not RAW}
+        marks: Marks = {level.name: await self._marks(level.name) for level in levels if level is not RAW}
         for _ in range(TRIES):
             found, met = await self._tried(tenant, question, levels, marks, as_of)
             if met == marks:
@@ -88,7 +88,7 @@ class QueryStore:
         """An answer while nobody in this process adds to a rollup: one question at a time, and not for long, since rollups wait for it."""
         try:
             async with self._still, self._adding:
-                marks = {level: await self._marks(Level(level, 0)) for level in marks}
+                marks = {level: await self._marks(level, STILL_S_MAX) for level in marks}
                 found, met = await self._tried(tenant, question, levels, marks, as_of, seconds_max=STILL_S_MAX)
         except DeadlineExceeded as error:
             raise errors.StoreBusy from error
@@ -105,7 +105,7 @@ class QueryStore:
         as_of: list[int],
         seconds_max: float | None = None,
     ) -> tuple[Found, Marks]:
-        """An answer cut at `marks`, and the marks that its scans met."""
+        """An answer cut at `marks`, and the marks that its scans met. With `seconds_max` rollups wait for it, and it for no question."""
         bound = _Bound()
         sources = [
             source
@@ -113,7 +113,7 @@ class QueryStore:
             for source in self._sources(bound, tenant, question, (number, level), stretches, marks.get(level.name, {}))
         ]
         sql = _outer(question, sources, bound, len(levels) * self._partitions)
-        found = await self._store.query(sql, bound.values, seconds_max=seconds_max)
+        found = await self._store.query(sql, bound.values, seconds_max=seconds_max, own=seconds_max is not None)
         finest = min(levels, key=lambda level: level.bucket_ms)
         rows = [row for row in found.rows if row[0] >= 0]
         met: Marks = {name: {} for name in marks}
@@ -127,9 +127,10 @@ class QueryStore:
         ends = {int(p): int(end) for p, end in answer.rows}
         return [ends.get(p, 0) for p in range(self._partitions)]
 
-    async def _marks(self, level: Level) -> dict[int, int]:
-        sql = f"SELECT _p, max(w) FROM {schema.DATABASE}.{level.name} WHERE {_MARKER} GROUP BY _p"
-        return {int(p): int(mark) for p, mark in (await self._store.query(sql)).rows}
+    async def _marks(self, level: str, seconds_max: float | None = None) -> dict[int, int]:
+        sql = f"SELECT _p, max(w) FROM {schema.DATABASE}.{level} WHERE {_MARKER} GROUP BY _p"
+        found = await self._store.query(sql, seconds_max=seconds_max, own=seconds_max is not None)
+        return {int(p): int(mark) for p, mark in found.rows}
 
     def _sources(
         self,

@@ -14,6 +14,14 @@ from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable
 ATTEMPTS_MAX = 8
 """Names under which a range is tried: each crash between a token and its rows uses one up."""
 
+MARKS = f"""
+SELECT producer, max(number) AS newest FROM (
+    SELECT producer, max(seq) AS number FROM {schema.FRAMES} WHERE _p = {{p:UInt8}} AND {schema.STRETCH} < {{s:UInt64}} GROUP BY producer
+    UNION ALL
+    SELECT producer, seq FROM {schema.FRAMES} WHERE _p = {{p:UInt8}} AND _o >= {{a:UInt64}} AND _o < {{o:UInt64}}
+) GROUP BY producer HAVING newest > 0"""
+"""The newest frame of each producer: of whole stretches of offsets from what is kept beside the rows, of the begun one from the rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -45,6 +53,8 @@ class RangeStore:
 
     A token keeps an insert from counting twice, but is no proof that it was done: the store notes the token before the rows are in
     place, and a process that dies in between leaves a token without its rows. So who repeats a range counts first.
+
+    What is read here is for the writer alone, so no limit of a caller's question holds for it.
     """
 
     def __init__(self, store: ClickHouse, topic: str) -> None:
@@ -85,16 +95,16 @@ class RangeStore:
         answer = await self._store.query(
             f"SELECT toInt64(max(_o)), count() FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {{p:UInt8}} AND _o >= {{o:UInt64}}",
             {"p": partition, "o": at_least},
+            own=True,
         )
         newest, found = answer.rows[0]
         return int(newest) if found else -1
 
     async def marks(self, partition: int, before: int) -> dict[int, int]:
         """The newest frame of each producer below the offset `before`."""
-        answer = await self._store.query(
-            f"SELECT producer, max(seq) FROM {schema.FRAMES} WHERE _p = {{p:UInt8}} AND _o < {{o:UInt64}} AND seq > 0 GROUP BY producer",
-            {"p": partition, "o": before},
-        )
+        whole = before // schema.STRETCH_OFFSETS
+        bound = {"p": partition, "s": whole, "a": whole * schema.STRETCH_OFFSETS, "o": before}
+        answer = await self._store.query(MARKS, bound, own=True)
         return {int(producer): int(seq) for producer, seq in answer.rows}
 
     async def known_digests(self, partition: int, before: int, digests: Collection[bytes]) -> set[bytes]:
@@ -103,6 +113,7 @@ class RangeStore:
             f"SELECT hex(digest) FROM {schema.BATCHES} WHERE _p = {{p:UInt8}} AND _o < {{o:UInt64}} "
             "AND digest IN (SELECT toFixedString(unhex(arrayJoin({d:Array(String)})), 16))",
             {"p": partition, "o": before, "d": [digest.hex().upper() for digest in digests]},
+            own=True,
         )
         return {bytes.fromhex(digest) for (digest,) in answer.rows}
 
@@ -115,6 +126,7 @@ class RangeStore:
             f"SELECT {schema.RAW_PART if raw else '0'} AS part, count() FROM {table} "
             "WHERE _p = {p:UInt8} AND _o BETWEEN {a:UInt64} AND {b:UInt64} GROUP BY part",
             {"p": of.partition, "a": of.first, "b": of.last},
+            own=True,
         )
         stored = {int(part): int(count) for part, count in answer.rows}
         if not raw:

@@ -159,7 +159,7 @@ class RollupStore:
         markers = " UNION ALL ".join(
             f"SELECT '{table}' AS name, * FROM ({_MARKERS.format(table=table)})" for table in schema.ROLLUPS
         )
-        answer = await self._store.query(f"SELECT name, _p, max(w) FROM ({markers}) GROUP BY name, _p")
+        answer = await self._store.query(f"SELECT name, _p, max(w) FROM ({markers}) GROUP BY name, _p", own=True)
         ends: dict[str, dict[int, int]] = {table: {} for table in schema.ROLLUPS}
         for table, partition, end in answer.rows:
             ends[table][int(partition)] = int(end)
@@ -173,5 +173,6 @@ class RollupStore:
             f"SELECT tenant, kind, item, sum(events), sum(nonbots) FROM {schema.ITEM_TOTALS} "
             f"WHERE tenant != 0 AND (tenant, kind, item) IN ({touched}) GROUP BY tenant, kind, item",
             bound,
+            own=True,
         )
         return [Total(*row) for row in answer.rows]

@@ -13,6 +13,7 @@ Rollups of one kind come from one grouping of the raw rows: its groups go throug
 the rollups, the coarser ones grouped once more.
 """
 
+from groundswell.analytics.model import questions
 from groundswell.kernel.clickhouse import ClickHouse
 
 DATABASE = "analytics"
@@ -26,7 +27,7 @@ BY_TIME, BY_ITEM = (f"{DATABASE}.{name}" for name in ("by_time", "by_item"))
 PASSED_ON = {BY_TIME: (EV_1S, EV_1M, EV_1H), BY_ITEM: (ITEM_1M, ITEM_TOTALS)}
 TABLES = (EV, FRAMES, BATCHES, PARKED, *ROLLUPS)
 
-RAW_DAYS = 31
+RAW_DAYS = questions.RAW.days
 BATCH_DAYS = 9
 """How long a client batch is known again: its request id is good for one day, and the log may hold the last try for a week and more
 before a writer that was away reads it."""
@@ -49,6 +50,15 @@ _FRAMES = f"""
 CREATE TABLE IF NOT EXISTS {FRAMES} (
     tenant UInt64, {_LOG_PLACE}, producer UInt64, seq UInt64, accepted UInt32, parked UInt32, duplicate UInt8
 ) ENGINE = MergeTree ORDER BY (tenant, _p, _o) TTL _t + INTERVAL {RAW_DAYS} DAY"""
+
+STRETCH_OFFSETS = 65_536
+STRETCH = f"intDiv(_o, {STRETCH_OFFSETS})"
+_FRAMES_BESIDE = (
+    f"PROJECTION IF NOT EXISTS marks (SELECT _p, {STRETCH}, producer, max(seq) GROUP BY _p, {STRETCH}, producer)",
+    "INDEX IF NOT EXISTS by_offset _o TYPE minmax GRANULARITY 1",
+)
+"""What lies beside the rows of `frames`, so that a writer that starts finds the newest frame of each producer without reading a month of
+them. A table of an earlier version gets it for what is stored from now on."""
 
 _BATCHES = f"""
 CREATE TABLE IF NOT EXISTS {BATCHES} (digest FixedString(16), {_LOG_PLACE})
@@ -75,7 +85,7 @@ CREATE TABLE IF NOT EXISTS {ITEM_1M} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), hour DateTime('UTC'), item UInt64, at DateTime('UTC'), bot UInt8,
     name SimpleAggregateFunction(max, String), {_SUMS}
 ) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, hour, item, at, bot)
-TTL at + INTERVAL 90 DAY WHERE tenant != 0"""
+TTL at + INTERVAL {questions.BY_ITEM.days} DAY WHERE tenant != 0"""
 
 _ITEM_TOTALS = f"""
 CREATE TABLE IF NOT EXISTS {ITEM_TOTALS} (
@@ -88,9 +98,9 @@ _STATEMENTS = (
     _FRAMES,
     _BATCHES,
     _PARKED,
-    _by_time(EV_1S, 31),
-    _by_time(EV_1M, 90),
-    _by_time(EV_1H, 3 * 366),
+    _by_time(EV_1S, questions.BY_SECOND.days),
+    _by_time(EV_1M, questions.BY_MINUTE.days),
+    _by_time(EV_1H, questions.BY_HOUR.days),
     _ITEM_1M,
     _ITEM_TOTALS,
 )
@@ -129,6 +139,8 @@ async def create(store: ClickHouse, deduplication_window: int) -> None:
         settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
         await store.execute(f"{statement} SETTINGS {settings}")
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
+    for each in _FRAMES_BESIDE:
+        await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
     for passing, rollups in PASSED_ON.items():
         await store.execute(f"CREATE TABLE IF NOT EXISTS {passing} AS {rollups[0]} ENGINE = Null")
         for rollup in rollups:

@@ -20,7 +20,7 @@ ROWS_MAX = 8_192
 FRAME_BYTES_MAX = 900 * 1024
 """Above this no frame is made: brokers take 1 MiB a record."""
 COLUMNS_BYTES_MAX = 512 * 1024
-"""Before compression (`Columns.size_bytes`). With at most 16 bytes a row for what Arrow adds and 20 a row for batches,
+"""Before compression (`Columns.size_bytes`). With at most 16 bytes a row for what Arrow adds and 24 a row for batches,
 8,192 rows stay below `FRAME_BYTES_MAX`."""
 KIND_BYTES_MAX = 64
 NAME_BYTES_MAX = 2_048
@@ -143,7 +143,7 @@ class Frame:
 
 
 class CorruptFrame(Exception):
-    """The record is no frame that can be counted; `rows` is what its header claims, 0 when even that is unreadable."""
+    """The record is no frame that can be counted; `rows` is what its header claims, 0 when that is unreadable or no frame has as many."""
 
     def __init__(self, reason: str, rows: int = 0) -> None:
         super().__init__(reason)
@@ -186,10 +186,10 @@ def _header(record: dict[str, bytes]) -> Header:
         version = record["schema"]
     except (KeyError, TypeError, ValueError) as error:  # a header's value may be null
         raise CorruptFrame("The headers `n` and `schema` are missing or unreadable.") from error
+    if not 0 < rows <= ROWS_MAX:  # before anything that tells of them: whoever keeps books has room for no more
+        raise CorruptFrame(f"A frame of {rows!s:.20} rows is not allowed.")
     if version != SCHEMA_VERSION:
         raise CorruptFrame(f"The schema {version!r} is not known here.", rows)
-    if not 0 < rows <= ROWS_MAX:
-        raise CorruptFrame(f"A frame of {rows} rows is not allowed.")
     try:
         groups = tuple(Group(*parts) for parts in _GROUP.iter_unpack(record.get("batches", b"")))
         header = Header(
