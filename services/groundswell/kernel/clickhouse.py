@@ -38,6 +38,8 @@ EMBEDDED = "chdb://"
 NICENESS_MAX = 19
 THREADS_KEPT = 2
 """So many fewer than threads in all do callers' questions get."""
+ANSWER_S_MAX = 5.0
+"""How much longer than a question may run a server may take to answer it: the driver would hold its thread for five minutes."""
 KEEP_MEMORY = ("JE_MALLOC_CONF", "dirty_decay_ms:60000,muzzy_decay_ms:60000")
 """What the engine's allocator reads when the engine is loaded: it keeps memory for a minute, since the next insert wants as much again,
 and to give it back and fault it in anew costs a tenth of all that an insert does."""
@@ -173,7 +175,7 @@ class ClickHouse:
     async def _call(self, run: Callable[[Client], T], threads: ThreadPoolExecutor) -> T:
         def guarded() -> T:
             try:
-                return run(self._client())
+                return run(self._client(answers=threads is self._callers))
             except exceptions.DatabaseError as error:
                 raise ours(error) from error
             except OSError as error:
@@ -190,10 +192,14 @@ class ClickHouse:
             threads, thread_name_prefix="clickhouse", initializer=_step_back if self.embedded else None
         )
 
-    def _client(self) -> Client:
+    def _client(self, *, answers: bool) -> Client:
+        """This thread's own; one that `answers` callers gives up a server that does not."""
         client: Client | None = getattr(self._local, "client", None)
         if client is None:
-            client = clickhouse_connect.get_client(dsn=self._config.dsn)
+            bounds: dict[str, Any] = {}
+            if answers and not self.embedded:
+                bounds["send_receive_timeout"] = self._config.query_s_max + ANSWER_S_MAX
+            client = clickhouse_connect.get_client(dsn=self._config.dsn, **bounds)
             self._local.client = client
             self._clients.append(client)
         return client
