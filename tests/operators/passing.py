@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from groundswell_operator.applying.errors import Away
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Target
 from groundswell_operator.reconciling import Reconciler
 from groundswell_operator.saga.state import Phase, Scaled
-from groundswell_operator.saga.steps import LetGo, Write
+from groundswell_operator.saga.steps import LetGo, Record, Write
 from tests.operators.world import FLAGS, World, spike, targets
 
 METRICS = Metrics()
@@ -34,6 +35,18 @@ async def run_for(world: World, seconds: int) -> None:
 def raised(world: World, name: str = "a", **words: object) -> World:
     world.put(spike(name, world.clock(), **words))  # type: ignore[arg-type]  # of its parameters
     return world
+
+
+def answer_lost(world: World, name: str) -> Callable[[], None]:
+    """A fault: what is recorded of a spike lands, and the first time nobody hears that it did."""
+    answers = iter([Away("500", 1.0)])
+
+    def fault() -> None:
+        last = world.done[-1] if world.done else None
+        if isinstance(last, Record) and last.spike.name == name and (lost := next(answers, None)):
+            raise lost
+
+    return fault
 
 
 def bounds(world: World) -> dict[str, tuple[int, int | None, int | None]]:

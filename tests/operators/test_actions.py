@@ -10,7 +10,7 @@ from groundswell_operator.policies import Mode, OnExhausted
 from groundswell_operator.saga.notifying import ATTEMPTS_MAX
 from groundswell_operator.saga.state import Phase
 from groundswell_operator.saga.steps import Hold, Record, Write
-from tests.operators.passing import BEFORE, bounds, flags, phase, raised, reconciled, run_for
+from tests.operators.passing import BEFORE, answer_lost, bounds, flags, phase, raised, reconciled, run_for
 from tests.operators.world import BUDGET, FLAGS, VALUES, WEB, World, telling
 
 
@@ -41,6 +41,21 @@ async def test_who_sets_a_key_meanwhile_finds_it_set_again_and_gets_that_value_i
     world.delete("a")
     await run_for(world, 5)
     assert flags(world) == {"ttl": "7", "title": "theirs", "stale": "no"}
+
+
+async def test_a_spike_that_comes_as_a_key_is_set_by_somebody_else_knows_that_value_as_what_was_before() -> None:
+    """Both in one look, before the earlier spike has recorded it: who is given back last must not bring back what was there long ago. The
+    finalizer is there already, from an operator that was killed; and the answer to its record is lost, so this one cannot mend it."""
+    world = raised(World(telling()))
+    await run_for(world, 5)
+    world.sets(ttl="7")
+    world.put(dataclasses.replace(raised(world, "b").state.spikes["b"], held=True))
+    world.fault = answer_lost(world, "b")
+    await reconciled(world)
+    for name in ("a", "b"):
+        world.delete(name)
+        await run_for(world, 5)
+    assert flags(world) == {**VALUES, "ttl": "7"}
 
 
 async def test_a_key_that_somebody_else_has_set_to_the_same_value_is_left_to_them() -> None:

@@ -13,6 +13,7 @@ from groundswell_operator.saga.state import Namespace, Pauses, Phase
 from groundswell_operator.saga.steps import LetGo, Note, Record, Step, Write
 from tests.operators.passing import (
     BEFORE,
+    answer_lost,
     bounds,
     deleted_and_given_up,
     flags,
@@ -406,6 +407,23 @@ async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> Non
     world.put(dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, level=Level.HOT)))
     await run_for(world, 5)
     assert phase(world) is Phase.HOLDING
+
+
+@pytest.mark.promise("OPERATOR-3")
+async def test_a_spike_that_comes_as_a_floor_is_lowered_by_somebody_else_knows_that_floor_as_the_baseline() -> None:
+    """Both in one look, before the earlier spike has recorded it: who is given back last must not bring back what was there long ago. The
+    finalizer is there already, from an operator that was killed; and the answer to its record is lost, so this one cannot mend it."""
+    world = raised(World(governing()))
+    await run_for(world, 5)
+    world.scale(world.state.targets[WEB], floor=5, floor_ours=False)
+    world.put(dataclasses.replace(raised(world, "b").state.spikes["b"], held=True))
+    world.fault = answer_lost(world, "b")
+    await reconciled(world)
+    assert bounds(world)["web"][1] == 30
+    for name in ("a", "b"):
+        world.delete(name)
+        await run_for(world, 5)
+    assert bounds(world)["web"][1] == 5
 
 
 async def test_a_spike_right_after_another_multiplies_what_the_load_calls_for_and_not_what_is_still_there() -> None:

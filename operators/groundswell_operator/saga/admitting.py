@@ -172,9 +172,12 @@ def unusable_actions(governing: Governing, state: Namespace) -> list[str]:
 
 
 def _baseline(scaled: Scaled, state: Namespace, acts: bool) -> Baseline:
-    """What was there before the first live spike touched it."""
-    earlier = [claim for _, claim in claims.on(state, scaled.target).claims] if acts else []
-    return earlier[0].baseline if earlier else claims.natural(scaled, claims.before_kept(state, scaled))
+    """What was there before the first live spike touched it, or what somebody else has set since: that is about to be overwritten."""
+    held = claims.on(state, scaled.target)
+    if not acts or not held.claims:
+        return claims.natural(scaled, claims.before_kept(state, scaled))
+    _, earlier = held.claims[0]
+    return claims.rebased(earlier, scaled, held.figure).baseline
 
 
 def _wanted(scale: Scale, scaled: Scaled, baseline: Baseline, governing: Governing, state: Namespace) -> Wanted:

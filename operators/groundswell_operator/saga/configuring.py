@@ -35,9 +35,10 @@ def unusable(patch: Patch, state: Namespace) -> str:
 
 
 def claimed(patch: Patch, state: Namespace) -> Patched:
-    """What a spike that is admitted now sets, and what was there before the first that set it."""
+    """What a spike that is admitted now sets, and what was there before the first that set it, or what somebody else has set since."""
     before = dict(state.config_maps[patch.config_map].data)
-    for key, value in _back(on(state, patch.config_map)).items():
+    holding = [(spike, rebased(patched, state)) for spike, patched in on(state, patch.config_map)]
+    for key, value in _back(holding).items():
         before.pop(key, None)
         before |= {key: value} if value is not None else {}
     kept = {key: value for key, value in before.items() if key in patch.values}
