@@ -43,7 +43,7 @@ test: setup console ## Run all tests (ARGS="tests/links -k codes")
 	$(BIN)/python -m tests $(ARGS)
 
 test-cluster: setup console ## Run the proofs of operator and cluster in full: every fault, fifty raises, 10,000 walks; 40 min (after cluster-tools)
-	GROUNDSWELL_CLUSTER_FULL=1 GROUNDSWELL_SAGA_WALKS=10000 $(BIN)/python -m pytest tests/operators tests/cluster $(ARGS)
+	GROUNDSWELL_CLUSTER_FULL=1 GROUNDSWELL_SAGA_WALKS=10000 $(BIN)/python -m tests --of tests/operators tests/cluster $(ARGS)
 
 check: setup console protos/node_modules ## Check format, lint, types, import rules, generated code, protos
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""`python -m tests`: all tests, in two runs of pytest. With arguments it is pytest itself.
+"""`python -m tests`: all tests, in two runs of pytest; behind `--of` those of some folders. With other arguments it is pytest itself.
 
 Most tests wait more than they work, and stand beside others. Those marked `alone` measure, or count what a machine refuses that has
 something else to do: they come afterwards, one after the other.
@@ -13,7 +13,8 @@ ALONE = ("-m", "alone")
 
 def main(words: list[str]) -> int:
     """Returns the exit code of the first session that failed."""
-    codes = [_pytest(*each) for each in ([words] if words else (BESIDE, ALONE))]
+    of = words[1:] if words[:1] == ["--of"] else []
+    codes = [_pytest(*each, *of) for each in (BESIDE, ALONE)] if of or not words else [_pytest(*words)]
     return next(filter(None, codes), 0)
 
 
