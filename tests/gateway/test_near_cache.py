@@ -278,6 +278,10 @@ def test_an_alias_lives_and_dies_with_its_answer() -> None:
     cache.purge("t")
     assert not cache.by_alias
     assert cache.size_bytes == 0
+    full = NearCache(OVERHEAD_BYTES)
+    full.keep(KEY, answer)
+    full.alias((b"h", b"/p"), KEY, answer)
+    assert not full.by_alias, "nor does one that there is no room for"
     cache.alias((b"h", b"/p"), KEY, answer)
     assert not cache.by_alias, "an answer that is no longer kept gets no alias"
 

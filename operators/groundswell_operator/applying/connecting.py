@@ -17,6 +17,10 @@ from groundswell_operator.settings import SettingMissing
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Of the pod; a kubelet puts a new token there before the old one ends."""
 
+KEPT_S = 45.0
+"""How long a connection may rest: calm passes are 30 s apart, and the raise after a calm is to find theirs; API servers end them after
+90 s."""
+
 
 def connection() -> kopf.ConnectionInfo:
     """Whom KUBECONFIG names, else the pod's service account; raises `SettingMissing` where there is neither."""
@@ -58,7 +62,7 @@ async def session(identity: str) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(
         at.server.rstrip("/") + "/",
         proxy=at.proxy_url,
-        connector=aiohttp.TCPConnector(ssl=at.as_ssl_context()),
+        connector=aiohttp.TCPConnector(ssl=at.as_ssl_context(), keepalive_timeout=KEPT_S),
         headers={"User-Agent": f"groundswell-operator/{identity}"},
         middlewares=[authorized],
     ) as made:

@@ -167,5 +167,5 @@ def _rows_of(headers: Iterable[tuple[str, bytes]]) -> int:
     """How many rows the headers promise; 0 when they cannot be read, or when no frame has as many."""
     for name, value in headers:
         if name == "n" and value is not None and value.isdigit() and len(value) <= _ROWS_DIGITS_MAX:
-            return int(value)
+            return rows if (rows := int(value)) <= frames.ROWS_MAX else 0
     return 0

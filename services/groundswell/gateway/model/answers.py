@@ -102,11 +102,14 @@ class NearCache:
             self._by_tag.setdefault(tag, set()).add(key)
 
     def alias(self, alias: Alias, key: Key, answer: Answer) -> None:
-        """Lets `alias` find `answer` while it is kept under `key`."""
-        if self._answers.get(key) is answer and len(answer.aliases) < ALIASES_MAX and alias not in self.by_alias:
+        """Lets `alias` find `answer` while it is kept under `key`, if there is room for it."""
+        size_bytes = self.size_bytes + len(alias[0]) + len(alias[1])
+        if size_bytes > self._bytes_max or len(answer.aliases) == ALIASES_MAX:
+            return
+        if self._answers.get(key) is answer and alias not in self.by_alias:
             answer.aliases.append(alias)
             self.by_alias[alias] = answer
-            self.size_bytes += len(alias[0]) + len(alias[1])
+            self.size_bytes = size_bytes
 
     def drop(self, key: Key) -> None:
         """Forgets the answer under `key`, if any."""
