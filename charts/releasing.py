@@ -15,9 +15,9 @@ CHART = Path(__file__).parent / "groundswell"
 RELEASES = Path(__file__).parent / "releases"
 
 
-def version(chart: Path = CHART) -> str:
-    """The version that a chart says it has."""
-    return str(yaml.safe_load((chart / "Chart.yaml").read_text())["version"])
+def version() -> str:
+    """The version that the chart says it has."""
+    return str(yaml.safe_load((CHART / "Chart.yaml").read_text())["version"])
 
 
 def archive(of: str) -> Path:

@@ -128,9 +128,7 @@ def _admitted(
         spike.progress,
         phase=Phase.RAISING,
         mode=policy.mode,
-        claims=[]
-        if reason == NOTIFY_ONLY
-        else drafts,  # what is only told of touches nothing, and remembers nothing of it
+        claims=[] if reason == NOTIFY_ONLY else drafts,  # what is only told of touches and remembers nothing
         patches=patches,
         conditions=conditions,
         decided_s=now_s,
