@@ -77,6 +77,7 @@ release: .venv/installed ## Keep the chart of this version as an archive, which 
 
 cluster-tools: .venv/installed ## Build what the cluster's tests run from its Go modules, once (needs Go 1.26.7)
 	@$(BIN)/python -m tests.cluster.tools.build
+	@$(BIN)/python -m tests.cluster.tools.schema
 
 console: console/dist/index.html ## Build the web console
 

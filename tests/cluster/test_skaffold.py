@@ -1,5 +1,6 @@
 """skaffold.yaml builds the images that the Dockerfile makes, gives each to its chart, and opens a service that is there."""
 
+import json
 import re
 import shlex
 from itertools import permutations
@@ -7,9 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from tests.cluster.chart import FOLDER, LOADTESTS, RELEASE, ROOT, render, shown, visitors
+from tests.cluster.conftest import UNBUILT
 from tests.cluster.dockerfile import STAGES
+from tests.cluster.tools.schema import SKAFFOLD
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 PROFILES: dict[str, dict[str, Any]] = {each["name"]: each for each in CONFIG["profiles"]}
@@ -80,6 +84,37 @@ def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 def test_the_configuration_is_of_the_version_that_is_meant() -> None:
     told = (CONFIG["apiVersion"], CONFIG["kind"], CONFIG["metadata"]["name"])
     assert told == ("skaffold/v4beta13", "Config", "groundswell")
+
+
+@pytest.fixture(scope="module")
+def schema() -> Draft7Validator:
+    """Skaffold's own; skips where it was not fetched."""
+    if not SKAFFOLD.file().exists():
+        pytest.skip(UNBUILT)
+    return Draft7Validator(json.loads(SKAFFOLD.file().read_text()))
+
+
+@pytest.mark.parametrize("profiles", COMBINED, ids="+".join)
+def test_skaffolds_own_schema_takes_the_configuration_with_whichever_profiles(
+    profiles: tuple[str, ...], schema: Draft7Validator
+) -> None:
+    assert [*schema.iter_errors(patched(*profiles))] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/deploy/helm/releases/0/chart", "charts/groundswell"),
+        ("/portForward/0/port", []),
+        ("/profiles/0/activate", [{"kubeContext": "kind-kind"}]),
+    ],
+)
+def test_the_schema_refuses_what_skaffold_would_not_read(path: str, value: object, schema: Draft7Validator) -> None:
+    """The control."""
+    config = patched()
+    place, last = spot(config, path)
+    place[last] = value
+    assert not schema.is_valid(config)
 
 
 def test_who_names_no_profile_gets_the_platform_and_no_visitors() -> None:

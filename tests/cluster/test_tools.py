@@ -34,6 +34,7 @@ from tests.cluster.tools.families import (
     shelf,
 )
 from tests.cluster.tools.pin import pin
+from tests.cluster.tools.schema import Schema
 
 MODULE, VERSION = "example.test/hello", "v1.2.3"
 GO_MOD = f"module {MODULE}\n\ngo 1.21.0\n"
@@ -189,6 +190,20 @@ async def test_a_build_tag_leaves_out_what_it_names_and_is_another_folder(worksh
     assert workshop.shelf.folder != whole
     with pytest.raises(build.BuildError, match="build constraints exclude all Go files"):
         await workshop.build()
+
+
+@needs_go
+def test_a_file_of_a_module_is_kept_once_its_checksum_is_the_recorded_one(workshop: Workshop) -> None:
+    surroundings = {**workshop.environment, FOLDER_VARIABLE: str(workshop.folder / "kept")}
+    wanted = Schema(MODULE, VERSION, "h1:another", "go.mod")
+    with pytest.raises(build.BuildError, match="not the one whose checksum is recorded, so it was not used"):
+        wanted.fetch(workshop.said.append, surroundings)
+    assert not wanted.file(surroundings).exists()
+    recorded = (workshop.family.folder / "go.sum").read_text().split()[2]
+    replace(wanted, sum=recorded).fetch(workshop.said.append, surroundings)
+    assert wanted.file(surroundings).read_text() == GO_MOD
+    shutil.rmtree(workshop.folder / "proxy")
+    wanted.fetch(workshop.said.append, surroundings)
 
 
 def test_a_new_promtool_builds_nothing_of_the_cluster_again() -> None:

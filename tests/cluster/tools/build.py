@@ -120,9 +120,14 @@ async def _watch(go: Child, say: Say) -> None:
 
 def _complaint(program: str, log: Path) -> str:
     said = log_end(log)
-    advice = next((each for pattern, each in COMPLAINTS.items() if re.search(pattern, said)), None)
+    hint = advice(said) or f"Its log is {log}."
     said = "\n".join(line for line in said.splitlines() if " " in line and not line.startswith("go: downloading "))
-    return f"{program} was not built. {advice or 'Its log is ' + str(log) + '.'}\nGo said:\n{said}"
+    return f"{program} was not built. {hint}\nGo said:\n{said}"
+
+
+def advice(said: str) -> str:
+    """What to do when Go has said that; empty where nobody knows."""
+    return next((each for pattern, each in COMPLAINTS.items() if re.search(pattern, said)), "")
 
 
 @asynccontextmanager

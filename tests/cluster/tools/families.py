@@ -141,8 +141,13 @@ class Shelf:
 
 def shelf(families: Sequence[Family] = CLUSTER, environment: Mapping[str, str] = os.environ) -> Shelf:
     """Where these programs are on this machine."""
-    cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Shelf.of(families, Path(environment.get(FOLDER_VARIABLE) or cache / "groundswell" / "cluster-tools"))
+    return Shelf.of(families, cache(environment))
+
+
+def cache(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder on this machine under which all of it is kept."""
+    users = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(environment.get(FOLDER_VARIABLE) or users / "groundswell" / "cluster-tools")
 
 
 def _digest(families: Iterable[Family]) -> str:
