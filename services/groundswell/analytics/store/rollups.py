@@ -20,6 +20,9 @@ from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range, token
 from groundswell.kernel import failpoints
 from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable, insert_options
 
+ONE_THREAD = {"max_threads": 1}
+"""Groups that two threads make each hold the sketches of their users, which are then merged: more work, and nobody waits for it."""
+
 _SUMS = "count() AS events, sum(value) AS value, uniqCombined64State(14)(user) AS users"
 _NO_SUMS = "toUInt64(0), toFloat64(0), uniqCombined64State(14)(toUInt64(0))"
 _FAR = "toDateTime('2100-01-01 00:00:00', 'UTC')"
@@ -150,7 +153,7 @@ class RollupStore:
 
     async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
         sql, bound = statement(table, of)
-        options = insert_options(token(table, self._topic, of, attempt))
+        options = insert_options(token(table, self._topic, of, attempt)) | ONE_THREAD
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
@@ -168,7 +171,7 @@ class RollupStore:
     async def totals(self, of: Sequence[Range]) -> list[Total]:
         """The totals, over all partitions, of every item that has events in these ranges."""
         chosen, bound = _chosen(of)
-        touched = f"SELECT tenant, kind, item FROM {schema.EV} AS raw WHERE {chosen}"
+        touched = f"SELECT DISTINCT tenant, kind, item FROM {schema.EV} AS raw WHERE {chosen}"
         answer = await self._store.query(
             f"SELECT tenant, kind, item, sum(events), sum(nonbots) FROM {schema.ITEM_TOTALS} "
             f"WHERE tenant != 0 AND (tenant, kind, item) IN ({touched}) GROUP BY tenant, kind, item",
