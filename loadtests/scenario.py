@@ -188,9 +188,12 @@ async def run(
     folder: Path,
     watch: Callable[[Progress, Sample | None], None],
     say: Callable[[str], None],
-    patience_s: float = reading.PATIENCE_S,
+    wrong_steady_s: float = math.inf,
 ) -> Ran:
-    """Sends the plan, makes the kills, waits for quiet and judges. `watch` hears of the load once a second, `say` of each event."""
+    """Sends the plan, makes the kills, waits for quiet and judges. `watch` hears of the load once a second, `say` of each event.
+
+    Books that are wrong are waited for until patience ends, or until they have stood still for `wrong_steady_s`.
+    """
     url = urlsplit(installation.credentials().url)
     targets = tuple(Target(link.host, link.path) for link in tenant.links)
     order = Order(url.hostname or "127.0.0.1", url.port or 80, plan.seed, targets)
@@ -204,7 +207,7 @@ async def run(
             await installation.all_ready(ALL_READY_S_MAX)
             promised = oracle.promised(loaded, len(targets))
             say(f"load is over: {promised.total:,} answered as counted or spooled; reading the books")
-            books, settled_s = await reading.settled(door, tenant.links, promised, patience_s)
+            books, settled_s = await reading.settled(door, tenant.links, promised, wrong_steady_s)
     findings = oracle.judge(promised, books)
     return Ran(loaded, kills, killer.struck, promised, books, findings, settled_s, sampler.samples, memory)
 

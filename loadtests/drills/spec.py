@@ -34,13 +34,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One protection switched off, and the finding that must then fail."""
+    """One protection switched off, and the finding that must then fail: by what was lost, or doubled."""
 
     name: str
     meaning: str
     process: str
     settings: Mapping[str, str]
     fails: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,12 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One judgement: a sentence that holds or does not."""
+    """One judgement: a sentence that holds or does not, and which way it is wrong where there are two."""
 
     name: str
     holds: bool
     sentence: str
+    wrong: str = ""
 
 
 def promised(loaded: Loaded, targets: int) -> Promised:
@@ -110,6 +111,8 @@ def judge(promised: Promised, books: Books) -> list[Finding]:
     ]
 
 
+LOST, DOUBLED = "lost", "doubled"
+"""The two ways in which a count is wrong."""
 EQUAL_TO_STORED = ("rollup_second", "rollup_minute", "rollup_hour", "totals", "click_count", "live")
 FINDINGS = ("stored", "each link", *EQUAL_TO_STORED, "each click_count", "bots", "difference", "parked", "unkept views")
 """What `judge` judges, by name."""
@@ -119,8 +122,9 @@ def _within(name: str, found: int, least: int, unknown: int, what: str) -> Findi
     holds = least <= found <= least + unknown
     if holds:
         return Finding(name, True, f"{found:,} {what}: {least:,} promised, {found - least} of {unknown} unknown ones")
-    wrong = f"{least - found:,} lost" if found < least else f"{found - least - unknown:,} too many"
-    return Finding(name, False, f"{found:,} {what}, but {least:,} were promised and {unknown} are unknown: {wrong}")
+    told = f"{least - found:,} lost" if found < least else f"{found - least - unknown:,} too many"
+    sentence = f"{found:,} {what}, but {least:,} were promised and {unknown} are unknown: {told}"
+    return Finding(name, False, sentence, LOST if found < least else DOUBLED)
 
 
 def _each_link(promised: Promised, books: Books) -> Finding:

@@ -46,9 +46,9 @@ class Journal:
 
     @property
     def control_holds(self) -> bool:
-        """Whether the control failed where its file says."""
-        wrong = {finding.name for finding in self.ran.findings if not finding.holds}
-        return self.control is not None and self.control.fails in wrong
+        """Whether the control failed where and as its file says."""
+        wrong = {(finding.name, finding.wrong) for finding in self.ran.findings if not finding.holds}
+        return self.control is not None and (self.control.fails, self.control.by) in wrong
 
     @property
     def command(self) -> str:

@@ -152,8 +152,10 @@ async def test_a_suspended_tenant_is_refused_and_the_others_pass_once_the_direct
 
 
 @pytest.mark.promise("IDENTITY-5")
-async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_remembers_it(tmp_path: Path) -> None:
-    """Method: a broker of the test's own is stopped under a process that has heard it."""
+async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_remembers_it_also_upon_its_return(
+    tmp_path: Path,
+) -> None:
+    """Method: a broker of the test's own is stopped under a process that has heard it, and returns before the news of the key does."""
     broker, identity, address = Kafka(Folders.under(tmp_path, "kafka"), *ports.draw(2)), Identity(), ports.draw(1)[0]
     await asyncio.to_thread(broker.prepare, print)
     child = await running.start(broker)
@@ -172,6 +174,15 @@ async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_
             await child.stop()
             identity.revoked = True
             await refused(verifier, within_s=2 * resources.REVOCATIONS_LAG_S_MAX)
+            child = await running.start(broker)
+            assert child is not None
+            async with asyncio.timeout(30):
+                while process.revocations_lag_s() > resources.REVOCATIONS_LAG_S_MAX:
+                    with pytest.raises(errors.Unauthenticated):
+                        await verifier.verify(SECRET)
+                    await asyncio.sleep(0.005)
+            with pytest.raises(errors.Unauthenticated):
+                await verifier.verify(SECRET)
     finally:
         await child.stop()
 

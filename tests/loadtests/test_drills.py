@@ -121,13 +121,20 @@ def test_a_run_with_load_or_kills_other_than_ordered_is_invalid_and_a_wrong_numb
     assert ran(lost, late=3).verdict is Verdict.FAILED
 
 
-def test_a_control_holds_only_when_it_fails_where_its_file_says() -> None:
-    """DRILLS-10. Goal: neither a passing control nor one that fails elsewhere is taken for a proof."""
-    control = EVENT_KILL.control("journal-off")
-    lost = judge(PROMISED, replace(RIGHT, stored=98))
-    elsewhere = judge(PROMISED, replace(RIGHT, live=98))
-    held = [Journal(EVENT_KILL, "small", 1, control, ran(each)).control_holds for each in (lost, elsewhere, None)]
-    assert held == [True, False, False]
+@pytest.mark.parametrize(("name", "holds"), [("journal-off", "lost"), ("no-tokens", "doubled")])
+def test_a_control_holds_only_when_it_fails_where_and_as_its_file_says(name: str, holds: str) -> None:
+    """DRILLS-10. Goal: neither a passing control nor one that fails elsewhere, or the other way, is taken for a proof."""
+    endings = {
+        "lost": judge(PROMISED, replace(RIGHT, stored=PROMISED.total - 1)),
+        "doubled": judge(PROMISED, replace(RIGHT, stored=PROMISED.total + PROMISED.unknown + 1)),
+        "elsewhere": judge(PROMISED, replace(RIGHT, live=98)),
+        "nowhere": None,
+    }
+    control = EVENT_KILL.control(name)
+    held = [
+        each for each, found in endings.items() if Journal(EVENT_KILL, "small", 1, control, ran(found)).control_holds
+    ]
+    assert held == [holds]
 
 
 def test_the_page_is_one_file_with_the_verdict_the_kills_and_the_command_and_asks_no_network() -> None:

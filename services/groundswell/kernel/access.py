@@ -127,8 +127,12 @@ class Verifier:
             del self._revoked[oldest[0]]
         if len(self._revoked) > REVOCATIONS_KEPT_MAX:
             del self._revoked[oldest[0]]
-            self._known.clear()
-            self._forgotten += 1
+            self.forget()
+
+    def forget(self) -> None:
+        """Forgets what was checked: every credential is asked for anew, also one that is being asked for now."""
+        self._known.clear()
+        self._forgotten += 1
 
     @property
     def revocations_kept(self) -> int:

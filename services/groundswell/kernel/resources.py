@@ -1,6 +1,7 @@
 """What a process has, opened when first asked for and shared by its modules."""
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -63,7 +64,7 @@ class EngineSettings:
     """Brokers, `host:port` separated by commas."""
     redis_url: str = "redis://127.0.0.1:6379"
     """A Valkey or Redis server; with `?cluster=1`, a node of a cluster. Let it evict (`maxmemory-policy allkeys-lru`): all in it can be
-    rebuilt, and a full server that does not evict remembers nothing new."""
+    rebuilt, and a full server that does not evict remembers nothing new. Let it forget all at a restart: what it would bring back is old."""
     postgres_dsn: str = ""
     """A role that may create databases and roles."""
     postgres_replica_dsn: tuple[str, ...] = ()
@@ -199,9 +200,12 @@ class Resources:
         Starts the feeds that every process follows.
         """
         if not self._feeds:
+            bound = bus.Bound(REVOCATIONS_LAG_S_MAX, self._forget_checks)
             self._feeds = {
                 "tenants": bus.follow(self.kafka, [tenants.TOPIC], self.tenants.hear, from_start=True),
-                "revocations": bus.follow(self.kafka, [REVOCATIONS], self._hear_revocation, from_start=True),
+                "revocations": bus.follow(
+                    self.kafka, [REVOCATIONS], self._hear_revocation, from_start=True, bound=bound
+                ),
             }
             for name, feed in self._feeds.items():
                 self._run(f"feeds.{name}", feed.run)
@@ -236,9 +240,17 @@ class Resources:
             raise tenants.DirectoryUnread
         self.tenants.refuse_suspended(caller)
 
-    def _hears_revocations(self) -> bool:
+    def revocations_lag_s(self) -> float:
+        """How old a revocation may be that this process has not heard of; infinite before it follows them."""
         feed = self._feeds.get("revocations")
-        return feed is not None and feed.lag_s() <= REVOCATIONS_LAG_S_MAX
+        return math.inf if feed is None else feed.lag_s()
+
+    def _hears_revocations(self) -> bool:
+        return self.revocations_lag_s() <= REVOCATIONS_LAG_S_MAX
+
+    def _forget_checks(self) -> None:
+        if self._verifier is not None:
+            self._verifier.forget()
 
     def _hear_revocation(self, event: bus.Incoming) -> None:
         # A process that has checked nothing yet remembers nothing, and identity knows better than old news.

@@ -5,14 +5,17 @@ way in is on neither side. A rollup's figure is cut nowhere: it holds what its m
 may be ahead by a range.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from groundswell.analytics.store import schema
 from groundswell.kernel.clickhouse import ClickHouse
 
-BOOK_DAYS = schema.RAW_DAYS - 1
-"""What came longer ago is left out on both sides: the store forgets it bit by bit."""
+BOOK_S = (schema.RAW_DAYS - 1) * 86_400
+"""What came longer ago is left out on both sides, by one moment for both: the store forgets it bit by bit."""
+
+_RECENT = "tenant = {tenant:UInt64} AND _t > toDateTime({since:UInt32})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,9 @@ class BookStore:
         """The tenant's books as of the newest complete ranges."""
         marks = await self._store.query(f"SELECT _p, max(_o) FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p")
         ends = {int(p): int(end) for p, end in marks.rows}
-        accepted, parked, duplicates = await self._frames(tenant, ends)
-        stored = await self._stored(tenant, ends)
+        bound = {"tenant": tenant, "since": int(time.time()) - BOOK_S}
+        accepted, parked, duplicates = await self._frames(ends, bound)
+        stored = await self._stored(ends, bound)
         return Books(
             accepted=accepted,
             stored=stored,
@@ -53,23 +57,19 @@ class BookStore:
             totals=await self._rolled(tenant, schema.ITEM_TOTALS),
         )
 
-    async def _frames(self, tenant: int, ends: Mapping[int, int]) -> tuple[int, int, int]:
+    async def _frames(self, ends: Mapping[int, int], bound: Mapping[str, int]) -> tuple[int, int, int]:
         complete = " OR ".join(f"(_p = {p} AND _o <= {end})" for p, end in ends.items()) or "0"
         answer = await self._store.query(
-            f"SELECT sum(accepted), sum(parked), sum(duplicate) FROM {schema.FRAMES} "
-            f"WHERE tenant = {{tenant:UInt64}} AND ({complete}) AND _t > now() - INTERVAL {BOOK_DAYS} DAY",
-            {"tenant": tenant},
+            f"SELECT sum(accepted), sum(parked), sum(duplicate) FROM {schema.FRAMES} WHERE {_RECENT} AND ({complete})",
+            bound,
         )
         accepted, parked, duplicates = answer.rows[0]
         return int(accepted), int(parked), int(duplicates)
 
-    async def _stored(self, tenant: int, ends: Mapping[int, int]) -> int:
-        recent = f"tenant = {{tenant:UInt64}} AND _t > now() - INTERVAL {BOOK_DAYS} DAY"
+    async def _stored(self, ends: Mapping[int, int], bound: Mapping[str, int]) -> int:
         beyond = " OR ".join(f"(_p = {p} AND _o > {end})" for p, end in ends.items())
-        unfinished = f"(SELECT count() FROM {schema.EV} WHERE {recent} AND ({beyond}))" if beyond else "0"
-        answer = await self._store.query(
-            f"SELECT count() - {unfinished} FROM {schema.EV} WHERE {recent}", {"tenant": tenant}
-        )
+        unfinished = f"(SELECT count() FROM {schema.EV} WHERE {_RECENT} AND ({beyond}))" if beyond else "0"
+        answer = await self._store.query(f"SELECT count() - {unfinished} FROM {schema.EV} WHERE {_RECENT}", bound)
         return int(answer.rows[0][0])
 
     async def _rolled(self, tenant: int, table: str) -> int:
