@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from groundswell.api.identity.v1 import identity_pb2, identity_pb2_grpc
 from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
 from groundswell.engines import ports, running, topics
+from groundswell.engines.children import Child
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
 from groundswell.kernel import access, bus, errors, modules, resources, rpc, settings, tenants
@@ -158,8 +159,7 @@ async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_
     """Method: a broker of the test's own is stopped under a process that has heard it, and returns before the news of the key does."""
     broker, identity, address = Kafka(Folders.under(tmp_path, "kafka"), *ports.draw(2)), Identity(), ports.draw(1)[0]
     await asyncio.to_thread(broker.prepare, print)
-    child = await running.start(broker)
-    assert child is not None
+    child = await started(broker)
     try:
         await topics.create(broker.address, TOPICS)
         here = f"127.0.0.1:{address}"
@@ -174,8 +174,7 @@ async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_
             await child.stop()
             identity.revoked = True
             await refused(verifier, within_s=2 * resources.REVOCATIONS_LAG_S_MAX)
-            child = await running.start(broker)
-            assert child is not None
+            child = await started(broker)
             async with asyncio.timeout(30):
                 while process.revocations_lag_s() > resources.REVOCATIONS_LAG_S_MAX:
                     with pytest.raises(errors.Unauthenticated):
@@ -185,6 +184,12 @@ async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_
                 await verifier.verify(SECRET)
     finally:
         await child.stop()
+
+
+async def started(broker: Kafka) -> Child:
+    child = await running.start(broker)
+    assert child is not None
+    return child
 
 
 async def remembered(verifier: access.Verifier, identity: Identity) -> None:

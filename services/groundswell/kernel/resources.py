@@ -64,7 +64,7 @@ class EngineSettings:
     """Brokers, `host:port` separated by commas."""
     redis_url: str = "redis://127.0.0.1:6379"
     """A Valkey or Redis server; with `?cluster=1`, a node of a cluster. Let it evict (`maxmemory-policy allkeys-lru`): all in it can be
-    rebuilt, and a full server that does not evict remembers nothing new. Let it forget all at a restart: what it would bring back is old."""
+    rebuilt, and a full server that does not evict remembers nothing new. Let it forget all at a restart: what it brings back is old."""
     postgres_dsn: str = ""
     """A role that may create databases and roles."""
     postgres_replica_dsn: tuple[str, ...] = ()
