@@ -37,7 +37,7 @@ HOSTILE = [
     "https:///nowhere",
     "",
 ]
-TAGS = {"html", "meta", "title", "style", "main", "h1", "p", "bdi", "a"}
+TAGS = {"html", "meta", "title", "style", "main", "h1", "p", "b", "bdi", "mark", "a"}
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Page(HTMLParser):
     tags: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
-    """By the class of the paragraph."""
-    _inside: str = ""
+    """By each element that the text is in: its class, or else its name."""
+    _inside: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -57,14 +57,18 @@ class Page(HTMLParser):
         given = dict(attrs)
         assert not [name for name in given if name.startswith("on")]
         self.tags.append(tag)
-        if tag == "p":
-            self._inside = given.get("class") or ""
+        if tag != "meta":
+            self._inside.append(given.get("class") or tag)
         if tag == "a":
             self.links.append(given["href"] or "")
             assert set((given["rel"] or "").split()) == {"noreferrer", "nofollow", "noopener"}
 
     def handle_data(self, data: str) -> None:
-        self.texts[self._inside] = self.texts.get(self._inside, "") + data.removesuffix("\n")
+        for name in self._inside:
+            self.texts[name] = self.texts.get(name, "") + data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside.pop()
 
 
 def read(body: bytes) -> Page:
@@ -87,8 +91,8 @@ async def test_where_a_preview_is_asked_for_the_answer_is_a_page_that_shows_wher
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "location" not in answer.headers
     page = read(answer.content)
-    assert page.texts["host"] == "аррӏе.com"
-    assert page.texts["ascii"] == "xn--80ak6aa92e.com"
+    assert page.texts["host"] == "xn--80ak6aa92e.com"
+    assert (page.texts["b"], page.texts["mark"]) == ("аррӏе.com", "аррӏе")
     assert page.texts["address"] == APPLE
     assert page.links == [APPLE]
     assert (await door.client.get("/abc", headers={"accept-encoding": "gzip"})).content == answer.content
@@ -96,7 +100,7 @@ async def test_where_a_preview_is_asked_for_the_answer_is_a_page_that_shows_wher
     door.answers.purge("code/localhost/abc")
     plain = read((await door.client.get("/abc")).content)
     assert plain.texts["host"] == "example.com"
-    assert "ascii" not in plain.texts, "a name in ASCII is shown once"
+    assert "b" not in plain.texts, "a name in ASCII is shown once"
 
 
 @pytest.mark.promise("LINKS-6")
@@ -176,8 +180,10 @@ def test_what_is_no_address_of_the_web_is_shown_but_can_not_be_followed(location
 def test_letters_from_right_to_left_move_no_other_part_of_the_name() -> None:
     """Each label is set apart, in the order of the address; one that is no punycode is shown as it came."""
     body = preview.page("https://xn--4dbrk0ce.example.xn--4dbrk0ce.com/").decode()
-    assert "<bdi>ישראל</bdi>.<bdi>example</bdi>.<bdi>ישראל</bdi>.<bdi>com</bdi>" in body
-    assert "<bdi>xn--ls8h</bdi>.<bdi>example</bdi>" in preview.page("https://xn--ls8h.example/").decode()
+    israel = "<bdi><mark>ישראל</mark></bdi>"
+    assert f"<b>{israel}.<bdi>example</bdi>.{israel}.<bdi>com</bdi></b>" in body
+    page = read(preview.page("https://xn--ls8h.xn--fiq228c.example/"))
+    assert page.texts["b"] == "xn--ls8h.中文.example"
 
 
 @pytest.mark.promise("LINKS-6", "GATEWAY-2")

@@ -1,29 +1,33 @@
 """The page that stands in for a redirect where visitors are to see first where it leads.
 
-Everything on it is one file without scripts. The host is shown as browsers may show it and as it is looked up; each part of it stands
-for itself, so that letters that are written from right to left move no other part, and so does the address, which is ASCII throughout.
+Everything on it is one file without scripts. The host stands there as it is looked up, which looks like nothing else, and below as
+browsers may show it, with what is not ASCII marked. Each label stands for itself, so that letters that are written from right to left
+move no other; the address is ASCII throughout.
 """
 
 import base64
 import hashlib
+import re
 from html import escape
 from urllib.parse import urlsplit
 
 import idna
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --quiet: #566072; --paper: #f5f6f8; --card: #fff; --line: #d9dde4; --go: #1f5fd0; }
+:root { color-scheme: light dark; --ink: #1c2330; --quiet: #566072; --paper: #f5f6f8; --card: #fff; --line: #d9dde4; --go: #1f5fd0;
+  --alien: #b3261e; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8ebf0; --quiet: #a3adbd; --paper: #12161d; --card: #1b212b; --line: #333c4a; --go: #8ab4ff; }
+  :root { --ink: #e8ebf0; --quiet: #a3adbd; --paper: #12161d; --card: #1b212b; --line: #333c4a; --go: #8ab4ff; --alien: #ff9d92; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; padding: 1.5rem 1rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
 main { max-width: 38rem; margin: 6vh auto 0; padding: 1.5rem; background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 h1 { margin: 0 0 1rem; font-size: 1.1rem; font-weight: 600; }
 p { margin: 0 0 1rem; overflow-wrap: anywhere; }
-.host { margin-bottom: .25rem; font-size: 1.75rem; font-weight: 600; line-height: 1.25; }
-.ascii, .address { color: var(--quiet); font: .9rem/1.5 ui-monospace, monospace; }
-.address { max-height: 12rem; overflow-y: auto; padding: .75rem; border: 1px solid var(--line); border-radius: 8px; }
+.host { font-size: 1.35rem; font-weight: 600; line-height: 1.25; word-break: break-all; }
+mark { padding: 0 .1em; border-bottom: 2px solid var(--alien); background: none; color: var(--alien); }
+.address { max-height: 12rem; overflow-y: auto; padding: .75rem; border: 1px solid var(--line); border-radius: 8px; color: var(--quiet);
+  font: .9rem/1.5 ui-monospace, monospace; word-break: break-all; }
 a { color: var(--go); font-weight: 600; }
 .why { margin: 0; color: var(--quiet); font-size: .9rem; }
 """
@@ -51,11 +55,13 @@ def page(location: str) -> bytes:
     """The page for a redirect to `location`, an address in ASCII. What is no address of the web is shown, but not linked."""
     scheme, host = _read(location)
     labels = [_readable(label) for label in host.split(".")]
-    shown = ".".join(f"<bdi>{escape(label)}</bdi>" for label in labels)
+    reads = ".".join(f"<bdi>{_marked(label)}</bdi>" for label in labels)
     parts = [
         "<h1>This link leads to</h1>",
-        f'<p class="host" dir="ltr">{shown}</p>' if host else "",
-        f'<p class="ascii" dir="ltr">{escape(host)}</p>' if ".".join(labels) != host else "",
+        f'<p class="host" dir="ltr">{escape(host)}</p>' if host else "",
+        f'<p dir="ltr">Browsers may show that name as <b>{reads}</b>. What is marked is not in the letters a to z.</p>'
+        if ".".join(labels) != host
+        else "",
         f'<p class="address" dir="ltr">{escape(location)}</p>',
         f'<p><a rel="noreferrer nofollow noopener" href="{escape(location)}">Go there</a></p>'
         if scheme in _FOLLOWED and host
@@ -77,6 +83,10 @@ def _read(location: str) -> tuple[str, str]:
         return parts.scheme, parts.hostname or ""
     except ValueError:
         return "", ""
+
+
+def _marked(label: str) -> str:
+    return re.sub(r"[^\x00-\x7f]+", r"<mark>\g<0></mark>", escape(label))
 
 
 def _readable(label: str) -> str:
