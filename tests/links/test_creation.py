@@ -210,6 +210,23 @@ async def test_a_destination_on_any_short_domain_is_refused(process: Process, al
     await process.create(alice, "http://home.test:3000/")
 
 
+@pytest.mark.promise("LINKS-6")
+async def test_links_make_no_loop_in_whatever_order_they_and_their_domains_are_made(
+    process: Process, other: Process, alice: Context, bob: Context
+) -> None:
+    """The first leads to a host that is nobody's yet; once it is Bob's, nothing on it leads back, whether made so or changed so later."""
+    first = await process.create(alice, f"https://go{alice.tenant}.example/second")
+    back = f"http://{first.domain}:8080/{first.code}"
+    await other.domains.create(bob, f"go{alice.tenant}.example", NO_REQUEST)
+    with pytest.raises(errors.DestinationRefused, match="short link"):
+        await other.create(bob, back, domain=f"go{alice.tenant}.example", code="second")
+    second = await other.create(bob, domain=f"go{alice.tenant}.example", code="second")
+    with pytest.raises(errors.DestinationRefused, match="short link"):
+        await other.change(bob, second, destination=back)
+    with pytest.raises(errors.DestinationRefused, match="short link"):
+        await process.change(alice, first, destination=f"{first.options.destination}?again")
+
+
 @pytest.mark.promise("LINKS-7")
 async def test_a_deleted_links_code_is_nobodys_for_ninety_days(process: Process, alice: Context) -> None:
     first = await process.create(alice, code="summer", tags=("a",))

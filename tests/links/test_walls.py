@@ -75,7 +75,7 @@ async def walled(postgres_dsn: str, redis_url: str) -> AsyncIterator[Walled]:
     owner_dsn = dsn_of(postgres_dsn, f"gs_{service}", owner, role_password(owner, KEY))
     async with started(app_dsn, redis_url, slugs) as process:
         alice, bob = new_tenant(slugs), new_tenant(slugs, "apiKeys/2")
-        draft = Draft(options=Options(destination="https://example.com/", tags=("a",)))
+        draft = Draft(options=Options(destination="https://example.com/", tags=("a",), suspicious=True))
         link = await process.creation.create(alice, draft, RequestKey("r", b"d"))
         await process.links.take_totals(alice.tenant, [ClickTotal(link.id, 3, 1)])
         await process.denials.create(alice, "evil.example", NO_REQUEST)
@@ -86,7 +86,7 @@ async def walled(postgres_dsn: str, redis_url: str) -> AsyncIterator[Walled]:
 async def test_every_table_with_a_tenant_shows_its_rows_to_that_tenant_alone(walled: Walled) -> None:
     """To no other, to no transaction without one, and not to the owner of the tables."""
     assert set(await walled.seen(walled.alice)) == set(await walled.tables())
-    assert len(await walled.tables()) == 9
+    assert len(await walled.tables()) == 10
     assert await walled.holes() == set()
 
 

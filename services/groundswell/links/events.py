@@ -60,6 +60,7 @@ def to_proto(link: Link, addresses: Addresses) -> pb.Link:
         bot_count=link.bots,
         short_url=addresses.short_url(link.domain, link.code),
         owner=link.owner,
+        suspicious=chosen.suspicious,
     )
     message.create_time.FromMilliseconds(link.created_ms)
     message.update_time.FromMilliseconds(link.updated_ms)
@@ -94,5 +95,6 @@ def target_of(type_: str, tenant: int, body: bytes) -> tuple[str, str, Target] |
         max_visits=link.max_visits,
         active=not link.disabled,
         deleted=kind is events_pb.LinkDeleted,
+        suspicious=link.suspicious,
     )
     return link.domain, link.code, target

@@ -29,6 +29,7 @@ _CHANGEABLE = {
     "edge_seconds": "edge_seconds",
     "title": "title",
     "tags": "tags",
+    "suspicious": "suspicious",
 }
 
 
@@ -117,6 +118,7 @@ class LinkRpc(links_pb2_grpc.LinkServiceServicer):
             domain=found.domain,
             code=found.code,
             edge_seconds=found.edge_seconds,
+            preview=found.target.suspicious,
         )
         if found.lasts_ms is not None:
             answer.cache_ttl.FromMilliseconds(found.lasts_ms)
@@ -145,6 +147,7 @@ def _options(link: pb.Link) -> Options:
         edge_seconds=link.edge_seconds,
         title=link.title,
         tags=tuple(link.tags),
+        suspicious=link.suspicious,
     )
 
 
@@ -153,7 +156,8 @@ def _paths(request: pb.UpdateLinkRequest) -> Sequence[str]:
     if not request.update_mask.paths:
         return [field.name for field, _ in request.link.ListFields() if field.name in _CHANGEABLE]
     if list(request.update_mask.paths) == ["*"]:
-        return list(_CHANGEABLE)
+        # Who does not know that a link may be suspicious does not say that this one is not.
+        return [path for path in _CHANGEABLE if path != "suspicious" or request.link.HasField("suspicious")]
     for path in request.update_mask.paths:
         if path not in _CHANGEABLE:
             raise errors.MaskInvalid(path)

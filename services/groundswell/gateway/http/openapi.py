@@ -7,7 +7,7 @@ import orjson
 from google.api import field_behavior_pb2
 from google.protobuf import empty_pb2
 
-from groundswell.gateway.http import json_bodies, queries, transcoder
+from groundswell.gateway.http import json_bodies, preview, queries, transcoder
 from groundswell.gateway.http.routes import WHOLE_BODY, Route, RouteTable, field_at
 from groundswell.gateway.http.schemas import REF, Schema, Schemas
 from groundswell.gateway.model import templates
@@ -235,7 +235,13 @@ def _responses(route: Route, schemas: Schemas) -> Schema:
         headers["Groundswell-View"] = {"$ref": "#/components/headers/View"}
     if edge.HasField("redirect"):
         moved = {"description": "Follow `Location`.", "headers": headers | {"Location": {"schema": {"type": "string"}}}}
-        return {**{str(status): moved for status in (301, 302, 307, 308)}, "default": _PROBLEM_RESPONSE}
+        page = {
+            "description": "A page that shows where this leads, in the redirect's place.",
+            "headers": headers,
+            "content": {preview.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        }
+        shown = {"200": page} if edge.redirect.preview_field else {}
+        return {**shown, **{str(status): moved for status in (301, 302, 307, 308)}, "default": _PROBLEM_RESPONSE}
     if output.full_name == empty_pb2.Empty.DESCRIPTOR.full_name:
         return {"204": {"description": "Done.", "headers": headers}, "default": _PROBLEM_RESPONSE}
     if route.cacheable:

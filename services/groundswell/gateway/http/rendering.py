@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2, empty_pb2
 from google.protobuf.message import Message
 
 from groundswell.api.gateway.v1 import edge_pb2
-from groundswell.gateway.http import transcoder
+from groundswell.gateway.http import preview, transcoder
 from groundswell.gateway.http.routes import Route
 from groundswell.gateway.model.answers import Answer, Counted
 
@@ -26,12 +26,12 @@ _LOCATION_SAFE = "".join(chr(code) for code in range(0x21, 0x7F))
 
 def answer(route: Route, message: Message, asked_s: float, now_s: float) -> Answer:
     """The answer to a call that was made at `asked_s` and ended now (monotonic seconds)."""
-    edge = route.edge
+    edge, previewed = route.edge, _previewed(route, message)
     status, headers, body = _content(route, message)
     made = Answer(status=status, headers=(), body=body, stored_s=now_s)
     if route.cacheable:
-        headers += _kept(made, edge.cache, message, asked_s)
-        if body:
+        headers += _kept(made, edge.cache, message, asked_s, shared=not previewed)
+        if body and not previewed:
             made.etag = b'"' + xxhash.xxh3_128_hexdigest(body).encode() + b'"'
     else:
         headers.append(NO_STORE)
@@ -46,6 +46,8 @@ def _content(route: Route, message: Message) -> tuple[int, list[tuple[bytes, byt
     if edge.HasField("redirect"):
         status = transcoder.value_at(message, edge.redirect.status_field) if edge.redirect.status_field else 0
         location = header_value(transcoder.value_at(message, edge.redirect.location_field))
+        if _previewed(route, message):
+            return 200, list(preview.HEADERS), preview.page(location.decode())
         return (status if status in REDIRECT_STATUSES else REDIRECT_STATUS), [(b"location", location)], b""
     if message.DESCRIPTOR.full_name == _EMPTY:
         return 204, [], b""
@@ -59,8 +61,16 @@ def _content(route: Route, message: Message) -> tuple[int, list[tuple[bytes, byt
     return 201, headers, body
 
 
-def _kept(made: Answer, cache: edge_pb2.Cache, message: Message, asked_s: float) -> list[tuple[bytes, bytes]]:
-    """Sets until when `made` may be kept; returns the headers that say the same to caches outside."""
+def _previewed(route: Route, message: Message) -> bool:
+    """Whether the answer is a page in a redirect's place. It is counted, and over once its owner says so: no cache outside keeps it."""
+    field = route.edge.redirect.preview_field
+    return bool(field) and bool(transcoder.value_at(message, field))
+
+
+def _kept(
+    made: Answer, cache: edge_pb2.Cache, message: Message, asked_s: float, *, shared: bool
+) -> list[tuple[bytes, bytes]]:
+    """Sets until when `made` may be kept; returns the headers that say to caches outside whether they may, which is if it is `shared`."""
     lifetime_s = float("inf")
     if cache.ttl_field and message.HasField(cache.ttl_field):
         duration = getattr(message, cache.ttl_field)
@@ -72,7 +82,8 @@ def _kept(made: Answer, cache: edge_pb2.Cache, message: Message, asked_s: float)
     made.fresh_until_s = asked_s + min(cache.ttl_ms / 1000, lifetime_s)
     made.stale_until_s = asked_s + min((cache.ttl_ms + cache.stale_ms) / 1000, lifetime_s)
     made.tags = tuple(tag(template, message) for template in cache.tags)
-    shared_s = int(transcoder.value_at(message, cache.shared_max_age_field)) if cache.shared_max_age_field else 0
+    open_ = shared and cache.shared_max_age_field
+    shared_s = int(transcoder.value_at(message, cache.shared_max_age_field)) if open_ else 0
     shared_s = int(min(shared_s, lifetime_s))
     if shared_s <= 0:
         return [PRIVATE_NO_STORE]

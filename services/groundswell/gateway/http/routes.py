@@ -189,6 +189,7 @@ def _check(edge: edge_pb2.Edge, method: MethodDescriptor) -> None:
         edge.telemetry.tenant_field,
         edge.redirect.location_field,
         edge.redirect.status_field,
+        edge.redirect.preview_field,
         edge.sse.event_field,
         edge.sse.id_field,
         *(path for tag in edge.cache.tags for path in tag_fields(tag)),

@@ -1,14 +1,15 @@
 """A link, what its owner may choose, and the state in which a visitor finds it."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 import msgspec
 
 from groundswell.links import errors
 from groundswell.links.model import destinations
+from groundswell.links.model.suspicion import is_suspicious
 
 REDIRECTS = frozenset({301, 302, 307, 308})
 REDIRECT_DEFAULT = 302
@@ -37,6 +38,11 @@ class Options:
     edge_seconds: int = 0
     title: str = ""
     tags: tuple[str, ...] = ()
+    suspicious: bool = False
+    """Visitors see where the link leads before they follow it: asked for by the owner, or because of the destination's host."""
+
+
+_FOUND_BY = tuple(each.name for each in fields(Options) if each.name != "suspicious")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,10 @@ class Draft:
     code: str = ""
     code_length: int = 0
     domain: str = ""
+
+    def is_met_by(self, link: "Link") -> bool:
+        """Whether a link with the same digest is what is asked for: it has the code, and the page where one is asked for."""
+        return self.code in ("", link.code) and self.options.suspicious <= link.options.suspicious
 
 
 class State(Enum):
@@ -74,6 +84,7 @@ class Target:
     max_visits: int
     active: bool
     deleted: bool = False
+    suspicious: bool = False
 
     def state(self, now_ms: int) -> State:
         """The state at `now_ms`, but for visits, which only the counter knows."""
@@ -127,6 +138,7 @@ class Link:
             max_visits=chosen.max_visits,
             active=chosen.active,
             deleted=self.deleted,
+            suspicious=chosen.suspicious,
         )
 
     def lasts(self, now_ms: int) -> bool:
@@ -181,14 +193,46 @@ def checked(options: Options) -> Options:
     return options if url == options.destination else replace(options, destination=url)
 
 
-def merged(present: Options, wanted: Options, fields: Iterable[str]) -> Options:
+def merged(present: Options, wanted: Options, named: Iterable[str]) -> Options:
     """`present` with the named fields of `wanted`."""
-    return replace(present, **{field: getattr(wanted, field) for field in fields})
+    return replace(present, **{field: getattr(wanted, field) for field in named})
+
+
+def judged(options: Options) -> Options:
+    """The checked `options` of a new link: suspicious where its host is, whatever they say, since nobody has been told so yet."""
+    return replace(options, suspicious=True) if _leads_astray(options) else options
+
+
+def judged_anew(before: Options, after: Options, named: Collection[str]) -> Options:
+    """The checked options `after` a change of the `named` ones.
+
+    Led to another suspicious host, a link is suspicious whatever the change says. Led away from one it is no more, unless it was by its
+    owner's wish.
+    """
+    if _host(after) == _host(before):
+        return after
+    if _leads_astray(after):
+        return replace(after, suspicious=True)
+    if "suspicious" in named:
+        return after
+    return replace(after, suspicious=before.suspicious and not _leads_astray(before))
 
 
 def find_digest(domain: int, options: Options) -> bytes:
-    """What two links have in common that differ in their code alone."""
-    return hashlib.sha256(msgspec.json.encode([domain, options])).digest()
+    """What two links have in common that differ in their code alone, or in whether they are suspicious."""
+    compared = {name: getattr(options, name) for name in _FOUND_BY}
+    return hashlib.sha256(msgspec.json.encode([domain, compared])).digest()
+
+
+def _leads_astray(options: Options) -> bool:
+    return is_suspicious(_host(options))
+
+
+def _host(options: Options) -> str:
+    try:
+        return destinations.checked(options.destination).host
+    except errors.DestinationRefused:  # one that was still allowed when it was stored
+        return ""
 
 
 def _check_tags(tags: tuple[str, ...]) -> None:

@@ -26,6 +26,7 @@ from groundswell.links.model.links import (
     Options,
     checked,
     find_digest,
+    judged,
 )
 from groundswell.links.service.codes import Codes
 from groundswell.links.service.corrections import Corrections
@@ -105,7 +106,7 @@ class Creation:
         length = codes.checked_length(draft.code_length)
         if draft.code:
             codes.checked_own(draft.code)
-        return _Wanted(draft, checked(draft.options), await self._domains.of(context, draft.domain), length)
+        return _Wanted(draft, judged(checked(draft.options)), await self._domains.of(context, draft.domain), length)
 
     async def _made(
         self,
@@ -204,7 +205,7 @@ class Creation:
     async def _found(self, store: LinkStore, draft: Draft, link: Link) -> Link | None:
         now_ms = self._clock.now_ms()
         alike = await store.alike(link.owner, find_digest(link.domain_id, link.options))
-        return next((each for each in alike if each.lasts(now_ms) and draft.code in ("", each.code)), None)
+        return next((each for each in alike if each.lasts(now_ms) and draft.is_met_by(each)), None)
 
 
 def _placed(error: kernel_errors.Error, index: int, batch: bool) -> kernel_errors.Error:

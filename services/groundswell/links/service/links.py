@@ -15,7 +15,7 @@ from groundswell.kernel.idempotency import RequestKey
 from groundswell.links import errors
 from groundswell.links.events import LinkEvents
 from groundswell.links.model import codes
-from groundswell.links.model.links import ClickTotal, Draft, Link, checked, merged
+from groundswell.links.model.links import ClickTotal, Draft, Link, checked, judged_anew, merged
 from groundswell.links.service.corrections import Corrections
 from groundswell.links.service.denials import denied
 from groundswell.links.service.domains import Domains
@@ -83,7 +83,7 @@ class Links:
             for field, present, asked in (("code", before.code, wanted.code), ("domain", before.domain, wanted.domain)):
                 if asked and asked != present:
                     raise errors.CodeImmutable(field)
-            options = checked(merged(before.options, wanted.options, fields))
+            options = judged_anew(before.options, checked(merged(before.options, wanted.options, fields)), fields)
             if options == before.options:
                 return await tx.answer(request, before)
             if options.destination != before.options.destination:

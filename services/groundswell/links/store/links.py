@@ -10,7 +10,8 @@ from groundswell.links.model.links import ClickTotal, Link, Options, Target, fin
 
 _LINK = """
     SELECT l.*, d.host AS domain, coalesce(c.clicks, 0) AS clicks, coalesce(c.bots, 0) AS bots,
-        ARRAY(SELECT tag FROM link_tags t WHERE (t.tenant_id, t.shard, t.link_id) = (l.tenant_id, l.shard, l.id) ORDER BY position) AS tags
+        ARRAY(SELECT tag FROM link_tags t WHERE (t.tenant_id, t.shard, t.link_id) = (l.tenant_id, l.shard, l.id) ORDER BY position) AS tags,
+        EXISTS (SELECT FROM suspicious_links s WHERE (s.tenant_id, s.shard, s.link_id) = (l.tenant_id, l.shard, l.id)) AS suspicious
     FROM links l
     JOIN domains d ON (d.tenant_id, d.id) = (l.tenant_id, l.domain_id)
     LEFT JOIN click_totals c ON (c.tenant_id, c.shard, c.link_id) = (l.tenant_id, l.shard, l.id)
@@ -69,6 +70,7 @@ class LinkStore:
         refused = [link for link in links if link.id not in inserted]
         if not refused:
             await self._add_tags(links)
+            await self._flag([link for link in links if link.options.suspicious])
         return refused
 
     async def release_code(self, link: Link, deleted_before_ms: int) -> int:
@@ -99,7 +101,8 @@ class LinkStore:
     async def target(self, shard: int, domain: int, code: str) -> Target | None:
         """What a redirect needs, deleted links included: their version keeps older records out of caches."""
         row = await self._tx.fetchrow(
-            "SELECT * FROM links WHERE tenant_id = $1 AND shard = $2 AND domain_id = $3 AND code = $4",
+            "SELECT l.*, EXISTS (SELECT FROM suspicious_links s WHERE (s.tenant_id, s.shard, s.link_id) = (l.tenant_id, l.shard, l.id)) "
+            "AS suspicious FROM links l WHERE tenant_id = $1 AND shard = $2 AND domain_id = $3 AND code = $4",
             self._tx.tenant,
             shard,
             domain,
@@ -157,6 +160,12 @@ class LinkStore:
                 "DELETE FROM link_tags WHERE (tenant_id, shard, link_id) = ($1, $2, $3)", *self._key(after)
             )
             await self._add_tags([after])
+        if chosen.suspicious:
+            await self._flag([after])
+        elif before.options.suspicious:
+            await self._tx.execute(
+                "DELETE FROM suspicious_links WHERE (tenant_id, shard, link_id) = ($1, $2, $3)", *self._key(after)
+            )
         await self._unfind(before)
         await self._tx.execute(
             "INSERT INTO link_finds (tenant_id, shard, owner, digest, link_id) VALUES ($1, $2, $3, $4, $5)",
@@ -207,6 +216,15 @@ class LinkStore:
                 *map(list, zip(*rows, strict=True)),
             )
 
+    async def _flag(self, links: Sequence[Link]) -> None:
+        if links:
+            await self._tx.execute(
+                "INSERT INTO suspicious_links SELECT $1, * FROM unnest($2::smallint[], $3::bigint[]) ON CONFLICT DO NOTHING",
+                self._tx.tenant,
+                [ids.shard_of(link.id) for link in links],
+                [link.id for link in links],
+            )
+
     async def _unfind(self, link: Link) -> None:
         await self._tx.execute(
             "DELETE FROM link_finds WHERE (tenant_id, shard, owner, digest, link_id) = ($1, $2, $3, $4, $5)",
@@ -235,6 +253,7 @@ def _link(row: Record) -> Link:
         edge_seconds=row["edge_seconds"],
         title=row["title"],
         tags=tuple(row["tags"]),
+        suspicious=row["suspicious"],
     )
     return Link(
         id=row["id"],
@@ -266,4 +285,5 @@ def _target(row: Record) -> Target:
         max_visits=row["max_visits"],
         active=row["is_active"],
         deleted=row["deleted_ms"] is not None,
+        suspicious=row["suspicious"],
     )

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%groundswell/api/gateway/v1/edge.proto\x12\x1agroundswell.api.gateway.v1\x1a google/protobuf/descriptor.proto\"\xa2\x02\n\x04\x45\x64ge\x12\x30\n\x05\x63\x61\x63he\x18\x01 \x01(\x0b\x32!.groundswell.api.gateway.v1.Cache\x12\x38\n\ttelemetry\x18\x02 \x01(\x0b\x32%.groundswell.api.gateway.v1.Telemetry\x12\x36\n\x08redirect\x18\x03 \x01(\x0b\x32$.groundswell.api.gateway.v1.Redirect\x12,\n\x03sse\x18\x04 \x01(\x0b\x32\x1f.groundswell.api.gateway.v1.Sse\x12\x12\n\nhost_field\x18\x05 \x01(\t\x12\x0f\n\x07\x63reated\x18\x06 \x01(\x08\x12\x16\n\x0e\x62ody_bytes_max\x18\x07 \x01(\x03\x12\x0b\n\x03lax\x18\x08 \x01(\x08\"h\n\x05\x43\x61\x63he\x12\x0e\n\x06ttl_ms\x18\x01 \x01(\x03\x12\x10\n\x08stale_ms\x18\x02 \x01(\x03\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x11\n\tttl_field\x18\x04 \x01(\t\x12\x1c\n\x14shared_max_age_field\x18\x05 \x01(\t\"Y\n\tTelemetry\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nitem_field\x18\x02 \x01(\t\x12\x14\n\x0ctenant_field\x18\x03 \x01(\t\x12\x14\n\x0cwait_for_ack\x18\x04 \x01(\x08\"8\n\x08Redirect\x12\x16\n\x0elocation_field\x18\x01 \x01(\t\x12\x14\n\x0cstatus_field\x18\x02 \x01(\t\",\n\x03Sse\x12\x13\n\x0b\x65vent_field\x18\x01 \x01(\t\x12\x10\n\x08id_field\x18\x02 \x01(\t:P\n\x04\x65\x64ge\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x0b\x32 .groundswell.api.gateway.v1.Edge:1\n\x06purges\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%groundswell/api/gateway/v1/edge.proto\x12\x1agroundswell.api.gateway.v1\x1a google/protobuf/descriptor.proto\"\xa2\x02\n\x04\x45\x64ge\x12\x30\n\x05\x63\x61\x63he\x18\x01 \x01(\x0b\x32!.groundswell.api.gateway.v1.Cache\x12\x38\n\ttelemetry\x18\x02 \x01(\x0b\x32%.groundswell.api.gateway.v1.Telemetry\x12\x36\n\x08redirect\x18\x03 \x01(\x0b\x32$.groundswell.api.gateway.v1.Redirect\x12,\n\x03sse\x18\x04 \x01(\x0b\x32\x1f.groundswell.api.gateway.v1.Sse\x12\x12\n\nhost_field\x18\x05 \x01(\t\x12\x0f\n\x07\x63reated\x18\x06 \x01(\x08\x12\x16\n\x0e\x62ody_bytes_max\x18\x07 \x01(\x03\x12\x0b\n\x03lax\x18\x08 \x01(\x08\"h\n\x05\x43\x61\x63he\x12\x0e\n\x06ttl_ms\x18\x01 \x01(\x03\x12\x10\n\x08stale_ms\x18\x02 \x01(\x03\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x11\n\tttl_field\x18\x04 \x01(\t\x12\x1c\n\x14shared_max_age_field\x18\x05 \x01(\t\"Y\n\tTelemetry\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nitem_field\x18\x02 \x01(\t\x12\x14\n\x0ctenant_field\x18\x03 \x01(\t\x12\x14\n\x0cwait_for_ack\x18\x04 \x01(\x08\"O\n\x08Redirect\x12\x16\n\x0elocation_field\x18\x01 \x01(\t\x12\x14\n\x0cstatus_field\x18\x02 \x01(\t\x12\x15\n\rpreview_field\x18\x03 \x01(\t\",\n\x03Sse\x12\x13\n\x0b\x65vent_field\x18\x01 \x01(\t\x12\x10\n\x08id_field\x18\x02 \x01(\t:P\n\x04\x65\x64ge\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x0b\x32 .groundswell.api.gateway.v1.Edge:1\n\x06purges\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TELEMETRY']._serialized_start=502
   _globals['_TELEMETRY']._serialized_end=591
   _globals['_REDIRECT']._serialized_start=593
-  _globals['_REDIRECT']._serialized_end=649
-  _globals['_SSE']._serialized_start=651
-  _globals['_SSE']._serialized_end=695
+  _globals['_REDIRECT']._serialized_end=672
+  _globals['_SSE']._serialized_start=674
+  _globals['_SSE']._serialized_end=718
 # @@protoc_insertion_point(module_scope)

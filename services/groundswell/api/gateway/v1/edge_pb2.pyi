@@ -154,17 +154,23 @@ class Redirect(_message.Message):
 
     LOCATION_FIELD_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_FIELD_NUMBER: _builtins.int
     location_field: _builtins.str
     status_field: _builtins.str
+    preview_field: _builtins.str
+    """Response field (bool): where it is set the answer is a page that shows the location, and a link to follow there. It is kept and counted
+    as the redirect is, but never by shared caches.
+    """
     def __init__(
         self,
         *,
         location_field: _builtins.str = ...,
         status_field: _builtins.str = ...,
+        preview_field: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location_field", b"location_field", "status_field", b"status_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location_field", b"location_field", "preview_field", b"preview_field", "status_field", b"status_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,7 @@ class Link(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     SHORT_URL_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    SUSPICIOUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`links/{id}`."""
     destination: _builtins.str
@@ -72,6 +73,11 @@ class Link(_message.Message):
     """The URL to share: `https://<domain>/<code>`."""
     owner: _builtins.str
     """`apiKeys/{id}` or `users/{id}` of the owner."""
+    suspicious: _builtins.bool
+    """Visitors see a page that shows where the link leads instead of being redirected. Set when the link is led to a host that mixes scripts
+    or looks like another name, until the owner sets it to false in a later request; it may be set for any link. Set anew whenever the
+    link is led to another such host.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """From this moment on the link answers 410."""
@@ -110,10 +116,11 @@ class Link(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         short_url: _builtins.str = ...,
         owner: _builtins.str = ...,
+        suspicious: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_disabled", b"_disabled", "_edge_seconds", b"_edge_seconds", "_max_visits", b"_max_visits", "_redirect_status", b"_redirect_status", "_title", b"_title", "create_time", b"create_time", "disabled", b"disabled", "edge_seconds", b"edge_seconds", "expire_time", b"expire_time", "max_visits", b"max_visits", "redirect_status", b"redirect_status", "title", b"title", "update_time", b"update_time", "valid_since", b"valid_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disabled", b"_disabled", "_edge_seconds", b"_edge_seconds", "_max_visits", b"_max_visits", "_redirect_status", b"_redirect_status", "_suspicious", b"_suspicious", "_title", b"_title", "create_time", b"create_time", "disabled", b"disabled", "edge_seconds", b"edge_seconds", "expire_time", b"expire_time", "max_visits", b"max_visits", "redirect_status", b"redirect_status", "suspicious", b"suspicious", "title", b"title", "update_time", b"update_time", "valid_since", b"valid_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disabled", b"_disabled", "_edge_seconds", b"_edge_seconds", "_max_visits", b"_max_visits", "_redirect_status", b"_redirect_status", "_title", b"_title", "bot_count", b"bot_count", "click_count", b"click_count", "code", b"code", "code_length", b"code_length", "create_time", b"create_time", "destination", b"destination", "disabled", b"disabled", "domain", b"domain", "edge_seconds", b"edge_seconds", "expire_time", b"expire_time", "max_visits", b"max_visits", "name", b"name", "owner", b"owner", "redirect_status", b"redirect_status", "short_url", b"short_url", "tags", b"tags", "title", b"title", "update_time", b"update_time", "valid_since", b"valid_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disabled", b"_disabled", "_edge_seconds", b"_edge_seconds", "_max_visits", b"_max_visits", "_redirect_status", b"_redirect_status", "_suspicious", b"_suspicious", "_title", b"_title", "bot_count", b"bot_count", "click_count", b"click_count", "code", b"code", "code_length", b"code_length", "create_time", b"create_time", "destination", b"destination", "disabled", b"disabled", "domain", b"domain", "edge_seconds", b"edge_seconds", "expire_time", b"expire_time", "max_visits", b"max_visits", "name", b"name", "owner", b"owner", "redirect_status", b"redirect_status", "short_url", b"short_url", "suspicious", b"suspicious", "tags", b"tags", "title", b"title", "update_time", b"update_time", "valid_since", b"valid_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__disabled: _TypeAlias = _typing.Literal["disabled"]  # noqa: Y015
     _WhichOneofArgType__disabled: _TypeAlias = _typing.Literal["_disabled", b"_disabled"]  # noqa: Y015
@@ -123,6 +130,8 @@ class Link(_message.Message):
     _WhichOneofArgType__max_visits: _TypeAlias = _typing.Literal["_max_visits", b"_max_visits"]  # noqa: Y015
     _WhichOneofReturnType__redirect_status: _TypeAlias = _typing.Literal["redirect_status"]  # noqa: Y015
     _WhichOneofArgType__redirect_status: _TypeAlias = _typing.Literal["_redirect_status", b"_redirect_status"]  # noqa: Y015
+    _WhichOneofReturnType__suspicious: _TypeAlias = _typing.Literal["suspicious"]  # noqa: Y015
+    _WhichOneofArgType__suspicious: _TypeAlias = _typing.Literal["_suspicious", b"_suspicious"]  # noqa: Y015
     _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
     _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
     @_typing.overload
@@ -133,6 +142,8 @@ class Link(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_visits) -> _WhichOneofReturnType__max_visits | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__redirect_status) -> _WhichOneofReturnType__redirect_status | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__suspicious) -> _WhichOneofReturnType__suspicious | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
 
@@ -590,6 +601,7 @@ class ResolveLinkResponse(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     CACHE_TTL_FIELD_NUMBER: _builtins.int
     EDGE_SECONDS_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     redirect_status: _builtins.int
     link_id: _builtins.int
@@ -598,6 +610,8 @@ class ResolveLinkResponse(_message.Message):
     """The link's own domain (the request may have named another host of it) and its code, which make the purge tag."""
     code: _builtins.str
     edge_seconds: _builtins.int
+    preview: _builtins.bool
+    """The visitor is to see where the link leads before following it."""
     @_builtins.property
     def cache_ttl(self) -> _duration_pb2.Duration:
         """For how long this answer holds, also while links is down: up to the link's end. Unset when the link has none; zero for links
@@ -615,10 +629,11 @@ class ResolveLinkResponse(_message.Message):
         code: _builtins.str = ...,
         cache_ttl: _duration_pb2.Duration | None = ...,
         edge_seconds: _builtins.int = ...,
+        preview: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache_ttl", b"cache_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_ttl", b"cache_ttl", "code", b"code", "domain", b"domain", "edge_seconds", b"edge_seconds", "link_id", b"link_id", "location", b"location", "redirect_status", b"redirect_status", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_ttl", b"cache_ttl", "code", b"code", "domain", b"domain", "edge_seconds", b"edge_seconds", "link_id", b"link_id", "location", b"location", "preview", b"preview", "redirect_status", b"redirect_status", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,7 +192,7 @@ class LinkServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveLink(self, request, context):
-        """Follows a short link: the answer is a redirect, and the visit is counted.
+        """Follows a short link: the answer is a redirect, or a page that shows where the link leads if it is suspicious. The visit is counted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

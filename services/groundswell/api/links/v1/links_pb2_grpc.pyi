@@ -42,7 +42,7 @@ class LinkServiceStub:
     DeleteDeniedHost: _aio.UnaryUnaryMultiCallable[_links_pb2.DeleteDeniedHostRequest, _empty_pb2.Empty]
     """Takes a host off the list."""
     ResolveLink: _aio.UnaryUnaryMultiCallable[_links_pb2.ResolveLinkRequest, _links_pb2.ResolveLinkResponse]
-    """Follows a short link: the answer is a redirect, and the visit is counted."""
+    """Follows a short link: the answer is a redirect, or a page that shows where the link leads if it is suspicious. The visit is counted."""
 
 class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
     """Short links."""
@@ -149,6 +149,6 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _links_pb2.ResolveLinkRequest,
         context: _aio.ServicerContext[_links_pb2.ResolveLinkRequest, _abc.Awaitable[_links_pb2.ResolveLinkResponse]],
     ) -> _abc.Awaitable[_links_pb2.ResolveLinkResponse]:
-        """Follows a short link: the answer is a redirect, and the visit is counted."""
+        """Follows a short link: the answer is a redirect, or a page that shows where the link leads if it is suspicious. The visit is counted."""
 
 def add_LinkServiceServicer_to_server(servicer: LinkServiceServicer, server: _aio.Server) -> None: ...
