@@ -195,13 +195,15 @@ async def test_a_batch_is_made_whole_or_not_at_all(process: Process, alice: Cont
 
 
 @pytest.mark.promise("LINKS-6")
-async def test_a_destination_on_any_short_domain_is_refused(process: Process, alice: Context, bob: Context) -> None:
-    """Own domain, another tenant's, one that no tenant has yet, and the same host on a port that is not the gateway's."""
-    await process.domains.create(bob, "go.bob.example", NO_REQUEST)
+async def test_a_destination_on_the_platform_or_a_domain_of_ones_own_is_refused(
+    process: Process, alice: Context, bob: Context
+) -> None:
+    """Own domain, another tenant's under the platform's, one there that no tenant has yet, and the same host on another port."""
+    await process.domains.create(alice, "go.alice.example", NO_REQUEST)
     theirs = await process.domains.default(bob.tenant)
     for url in (
         f"http://{theirs.host}:8080/x",
-        "https://GO.bob.example./x",
+        "https://GO.alice.example./x",
         "http://nobody.short.test/",
         "http://home.test:8080/",
     ):
@@ -211,20 +213,29 @@ async def test_a_destination_on_any_short_domain_is_refused(process: Process, al
 
 
 @pytest.mark.promise("LINKS-6")
-async def test_links_make_no_loop_in_whatever_order_they_and_their_domains_are_made(
-    process: Process, other: Process, alice: Context, bob: Context
+async def test_a_tenants_links_make_no_loop_in_whatever_order_they_and_their_domains_are_made(
+    process: Process, other: Process, alice: Context
 ) -> None:
-    """The first leads to a host that is nobody's yet; once it is Bob's, nothing on it leads back, whether made so or changed so later."""
+    """The first leads to a host that is nobody's yet; once it is hers, nothing on it leads back, whether made so or changed so later."""
     first = await process.create(alice, f"https://go{alice.tenant}.example/second")
     back = f"http://{first.domain}:8080/{first.code}"
-    await other.domains.create(bob, f"go{alice.tenant}.example", NO_REQUEST)
+    await other.domains.create(alice, f"go{alice.tenant}.example", NO_REQUEST)
     with pytest.raises(errors.DestinationRefused, match="short link"):
-        await other.create(bob, back, domain=f"go{alice.tenant}.example", code="second")
-    second = await other.create(bob, domain=f"go{alice.tenant}.example", code="second")
+        await other.create(alice, back, domain=f"go{alice.tenant}.example", code="second")
+    second = await other.create(alice, domain=f"go{alice.tenant}.example", code="second")
     with pytest.raises(errors.DestinationRefused, match="short link"):
-        await other.change(bob, second, destination=back)
+        await other.change(alice, second, destination=back)
     with pytest.raises(errors.DestinationRefused, match="short link"):
         await process.change(alice, first, destination=f"{first.options.destination}?again")
+
+
+@pytest.mark.promise("LINKS-6")
+async def test_whoever_claims_a_host_forbids_it_to_nobody_else(process: Process, alice: Context, bob: Context) -> None:
+    """No claim has to be proven: anybody may claim the site that others' links lead to."""
+    link = await process.create(alice, f"https://video{alice.tenant}.example/1")
+    await process.domains.create(bob, f"video{alice.tenant}.example", NO_REQUEST)
+    await process.create(alice, f"https://video{alice.tenant}.example/2")
+    await process.change(alice, link, destination=f"https://video{alice.tenant}.example/3")
 
 
 @pytest.mark.promise("LINKS-7")

@@ -22,7 +22,7 @@ from groundswell.links.model import destinations
 from groundswell.links.model.addresses import Addresses
 from groundswell.links.model.links import Domain
 from groundswell.links.service.bulkhead import Bulkhead
-from groundswell.links.store.domains import DomainStore, place_of, serving
+from groundswell.links.store.domains import DomainStore, place_of
 from groundswell.links.store.targets import CacheAway, TargetCache
 
 log = logging.getLogger(__name__)
@@ -165,9 +165,12 @@ class Domains:
             return await DomainStore(tx).all()
 
     async def looping(self, tx: postgres.Tx, urls: Sequence[str]) -> list[int]:
-        """Which of the checked destinations `urls` lead back to a short link's host, of whatever tenant."""
+        """Which of the checked destinations `urls` lead back to the platform or to a domain of the transaction's tenant.
+
+        Other tenants' domains count for nothing: nobody has to prove that a host is his, so he could forbid it to all others.
+        """
         parsed = [destinations.checked(url) for url in urls]
-        own = await serving(tx, {each.host for each in parsed})
+        own = await DomainStore(tx).hosts_among({each.host for each in parsed})
         return [
             index
             for index, each in enumerate(parsed)

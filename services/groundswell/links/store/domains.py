@@ -68,6 +68,15 @@ class DomainStore:
         )
         return [_domain(row) for row in rows]
 
+    async def hosts_among(self, hosts: Collection[str]) -> set[str]:
+        """Those of `hosts` that lead to the tenant's domains."""
+        rows = await self._tx.fetch(
+            "SELECT host FROM domain_hosts WHERE host = ANY($1::text[]) AND tenant_id = $2",
+            list(hosts),
+            self._tx.tenant,
+        )
+        return {row["host"] for row in rows}
+
     async def lease(self, domain: int, length: int, numbers: int) -> int:
         """Leases `numbers` sequence numbers, none of which was leased before; returns the first."""
         first: int = await self._tx.fetchval(
@@ -85,12 +94,6 @@ async def place_of(tx: postgres.Tx, host: str) -> tuple[int, int] | None:
     """The tenant and domain that `host` leads to; asked before any tenant is known."""
     row = await tx.fetchrow("SELECT tenant_id, domain_id FROM domain_hosts WHERE host = $1", host)
     return None if row is None else (row["tenant_id"], row["domain_id"])
-
-
-async def serving(tx: postgres.Tx, hosts: Collection[str]) -> set[str]:
-    """Those of `hosts` that serve short links, of whatever tenant."""
-    rows = await tx.fetch("SELECT host FROM domain_hosts WHERE host = ANY($1::text[])", list(hosts))
-    return {row["host"] for row in rows}
 
 
 def _domain(row: Record) -> Domain:
