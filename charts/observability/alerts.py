@@ -52,6 +52,11 @@ EVENT_CORE: Sequence[Alert] = (
         "{{ $value | humanize }} rows a second are sent. The log keeps them for as long as its retention says.",
     ),
     Alert(
+        "GroundswellLogLost", "max by (namespace, partition) (groundswell_writer_partition_held) > 0", "1m", _PAGE,
+        "The log lacks what was read from it",
+        "Nothing of partition {{ $labels.partition }} is stored until the log has its end back or is filled up.",
+    ),
+    Alert(
         "GroundswellRollupsBehind", "max by (namespace) (groundswell_rollups_offsets_behind) > 4000", "10m", _TICKET,
         "Rollups lag behind what is stored",
         "A partition has {{ $value | humanize }} offsets that no rollup holds: answers are right, and slower.",

@@ -35,6 +35,13 @@ def model(before: int) -> dict[int, int]:
     return dict(newest)
 
 
+def named(at_most: int) -> tuple[int, set[tuple[int, int]]] | None:
+    number = at_most // STEP
+    while number > 0 and number % 7 == 0:
+        number -= 1
+    return (number * STEP, {(1 + number % PRODUCERS, 1 + number)}) if number > 0 else None
+
+
 async def refused(store: clickhouse.ClickHouse) -> bool:
     try:
         await store.query(f"SELECT producer, max(seq) FROM {schema.FRAMES} GROUP BY producer")
@@ -56,6 +63,10 @@ async def main(dsn: str) -> None:
         edges = [stretch * schema.STRETCH_OFFSETS + off for stretch in range(4) for off in (-1, 0, 1, 500)]
         for before in (each for each in edges if 0 <= each <= OFFSETS):
             wrong += [before for p in range(PARTITIONS) if await frames.marks(p, before) != model(before)]
+            wrong += [before for p in range(PARTITIONS) if await frames.named(p, before) != named(before)]
+        wrong += [
+            p for p in range(PARTITIONS) if await frames.named(p, 9 * OFFSETS) != named(OFFSETS // STEP * STEP - 1)
+        ]
         await store.execute(f"OPTIMIZE TABLE {schema.FRAMES} FINAL")
         wrong += [p for p in range(PARTITIONS) if await frames.marks(p, OFFSETS - 300) != model(OFFSETS - 300)]
         bound = {"p": 1, "s": 2, "a": 2 * schema.STRETCH_OFFSETS, "o": OFFSETS}

@@ -9,6 +9,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
@@ -22,6 +23,7 @@ from groundswell.analytics.store.ranges import RangeStore
 from groundswell.analytics.store.rollups import RollupStore, Total
 from groundswell.kernel import clickhouse, errors, settings
 from groundswell.kernel.bus.consumer import bury
+from groundswell.kernel.bus.frames import voids
 from groundswell.kernel.bus.intents import Membership
 from groundswell.kernel.clock import SystemClock
 
@@ -58,22 +60,26 @@ async def run(bootstrap: str, topic: str, dsn: str, status: str, instance: str) 
         ranges, rollups = RangeStore(store, topic), RollupStore(store, topic)
         writes = Membership(bootstrap, f"{topic}.writer", topic, instance=instance)
         rolls = Membership(bootstrap, f"{topic}.rollups", topic, instance=instance, fetch=False)
-        stored = writing.Writer(writes, ranges, SystemClock(), config, set_aside)
+        stored = writing.Writer(
+            writes, ranges, SystemClock(), config, set_aside, partial(voids.append, bootstrap, topic)
+        )
         rolled = rolling.Rollups(rolls, ranges, rollups, config, publish)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stored.run())
             tasks.create_task(rolled.run())
-            tasks.create_task(_report(store, Path(status)))
+            tasks.create_task(_report(store, Path(status), stored))
 
 
-async def _report(store: clickhouse.ClickHouse, status: Path) -> None:
+async def _report(store: clickhouse.ClickHouse, status: Path, stored: writing.Writer) -> None:
     while True:
         # A count that was under way when the process was paused is over its time when it goes on.
         with contextlib.suppress(clickhouse.QueryFailed, clickhouse.StoreUnavailable, errors.DeadlineExceeded):
             found = await counts(store)
             kept = {found[name] for name in ("ev", *schema.ROLLUPS)}
             draft = status.with_suffix(".new")
-            draft.write_text(json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1}))
+            draft.write_text(
+                json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1, "whole": stored.log_is_whole()})
+            )
             draft.replace(status)
         await asyncio.sleep(0.1)
 

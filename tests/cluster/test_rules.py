@@ -44,6 +44,10 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
         {"groundswell_frames_rows_sent_total": "0+100x30", "groundswell_writer_rows_total": "100x30"},
         {"groundswell_frames_rows_sent_total": "0+100x30", "groundswell_writer_rows_total": "0+100x30"},
     ),
+    "GroundswellLogLost": (
+        {'groundswell_writer_partition_held{partition="1"}': "1x30"},
+        {'groundswell_writer_partition_held{partition="1"}': "0x30"},
+    ),
     "GroundswellRollupsBehind": (
         {'groundswell_rollups_offsets_behind{partition="1"}': "5000x30"},
         {'groundswell_rollups_offsets_behind{partition="1"}': "50x30"},

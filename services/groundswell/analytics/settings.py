@@ -18,6 +18,9 @@ class WriterSettings:
     count_before_repeat: bool = True
     """Counts what a table holds of a range before the range is stored again. Off, tokens alone decide, and a crash may have noted a
     token without its rows: only for tests of the protection."""
+    refill: bool = False
+    """Whether a log that lost its end is filled with void records up to where it had been, and what came into it since is stored. Not by
+    default: a log may be catching up, and what was not stored of the lost end is given up. Turn it off again once nothing is held."""
     commit_before_insert: bool = False
     """Commits offsets before rows are stored. A crash then loses rows: only for tests of the protection."""
 

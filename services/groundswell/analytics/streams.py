@@ -25,7 +25,6 @@ def live_stream(
 
     async def rebuild(assignments: Sequence[streams.Assignment]) -> None:
         since_ms = clock.now_ms() - WINDOW_S * 1000
-        counters.forget(assignment.partition for assignment in assignments)
         for assignment in assignments:
             if not assignment.offset:
                 continue

@@ -3,23 +3,31 @@
 For each partition, in order: commit the unchanged offset with the intent `I:a-b`; store the range a to b under its token; commit
 b+1. Whoever gets the partition next finds either no intent, and goes on, or one, and stores exactly that range again, of which the
 store drops what it has. Where the store is ahead of the offset (a member that was thrown out moved it back), the store is right.
+
+All that takes the log for what it was. Where it is not (`LogLost`), the partition is held, so that nothing of what the log has instead
+is taken for stored. Where the settings say so (`refill`) the log is filled up with voids instead, and the frames in front of them that the
+store lacks are stored as if they stood in voids: at offsets that nothing else has, before all that comes behind.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge
 
+from groundswell.analytics.consumers.comparing import Comparison, LogReplaced
+from groundswell.analytics.consumers.held import Held
 from groundswell.analytics.model import intents
 from groundswell.analytics.service.storing import LogRecord, Storing
 from groundswell.analytics.settings import WriterSettings
 from groundswell.analytics.store.ranges import Content, Range, RangeStore
 from groundswell.kernel import errors, failpoints
 from groundswell.kernel.bus import frames
-from groundswell.kernel.bus.intents import LOST, Mark, Membership
+from groundswell.kernel.bus.frames import voids
+from groundswell.kernel.bus.intents import LOST, LogLost, LogTooShort, Mark, Membership
 from groundswell.kernel.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -31,6 +39,11 @@ REST = 8.0
 """How long the next rows wait at least, as a multiple of the time that the last ones took: the busier the machine, the bigger the blocks,
 and big blocks are what makes the store cheap."""
 REST_S_MAX = 3.0
+
+STRANGERS_MAX = 64
+"""Frames that a range of strangers holds at most: as many rows as another range."""
+REFILLS_MAX = 25
+"""Batches of voids that are appended in one turn."""
 
 _ROWS_DIGITS_MAX = len(str(frames.ROWS_MAX))
 
@@ -45,8 +58,19 @@ BEHIND = Gauge(
 
 Write = Callable[[Range, Content], Awaitable[None]]
 """Puts a range into the store."""
+AppendVoids = Callable[[int, int], Awaitable[int]]
+"""Appends so many voids to a partition of the log, one behind the other; returns the offset of the first."""
 SetAside = Callable[[LogRecord, Exception], Awaitable[None]]
 """Puts a record with the reason where operators find it; returns when it is safe there. A range that is repeated sets it aside again."""
+
+
+class _Moved(NamedTuple):
+    """A record as it would be at another offset."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
 
 
 @dataclass(slots=True)
@@ -73,16 +97,27 @@ class Writer:
     """Stores the partitions that the group gives to this process."""
 
     def __init__(
-        self, membership: Membership, store: RangeStore, clock: Clock, config: WriterSettings, set_aside: SetAside
+        self,
+        membership: Membership,
+        store: RangeStore,
+        clock: Clock,
+        config: WriterSettings,
+        set_aside: SetAside,
+        append_voids: AppendVoids,
     ) -> None:
         self._membership, self._store, self._clock = membership, store, clock
-        self._config, self._set_aside = config, set_aside
+        self._config, self._set_aside, self._append_voids = config, set_aside, append_voids
+        self._comparison, self._held = Comparison(membership, store), Held()
         self._repeat = store.write_again if config.count_before_repeat else store.write
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
         self._rest_until_s = 0.0
         self.ready = asyncio.Event()
         """Set once partitions were given and their intents repeated."""
+
+    def log_is_whole(self) -> bool:
+        """Whether the log holds all that was read from the partitions of this process: none is held."""
+        return not self._held
 
     async def run(self) -> None:
         """Stores until cancelled."""
@@ -99,43 +134,103 @@ class Writer:
         for partition, records in (await self._membership.records(POLL_S)).items():
             self._pending.setdefault(partition, _Pending()).add(records)
         failpoints.reach("writer.after_fetch")
+        self._held.keep(self._membership.partitions)
         due = any(pending.is_due(self._config, self._rest_until_s) for pending in self._pending.values())
-        if not due and not self._membership.fresh:
+        if not due and not self._held.due(self._membership.fresh):
             return
         async with self._membership.turn():
-            for partition in sorted(self._membership.fresh):
+            for partition in self._held.due(self._membership.fresh):
                 self._pending.pop(partition, None)
-                await self._recover(partition)
-                self.ready.set()
-            owned = self._membership.partitions
+                await self._look_at(partition)
+            owned = self._membership.partitions - self._membership.fresh
             pending = {p: self._pending.pop(p).records for p in list(self._pending)}
             began_s = time.monotonic()
             await self._store_all({p: records for p, records in pending.items() if p in owned and records})
             ended_s = time.monotonic()
             self._rest_until_s = ended_s + min(REST * (ended_s - began_s), REST_S_MAX)
 
+    async def _look_at(self, partition: int) -> None:
+        """Recovers the partition, or holds it when its log is not what it was, or has it filled up."""
+        try:
+            await self._recover(partition)
+            self._held.release(partition)
+            self.ready.set()
+        except LogLost as error:
+            self._membership.hold(partition)
+            self._held.hold(error, pause=not self._config.refill)
+            if self._config.refill:
+                await self._refill(error)
+
     async def _recover(self, partition: int) -> None:
-        """Finds where the partition stands, repeating what a predecessor had begun."""
+        """Finds where the partition stands, repeating what a predecessor had begun; raises `LogLost`."""
         mark = await self._membership.mark(partition) or Mark(await self._membership.beginning(partition))
         stored_to = await self._store.newest(partition, mark.offset) + 1
         intent = intents.parse(mark.note).intent
-        if intent is not None and stored_to <= intent[1]:
-            again = Range(partition, *intent)
-            log.info("partition %d: offsets %d to %d are stored again", partition, *intent)
-            records = await self._membership.stretch(partition, again.first, again.last)
-            await self._begin(partition, again.first)
-            await self._store_range(again, records, self._repeat)
-            await self._membership.commit({partition: Mark(again.last + 1)})
-            stored_to = again.last + 1
-        at = max(mark.offset, stored_to)
+        begun = Range(partition, *intent) if intent is not None and stored_to <= intent[1] else None
+        at = begun.last + 1 if begun else max(mark.offset, stored_to)
+        if (end := await self._membership.end(partition)) < at:
+            raise LogTooShort(partition, end, at)
+        if begun:
+            log.info("partition %d: offsets %d to %d are stored again", partition, begun.first, begun.last)
+            records = await self._begun(begun)
+            await self._begin(partition, begun.first)
+            await self._store_range(begun, records, self._repeat)
+            await self._membership.commit({partition: Mark(at)})
+        else:
+            await self._comparison.check(partition, at, at)
         await self._begin(partition, at)
         self._membership.ready(partition, at)
+
+    async def _begun(self, of: Range) -> Sequence[LogRecord]:
+        """The records of a range that somebody had begun: of voids, the strangers that they were to hold."""
+        records = await self._membership.stretch(of.partition, of.first, of.last)
+        if all(frames.is_void(record.headers) for record in records):
+            async for strangers in self._strangers(of.partition, of.first):
+                return strangers[: len(records)]
+        await self._comparison.check(of.partition, of.first, of.last + 1)
+        return records
+
+    async def _refill(self, error: LogLost) -> None:
+        """Makes the log as long as it was; then stores what came into it meanwhile. What is left is for the next looks.
+
+        A range that was begun is given up: its records are gone.
+        """
+        partition, reached = error.partition, error.reached
+        await self._membership.commit({partition: Mark(reached)})
+        if isinstance(error, LogReplaced):
+            await self._store_strangers(partition)
+            return
+        for _ in range(REFILLS_MAX):
+            if (lacking := reached - await self._membership.end(partition)) <= 0:
+                break
+            await self._append_voids(partition, min(lacking, voids.TOGETHER_MAX))
+
+    async def _store_strangers(self, partition: int) -> None:
+        """Appends voids, and stores in them the frames below them that the store lacks."""
+        first = await self._append_voids(partition, voids.TOGETHER_MAX)
+        await self._begin(partition, first)
+        async for strangers in self._strangers(partition, first):
+            if strangers[-1].offset >= first + voids.TOGETHER_MAX:
+                break
+            await self._store_all({partition: strangers})
+
+    async def _strangers(self, partition: int, first: int) -> AsyncIterator[list[LogRecord]]:
+        """The strangers below the offset `first`, some at a time, as records of that offset and those behind it."""
+        together: list[LogRecord] = []
+        async for record in self._comparison.strangers(partition, first):
+            together.append(_Moved(first, record.timestamp, record.value, list(record.headers)))
+            first += 1
+            if len(together) == STRANGERS_MAX:
+                yield together
+                together = []
+        if together:
+            yield together
 
     async def _begin(self, partition: int, first: int) -> None:
         self._storing[partition] = Storing(self._store, self._clock, partition)
         await self._storing[partition].begin(first)
 
-    async def _store_all(self, work: dict[int, list[LogRecord]]) -> None:
+    async def _store_all(self, work: Mapping[int, Sequence[LogRecord]]) -> None:
         if not work:
             return
         ranges = {p: Range(p, records[0].offset, records[-1].offset) for p, records in work.items()}

@@ -6,7 +6,7 @@ of a second are exact, since all frames with one user are in one partition and a
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
@@ -106,7 +106,6 @@ class Window:
         )
         self._kinds: dict[int, set[str]] = {}
         self._newest: dict[tuple[int, int], int] = {}
-        self._offsets: dict[int, int] = {}
         self._digests: set[bytes] = set()
         self._older_digests: set[bytes] = set()
 
@@ -117,11 +116,8 @@ class Window:
             self._kind_names.append(name)
         return number
 
-    def is_new(self, partition: int, offset: int, producer: int, sequence: int) -> bool:
-        """Whether a frame has not been counted yet; it has from now on."""
-        if offset <= self._offsets.get(partition, -1):
-            return False
-        self._offsets[partition] = offset
+    def is_new(self, partition: int, producer: int, sequence: int) -> bool:
+        """Whether a frame has not been counted yet; it has from now on. Its offset says nothing: a log that lost its end gives it again."""
         if sequence <= self._newest.get((producer, partition), -1):
             return False
         self._newest[producer, partition] = sequence
@@ -136,11 +132,6 @@ class Window:
         if len(self._digests) >= DIGESTS_MAX:
             self._older_digests, self._digests = self._digests, set()
         return True
-
-    def forget(self, partitions: Iterable[int]) -> None:
-        """Another process counts these partitions now; what came before stays until it ages out."""
-        for partition in partitions:
-            self._offsets.pop(partition, None)
 
     def count(self, rows: Columns, now_ms: int) -> None:
         """Counts a frame's rows."""

@@ -19,7 +19,7 @@ from groundswell.analytics.store.ranges import RangeStore
 from groundswell.analytics.store.rollups import RollupStore, Total
 from groundswell.kernel import clickhouse
 from groundswell.kernel.bus.consumer import bury
-from groundswell.kernel.bus.frames import FrameSettings
+from groundswell.kernel.bus.frames import FrameSettings, voids
 from groundswell.kernel.bus.intents import Membership
 from groundswell.kernel.bus.publisher import publish
 from groundswell.kernel.modules import Module, Task
@@ -56,6 +56,7 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
             resources.clock,
             config,
             set_aside,
+            partial(voids.append, kafka, frames.topic),
         )
         rolled = rolling.Rollups(
             Membership(kafka, rolling.GROUP, frames.topic, instance=instance, fetch=False),
@@ -68,7 +69,7 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
             "writer",
             servicers=[StoreRpc(answering)],
             tasks={"store": partial(_after, tables, stored.run), "rollups": partial(_after, tables, rolled.run)},
-            ready={"partitions": stored.ready.is_set},
+            ready={"partitions": stored.ready.is_set, "log": stored.log_is_whole},
         )
 
 

@@ -73,7 +73,8 @@ class LiveCounters:
 
     def take(self, records: Sequence[LogRecord], *, replayed: bool = False) -> None:
         """Counts records of the log, all at once: the more there are, the less each costs. `replayed` ones are neither fresh nor stale."""
-        parts = [(record, part) for record in records if (part := self._columns(record))]
+        found = (record for record in records if not frames.is_void(record.headers))
+        parts = [(record, part) for record in found if (part := self._columns(record))]
         now_ms = self._clock.now_ms()
         if not parts or (rows := self._counted(parts, now_ms)) is None:
             return
@@ -83,10 +84,6 @@ class LiveCounters:
         if not replayed and len(rows.ts_ms):
             self._freshness_ms, self._counted_ms = max(0, now_ms - int(rows.ts_ms.min())), now_ms
             FRESHNESS.observe(self._freshness_ms / 1000)
-
-    def forget(self, partitions: Iterable[int]) -> None:
-        """These partitions are to be read from somewhere else again."""
-        self._window.forget(partitions)
 
     def look(self, tenant: int, kind: str) -> Look:
         """The tenant's numbers now; one look serves all who ask within a tick."""
@@ -160,7 +157,7 @@ class LiveCounters:
         self._window.doubt(tenants, self._clock.now_ms())
 
     def _rows(self, record: LogRecord, frame: frames.Frame) -> Columns | None:
-        if not self._window.is_new(record.partition, record.offset, frame.header.producer_id, frame.header.frame_seq):
+        if not self._window.is_new(record.partition, frame.header.producer_id, frame.header.frame_seq):
             SKIPPED.labels("duplicate").inc()
             return None
         self._note_names(frame.columns)

@@ -143,6 +143,8 @@ class _Place(NamedTuple):
 def _decoded(kept: _Kept, records: Sequence[LogRecord]) -> list[tuple[int, frames.Frame]]:
     sound = []
     for record in records:
+        if frames.is_void(record.headers):
+            continue
         try:
             sound.append((record.offset, frames.decode(record.value, record.headers)))
         except frames.CorruptFrame as error:

@@ -22,6 +22,14 @@ SELECT producer, max(number) AS newest FROM (
 ) GROUP BY producer HAVING newest > 0"""
 """The newest frame of each producer: of whole stretches of offsets from what is kept beside the rows, of the begun one from the rows."""
 
+NAMED = f"""
+SELECT _o, producer, seq FROM {schema.FRAMES} WHERE _p = {{p:UInt8}} AND seq != 0
+    AND _o >= {{s:UInt64}} * {schema.STRETCH_OFFSETS} AND _o <= {{o:UInt64}} ORDER BY _o DESC LIMIT 1 WITH TIES"""
+NAMED_BEFORE = f"""
+SELECT s FROM (SELECT {schema.STRETCH} AS s, producer, max(seq) AS newest FROM {schema.FRAMES} WHERE _p = {{p:UInt8}} GROUP BY s, producer)
+    WHERE newest > 0 AND s < {{s:UInt64}} ORDER BY s DESC LIMIT 1"""
+"""The newest named frames of one stretch of offsets; and the newest stretch before it that has some, from what is kept beside the rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -99,6 +107,20 @@ class RangeStore:
         )
         newest, found = answer.rows[0]
         return int(newest) if found else -1
+
+    async def named(self, partition: int, at_most: int) -> tuple[int, set[tuple[int, int]]] | None:
+        """The newest offset up to `at_most` that a frame is stored from, and the (producer, number) of what is; None when there is none."""
+        begun = at_most // schema.STRETCH_OFFSETS
+        answer = await self._store.query(NAMED, {"p": partition, "s": begun, "o": at_most}, own=True)
+        if (
+            not answer.rows
+            and (older := await self._store.query(NAMED_BEFORE, {"p": partition, "s": begun}, own=True)).rows
+        ):
+            stretch = int(older.rows[0][0])
+            last = (stretch + 1) * schema.STRETCH_OFFSETS - 1
+            answer = await self._store.query(NAMED, {"p": partition, "s": stretch, "o": last}, own=True)
+        names = {(int(producer), int(seq)) for _, producer, seq in answer.rows}
+        return (int(answer.rows[0][0]), names) if names else None
 
     async def marks(self, partition: int, before: int) -> dict[int, int]:
         """The newest frame of each producer below the offset `before`."""

@@ -7,12 +7,15 @@ token, so that the other store drops what it already has.
 The fence: work is done inside `turn()`, and a rebalance waits for the turn to end. So all commits of a turn are of one generation
 of the group, and those of a member that was thrown out are refused (`Fenced`). A process that slept longer than its session
 (SIGSTOP, swap) may wake up as the only member of an empty group, where commits are not refused; hence `turn` also has an age.
+
+A log may lose its end (a power failure, a topic made anew) while the other store keeps what was read from it. `LogLost` says so: new
+records then come at offsets that the store takes for its own, so whoever works must stop rather than pass them over.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -41,6 +44,22 @@ class Mark:
 
 class Fenced(Exception):
     """This member no longer owns what it worked on; it must read its marks again."""
+
+
+class LogLost(Exception):
+    """The log of `partition` no longer holds what was read from it below the offset `reached`."""
+
+    def __init__(self, partition: int, reached: int, found: str) -> None:
+        super().__init__(f"The log of partition {partition} was read up to {reached}, but {found}.")
+        self.partition, self.reached = partition, reached
+
+
+class LogTooShort(LogLost):
+    """The log ends at `end`: it lost its end, or it has not caught up yet with what it once told."""
+
+    def __init__(self, partition: int, end: int, reached: int) -> None:
+        super().__init__(partition, reached, f"ends at {end}")
+        self.end = end
 
 
 LOST = (Fenced, KafkaError)
@@ -73,6 +92,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self.partitions: frozenset[int] = frozenset()
         self.fresh: set[int] = set()
         """Partitions whose marks must be read before they are worked on."""
+        self._next: dict[int, int] = {}
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
@@ -115,26 +135,46 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         """The oldest offset that the log still has."""
         return int((await self._consumer.beginning_offsets([self._tp(partition)]))[self._tp(partition)])
 
+    async def end(self, partition: int) -> int:
+        """The offset that the next record gets. It may lie below what was read while a new leader of the partition catches up."""
+        return int((await self._consumer.end_offsets([self._tp(partition)]))[self._tp(partition)])
+
     def seek(self, partition: int, offset: int) -> None:
         """Reads on from `offset`."""
+        self._next[partition] = offset
         self._consumer.seek(self._tp(partition), offset)
 
     async def records(self, wait_s: float) -> dict[int, list[ConsumerRecord]]:
-        """What has come, by partition, waiting at most `wait_s`; without `fetch` only the group's clock is kept."""
+        """What has come, by partition, waiting at most `wait_s`; without `fetch` only the group's clock is kept.
+
+        Raises `Fenced` when a log begins anew: where the position lies beyond the end, the driver goes back without a word.
+        """
         found = await self._consumer.getmany(timeout_ms=int(wait_s * 1000))
+        for tp, records in found.items():
+            self._went_on(tp.partition, records)
         return {tp.partition: records for tp, records in found.items()}
 
     async def stretch(self, partition: int, first: int, last: int) -> list[ConsumerRecord]:
-        """The records at the offsets `first` to `last`; leaves the position behind them."""
+        """The records at the offsets `first` to `last`, as `walk` gives them."""
+        return [record async for records in self.walk(partition, first, last) for record in records]
+
+    async def walk(self, partition: int, first: int, last: int) -> AsyncIterator[list[ConsumerRecord]]:
+        """The records at the offsets `first` to `last`, some at a time; leaves the position behind them.
+
+        Raises `LogTooShort` when the log ends before `last`. What it has removed at its beginning is left out.
+        """
+        tp = self._tp(partition)
         self.seek(partition, first)
-        self._consumer.resume(self._tp(partition))
-        found: list[ConsumerRecord] = []
+        self._consumer.resume(tp)
         while first <= last:
-            for records in (await self._consumer.getmany(self._tp(partition), timeout_ms=1_000)).values():
-                found += [record for record in records if record.offset <= last]
-            first = await self._consumer.position(self._tp(partition))
+            if (end := await self.end(partition)) <= last:
+                self._consumer.pause(tp)
+                raise LogTooShort(partition, end, last + 1)
+            for records in (await self._consumer.getmany(tp, timeout_ms=1_000)).values():
+                self._went_on(partition, records)
+                yield [record for record in records if record.offset <= last]
+            first = await self._consumer.position(tp)
         self.seek(partition, last + 1)
-        return found
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Waits for the turn, then gives everything up."""
@@ -157,11 +197,25 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             self.seek(partition, offset)
             self._consumer.resume(self._tp(partition))
 
+    def hold(self, partition: int) -> None:
+        """The partition stays fresh, and gives no records until its marks are read."""
+        self.fresh.add(partition)
+        self._consumer.pause(self._tp(partition))
+
     def restart(self) -> None:
         """Something failed with unknown outcome: all marks are to be read again."""
         self.fresh = set(self.partitions)
         if self.partitions:
             self._consumer.pause(*(self._tp(p) for p in self.partitions))
+
+    def _went_on(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        """Remembers where the partition goes on; raises `Fenced` where these records lie before that."""
+        if records and records[0].offset < self._next.get(partition, 0):
+            raise Fenced(
+                f"the log of partition {partition} goes on at {records[0].offset} instead of {self._next[partition]}"
+            )
+        if records:
+            self._next[partition] = records[-1].offset + 1
 
     def _tp(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)

@@ -25,6 +25,7 @@ from groundswell.kernel.bus.frames.codec import (
     decode,
     encode,
     item_id,
+    name_of,
     partition_of,
     partitions_of,
     record_batch,
@@ -33,6 +34,7 @@ from groundswell.kernel.bus.frames.journal import Journal, JournalBusy, JournalF
 from groundswell.kernel.bus.frames.producer import FrameProducer, opened
 from groundswell.kernel.bus.frames.sender import KafkaSender, Sender
 from groundswell.kernel.bus.frames.settings import FrameSettings
+from groundswell.kernel.bus.frames.voids import is_void
 
 __all__ = [
     "BOT",
@@ -57,7 +59,9 @@ __all__ = [
     "Unjournaled",
     "decode",
     "encode",
+    "is_void",
     "item_id",
+    "name_of",
     "opened",
     "partition_of",
     "partitions_of",

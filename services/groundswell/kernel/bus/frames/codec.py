@@ -180,6 +180,15 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Frame:
     return Frame(header, columns)
 
 
+def name_of(headers: Iterable[tuple[str, bytes]]) -> tuple[int, int] | None:
+    """(producer, number) of a frame by its headers alone; None where they are no frame's."""
+    try:
+        header = _header(dict(headers))
+    except CorruptFrame:
+        return None
+    return header.producer_id, header.frame_seq
+
+
 def _header(record: dict[str, bytes]) -> Header:
     try:
         rows = int(record["n"])
