@@ -22,6 +22,7 @@ CODE = b"GET /abc HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UNKNOWN = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BOOKS = f"GET /v1/shelves/3/books HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode()
+WATCH = BOOKS.replace(b"shelves/3/books", b"books:watch")
 LONG_S = 60.0
 BUSY = b"Too many requests are under way at once."
 
@@ -107,6 +108,24 @@ async def test_beyond_the_requests_under_way_the_next_is_told_to_come_again_but_
         assert (await door.client.get("/healthz")).status_code == 200
         assert (await door.client.get("/readyz")).status_code == 200
         for _, writer in waiting:
+            writer.close()
+
+
+async def test_half_of_the_requests_under_way_may_be_streams_so_that_watchers_keep_no_caller_out(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, settings(requests_max=4)) as door:
+        watching = [await visited(door, WATCH) for _ in range(2)]
+        assert all(head.startswith(b"http/1.1 200") for _, head in watching)
+        refused = await door.get("/v1/books:watch")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert b"Too many streams are open." in refused.content
+        assert (await door.get("/v1/shelves/3/books")).status_code == 200
+        (_, writer), _ = watching.pop()
+        writer.close()
+        await until(lambda: len(door.application.streams) == 1)
+        assert (await door.get("/v1/books:watch?count=1")).status_code == 200
+        for (_, writer), _ in watching:
             writer.close()
 
 

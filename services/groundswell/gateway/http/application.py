@@ -79,7 +79,7 @@ class Application:
         self._peers = requests.Peers(config.trusted_proxies, config.host_aliases, config.hosts)
         self._origins = replies.Origins(config.cors_origins)
         self._ids = requests.RequestIds()
-        self.streams = Streams(config.heartbeat_s)
+        self.streams = Streams(config.heartbeat_s, config.requests_max // 2)
         self.in_flight = 0
         """Requests being answered, streams included."""
         self.draining = False
