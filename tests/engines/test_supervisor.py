@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -303,6 +304,52 @@ def test_a_port_in_use_is_answered_with_what_to_do(platform: Platform) -> None:
     assert advice is not None
     assert platform.up(*advice.groups()).returncode == 0, "what it says to do works"
     assert platform.state().url == f"http://127.0.0.1:{advice[2]}"
+
+
+def test_a_port_that_another_home_has_is_in_use_also_before_its_door_listens(
+    platform: Platform, tmp_path: Path
+) -> None:
+    """And after, since doors share ports: half of the visitors would be the other platform's. The door of these homes never listens."""
+    port = ports.draw(1)[0]
+    assert platform.up("--port", str(port)).returncode == 0
+    assert ports.free(port)
+    other = Platform(tmp_path / "other")
+    try:
+        done = other.up("--port", str(port))
+        assert done.returncode == 1
+        assert f"Port {port} of 127.0.0.1 is in use" in done.stderr
+        assert platform.run("restart", "gateway").returncode == 0
+        os.kill(int(platform.state().supervisor["pid"]), signal.SIGKILL)
+        wait_for(lambda: not Home(platform.home).running())
+        assert other.up("--port", str(port)).returncode == 0, "a claim ends with its supervisor"
+    finally:
+        other.run("down")
+
+
+def test_of_two_homes_that_start_at_once_on_the_same_port_one_is_told_that_it_is_in_use(
+    platform: Platform, tmp_path: Path
+) -> None:
+    port, other = ports.draw(1)[0], Platform(tmp_path / "other")
+    try:
+        with ThreadPoolExecutor() as threads:
+            done = list(threads.map(lambda each: each.up("--port", str(port)), (platform, other)))
+        told = [each.stderr for each in done if each.returncode]
+        assert len(told) == 1
+        assert f"Port {port} of 127.0.0.1 is in use" in told[0]
+    finally:
+        other.run("down")
+
+
+def test_a_claim_of_a_port_is_exclusive_and_leaves_no_file_behind(tmp_path: Path) -> None:
+    with ports.claimed(8080, tmp_path) as ours:
+        assert ours
+        with ports.claimed(8080, tmp_path) as theirs, ports.claimed(8081, tmp_path) as another:
+            assert (theirs, another) == (False, True)
+        with ports.claimed(8080, tmp_path) as still:
+            assert not still, "who was refused has taken nothing away"
+    assert list(tmp_path.iterdir()) == []
+    with ports.claimed(8080, tmp_path) as again:
+        assert again
 
 
 @pytest.mark.parametrize("port", ["70000", "-1", "http"])

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import json_format
 
 from groundswell.api.analytics.v1.analytics_pb2 import Event
-from groundswell.gateway.http import json_bodies
+from groundswell.gateway.http import json_bodies, queries
 from groundswell.gateway.settings import GatewaySettings
 from tests.gateway.door import SECRET, Door, opened, pb
 
@@ -118,6 +118,36 @@ async def test_targets_and_headers_have_bounds(door: Door) -> None:
         assert status_of(await door.raw(b"GET /abc HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")) == 400
     many = b"".join(b"x%d: y\r\n" % number for number in range(500))
     assert status_of(await door.raw(b"GET /abc HTTP/1.1\r\n" + HEAD + many + b"\r\n")) == 431
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q=M%FCnchen",
+        "q=%FF%FE&utm_source=x",
+        "&".join(f"p{number}=1" for number in range(1_001)),
+        "=&&;%",
+        "code=b&host=c",
+    ],
+    ids=["latin-1", "no text at all", "1,001 parameters", "no parameters at all", "names of the request's own fields"],
+)
+async def test_a_visitor_is_redirected_whatever_others_have_put_behind_the_address(door: Door, query: str) -> None:
+    """Mailings and advertisements do. Where parameters mean something, the same query is refused."""
+    door.library.locations["abc"] = pb.FollowCodeResponse(location="https://a.example/")
+    answer = await door.client.get(f"/abc?{query}")
+    assert (answer.status_code, answer.headers["location"]) == (302, "https://a.example/")
+    assert (await door.get(f"/v1/shelves/3/books?{query}")).status_code == 400
+    unread = await door.client.get(f"/abc?{query}&nostat")
+    assert (unread.status_code, unread.headers["groundswell-view"]) == (302, "skipped")
+
+
+def test_where_unknown_parameters_are_ignored_the_known_ones_are_still_read() -> None:
+    query = b"q=M%FCnchen&size=3&&%FC=size&size=%FC&size&page%2Dtoken=a+b"
+    assert [*queries.known_pairs_of(query, {"size", "page-token"})] == [
+        ("size", "3"),
+        ("size", ""),
+        ("page-token", "a b"),
+    ]
 
 
 @pytest.mark.promise("GATEWAY-10")

@@ -5,6 +5,7 @@ by the connection itself.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tests.replica import paused
 
 from .conftest import KEY
 from .test_postgres import add
+from .wire import Wire
 
 ALICE, BOB = Context(tenant=7), Context(tenant=8)
 ABSENT = "postgresql://127.0.0.1:1/postgres"
@@ -127,6 +129,19 @@ async def test_a_replica_that_is_away_is_left_alone_and_the_next_one_or_the_prim
     async with reading(database, ABSENT, postgres_replica_dsn) as one_of_two:
         await settled(one_of_two, database)
         assert {(await one_of_two.tenant(ALICE, look))[0] for _ in range(4)} == {"replica"}
+
+
+async def test_a_replica_that_is_silent_leaves_the_primary_time_to_serve(
+    database: postgres.Database, app_dsn: str
+) -> None:
+    """More than what a transaction leaves of its caller's time, which a slow query needs."""
+
+    async def slow(tx: postgres.Tx) -> str:
+        await tx.execute("SELECT pg_sleep(0.6)")
+        return (await look(tx))[0]
+
+    async with Wire(b"pg_is_in_recovery", "hold").to(app_dsn) as silent, reading(database, silent) as reads:
+        assert await reads.tenant(replace(ALICE, deadline_s=time.monotonic() + 6), slow) == "primary"
 
 
 @pytest.mark.promise("LINKS-10")

@@ -231,6 +231,22 @@ async def test_an_absent_server_is_unavailable_within_the_time(address: str) -> 
             )
 
 
+@pytest.mark.parametrize(("spent", "tries"), [(0.1, 2), (0.9, 1)], ids=["time is left", "too late"])
+async def test_what_failed_is_tried_once_more_only_where_there_is_time_for_it(spent: float, tries: int) -> None:
+    """Else a caller hears that its time is over, and neither why nor when to come again."""
+    tried: list[float] = []
+
+    async def method(request: object, *, timeout: float, metadata: object) -> object:
+        tried.append(timeout)
+        await asyncio.sleep(2.0 * spent if len(tried) == 1 else 0)
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+    Signer.key = KEY
+    with pytest.raises(errors.Unavailable):
+        await rpc.call(method, pb.ListApiKeysRequest(), ALICE, timeout_s=2.0, idempotent=True)
+    assert len(tried) == tries
+
+
 @pytest.mark.parametrize(
     ("seconds", "nanos"), [(253_402_300_800, 0), (-62_135_596_801, 0), (1 << 62, 0), (0, -1), (0, 1_000_000_000)]
 )

@@ -1,14 +1,16 @@
-"""Redirects while an engine is away: Valkey wiped, stopped, full, frozen with old records; PostgreSQL stopped.
+"""Redirects while an engine is away: Valkey wiped, stopped, full, frozen with old records; PostgreSQL stopped, frozen.
 
 The engines are the tests' own, so that they may be stopped.
 """
 
 import asyncio
-import os
 import signal
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from redis.exceptions import RedisError
 
@@ -22,13 +24,16 @@ from groundswell.gateway.consumers import Purges
 from groundswell.gateway.model.answers import Answer, NearCache
 from groundswell.gateway.service.answers import Answers
 from groundswell.gateway.service.patience import Patience
+from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import bus, errors, postgres
 from groundswell.kernel.bus.events import headers_of
 from groundswell.kernel.context import Context
+from groundswell.kernel.postgres.database import ROLLBACK_S_MAX, TELLING_S
 from groundswell.kernel.resources import Resources
 from groundswell.links import jobs
 from groundswell.links.events import LinkEvents
 from groundswell.links.model.links import Link
+from groundswell.links.service import bulkhead
 from groundswell.links.service.domains import HOSTS_REMEMBERED_MAX
 
 from .conftest import ADDRESSES, KEY, MIGRATIONS, Process, started
@@ -56,8 +61,10 @@ class Switched:
             self._child = None
 
     def signal(self, number: signal.Signals) -> None:
+        """Signals all of its processes: PostgreSQL has one for each connection."""
         assert self._child is not None
-        os.kill(self._child.pid, number)
+        for each in (main := psutil.Process(self._child.pid), *main.children(recursive=True)):
+            each.send_signal(number)
 
 
 @pytest.fixture
@@ -259,6 +266,42 @@ async def test_what_valkey_holds_redirects_while_postgresql_is_stopped(
         assert (await follow(process, cold)).target.link == cold.id
         assert (await follow(process, bounded)).target.link == bounded.id
         assert (await process.links.get(alice, bounded.id)).visits_used == 2
+
+
+async def test_while_postgresql_is_frozen_callers_hear_when_to_come_again_before_their_time_is_over(
+    database: Switched, valkey: Switched, alice: Context, slugs: dict[int, str]
+) -> None:
+    """It takes what is sent and says nothing, as after a network partition. The control is a caller with time: that one still waits."""
+    dsn = await postgres.migrate(database.address, "links", MIGRATIONS, KEY)
+    async with started(dsn, valkey.address, slugs) as process:
+        link = await process.create(alice)
+        await forget(process, link)
+        # Each has a connection: to make one takes two seconds at most, whoever asks.
+        await asyncio.gather(*(process.links.get(alice, link.id) for _ in range(6)))
+        database.signal(signal.SIGSTOP)
+        try:
+            patient = asyncio.create_task(process.links.get(alice, link.id))
+            hurried = replace(alice, deadline_s=time.monotonic() + 2)
+            asking = [
+                process.links.get(hurried, link.id),
+                process.links.page(hurried, 1 << 62, 10),
+                follow(process, link),
+            ]
+            told = await asyncio.gather(*asking, return_exceptions=True)
+            assert not patient.done()
+        finally:
+            database.signal(signal.SIGCONT)
+        for error in told:
+            assert isinstance(error, errors.Unavailable), error
+            assert error.retry_after_s
+        assert (await patient).id == link.id
+        assert (await follow(process, link)).target.link == link.id
+
+
+def test_what_a_redirect_may_wait_for_postgresql_is_less_than_what_its_visitor_does() -> None:
+    """And leaves time to end what was begun and to say so."""
+    assert GatewaySettings().cached_upstream_timeout_s - 0.2 > bulkhead.SECONDS_MAX + ROLLBACK_S_MAX
+    assert ROLLBACK_S_MAX < TELLING_S - 0.2
 
 
 @pytest.mark.promise("LINKS-4")

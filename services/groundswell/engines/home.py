@@ -20,7 +20,8 @@ import shutil
 import string
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -136,13 +137,30 @@ class Home:
         kept = self._kept_ports()
         taken = kept.values()
         port = ports.draw(1, taken=taken)[0] if asked == 0 else asked or kept.get("gateway", GATEWAY_PORT)
-        if not ports.free(port):
-            raise SupervisorError(
-                f"Port {port} of 127.0.0.1 is in use, or not allowed to you. Stop what listens there, or choose another, such as: "
-                f"{self.command('up', '--port', str(ports.draw(1, taken=taken)[0]))}"
-            )
+        with ports.claimed(port) as ours:  # only looked at: whoever goes on to use it claims it
+            if not ours or not ports.free(port):
+                raise self._in_use(port)
         self._ports_file.write_text(json.dumps(kept | {"gateway": port}, indent=2))
         return port
+
+    @contextmanager
+    def gateway_port(self) -> Iterator[None]:
+        """The settled public port, as nobody else's for the block; raises when another home was quicker.
+
+        Each finds it free until one listens, which is the last thing that a platform does when it starts.
+        """
+        port = self._kept_ports()["gateway"]
+        with ports.claimed(port) as ours:
+            if not ours:
+                raise self._in_use(port)
+            yield
+
+    def _in_use(self, port: int) -> SupervisorError:
+        another = ports.draw(1, taken=self._kept_ports().values())[0]
+        return SupervisorError(
+            f"Port {port} of 127.0.0.1 is in use, or not allowed to you. Stop what listens there, or choose another, such as: "
+            f"{self.command('up', '--port', str(another))}"
+        )
 
     def _kept_ports(self) -> dict[str, int]:
         return json.loads(self._ports_file.read_text()) if self._ports_file.exists() else {}

@@ -2,13 +2,21 @@
 
 A port that a home has once drawn is kept, and stays free while its owner restarts: an outgoing connection cannot take it by chance.
 Neither can another home whose range is another one (`GROUNDSWELL_PORTS`).
+
+The public port is used seconds after it was found free, and doors share ports (SO_REUSEPORT): one takes it although another has it. So
+a home claims it first, by a lock that ends with its process.
 """
 
+import fcntl
 import os
 import random
 import re
 import socket
-from collections.abc import Collection, Mapping
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 from groundswell.engines.errors import SupervisorError
 
@@ -28,17 +36,55 @@ def free(port: int) -> bool:
     return True
 
 
+@contextmanager
+def claimed(port: int, folder: Path | None = None) -> Iterator[bool]:
+    """Claims `port` for the block, among this user's homes; tells whether it could, or another has it.
+
+    `folder` is the one of the claims, which is the system's for temporary files unless it is given.
+    """
+    path = (folder or Path(tempfile.gettempdir())) / f"groundswell-port-{port}-{os.getuid()}.lock"
+    held = _locked(path)
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            path.unlink(
+                missing_ok=True
+            )  # before it is let go: who opened it meanwhile sees that it is not the one there
+            held.close()
+
+
+def _locked(path: Path) -> IO[str] | None:
+    while True:
+        held = path.open("a")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(path.stat(), os.fstat(held.fileno())):
+                return held
+        except BlockingIOError:
+            held.close()
+            return None
+        except FileNotFoundError:  # its last holder has taken it away
+            pass
+        held.close()
+
+
 def draw(count: int, environment: Mapping[str, str] = os.environ, taken: Collection[int] = ()) -> list[int]:
-    """`count` different free ports, none of `taken`, which are somebody's though nobody listens now; raises `SupervisorError` when there
-    are not so many, or the range in the environment is none."""
+    """`count` different free ports that no home claims, none of `taken`, which are somebody's though nobody listens now.
+
+    Raises `SupervisorError` when there are not so many, or the range in the environment is none.
+    """
     lowest, highest = span(environment)
     drawn: set[int] = set()
     for _ in range(TRIES_MAX):
         if len(drawn) == count:
             return list(drawn)
         port = random.randint(lowest, highest)
-        if port not in taken and free(port):
-            drawn.add(port)
+        if port in taken:
+            continue
+        with claimed(port) as ours:
+            if ours and free(port):
+                drawn.add(port)
     raise SupervisorError(
         f"There are no {count} free ports between {lowest} and {highest}. Name another range: {VARIABLE}=FIRST-LAST."
     )

@@ -79,8 +79,9 @@ def _supervised(home: Home, plan: Plan, say: Callable[[str], None], when_up: Cal
     )  # its complaints about a broker that starts; we say when it is ready
     with lock:
         platform = plan.platform(home)
-        home.write_credentials(platform.url)
-        asyncio.run(Supervisor(home, platform, say, lambda: when_up(platform.url)).run())
+        with home.gateway_port():
+            home.write_credentials(platform.url)
+            asyncio.run(Supervisor(home, platform, say, lambda: when_up(platform.url)).run())
     return 0
 
 

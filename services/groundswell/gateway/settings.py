@@ -16,6 +16,12 @@ class GatewaySettings:
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) whose `X-Forwarded-For` is believed, and whose connections are not counted; none unless a proxy of yours stands in
     front."""
+    connections_max: int = 16_384
+    """Open connections, those included on which nothing happens; more wait. Fewer where the process may not have so many descriptors. While
+    more than half are taken, visitors who are redirected are asked to close theirs."""
+    requests_max: int = 4_096
+    """Requests under way, however few connections they come over; the next is answered 503. Half of them may be streams. Answers that are
+    in memory are given all the same."""
     connections_per_address_max: int = 200
     """Open connections of one address, of IPv6 one /64; those that come beyond it are closed within about a second."""
     connections_uncounted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")

@@ -38,7 +38,7 @@ class ApiKeyRpc(identity_pb2_grpc.ApiKeyServiceServicer):
         return empty_pb2.Empty()
 
     async def VerifyApiKey(self, request: pb.VerifyApiKeyRequest, call: rpc.Call) -> pb.VerifyApiKeyResponse:
-        key = await self._keys.verify(request.secret)
+        key = await self._keys.verify(request.secret, call.context.deadline_s)
         answer = pb.VerifyApiKeyResponse(key_id=key.id, tenant_id=key.tenant, scopes=key.scopes)
         if key.expires_ms is not None:
             answer.expire_time.FromMilliseconds(key.expires_ms)

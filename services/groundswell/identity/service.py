@@ -68,16 +68,19 @@ class ApiKeys:
                 raise errors.KeyNotFound
             await tx.publish(events.key_revoked(key, tx.tenant, now_ms))
 
-    async def verify(self, secret: str) -> ApiKey:
-        """The live key that holds `secret`; raises `access.InvalidCredential`, the same for every reason."""
+    async def verify(self, secret: str, deadline_s: float | None = None) -> ApiKey:
+        """The live key that holds `secret`; raises `access.InvalidCredential`, the same for every reason.
+
+        Raises `Unavailable` before the caller's deadline when the database is silent.
+        """
         parts = model.parts_of(secret)
         if parts is None:
             raise access.InvalidCredential
-        async with self._database.platform_tx() as tx:
+        async with self._database.platform_tx(deadline_s) as tx:
             tenant = await tenant_of(tx, parts[0])
         if tenant is None:
             raise access.InvalidCredential
-        async with self._database.tenant_tx(service("identity", tenant)) as tx:
+        async with self._database.tenant_tx(service("identity", tenant, deadline_s)) as tx:
             key = await KeyStore(tx).with_secret(*parts)
         if key is None or (key.expires_ms is not None and key.expires_ms <= self._clock.now_ms()):
             raise access.InvalidCredential

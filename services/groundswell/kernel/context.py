@@ -73,6 +73,6 @@ class Context:
         return replace(self, tenant=tenant)
 
 
-def service(name: str, tenant: int = 0) -> Context:
-    """The context of the platform's own work, such as a job or a consumer."""
-    return Context(tenant=tenant, actor=f"services/{name}")
+def service(name: str, tenant: int = 0, deadline_s: float | None = None) -> Context:
+    """The context of the platform's own work, such as a job or a consumer; with a deadline where somebody waits for it."""
+    return Context(tenant=tenant, actor=f"services/{name}", deadline_s=deadline_s)

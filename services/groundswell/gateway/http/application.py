@@ -79,11 +79,13 @@ class Application:
         self._peers = requests.Peers(config.trusted_proxies, config.host_aliases, config.hosts)
         self._origins = replies.Origins(config.cors_origins)
         self._ids = requests.RequestIds()
-        self.streams = Streams(config.heartbeat_s)
+        self.streams = Streams(config.heartbeat_s, config.requests_max // 2)
         self.in_flight = 0
         """Requests being answered, streams included."""
         self.draining = False
         """Set when the process is told to stop: connections are closed after their answers."""
+        self.keeps = config.connections_max
+        """So many more answers to visitors leave their connections open; the port says anew each second."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -110,7 +112,8 @@ class Application:
             out.append(_VIEWS[await self._count(answer, scope["client"][0], headers)])
         if answer.etag:
             out.append((b"etag", answer.etag))
-        if self.draining:
+        self.keeps -= 1
+        if self.keeps < 0 or self.draining:
             out.append(_CLOSE)
         await send({"type": "http.response.start", "status": answer.status, "headers": out})
         await send({"type": "http.response.body", "body": answer.body})
@@ -158,6 +161,8 @@ class Application:
             exchange.extra.append(_CLOSE)
         if request.raw_path in _HEALTH:
             await self._answer_health(exchange)
+        elif self.in_flight > self._config.requests_max:
+            raise kernel_errors.Unavailable("Too many requests are under way at once. Try again in a second.")
         elif request.method == "OPTIONS":
             await self._options(exchange)
         elif request.raw_path == OPENAPI:
@@ -173,6 +178,10 @@ class Application:
         request = exchange.request
         match = self._table.match(request.method, request.raw_path)
         exchange.route = match.route.method.full_name
+        if match.route.edge.HasField("redirect"):
+            self.keeps -= 1
+            if self.keeps < 0 and not self.draining:
+                exchange.extra.append(_CLOSE)
         if not match.route.edge.host_field:
             self._require_host(request)
         context = await self._context(request, match.route)

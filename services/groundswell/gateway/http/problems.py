@@ -68,7 +68,7 @@ def problem(error: errors.Error, instance: str, *, preconditioned: bool = False)
     headers = [(b"content-type", MEDIA_TYPE), *(error.headers() if isinstance(error, own.Refusal) else ())]
     if status == 401:
         headers.append((b"www-authenticate", CHALLENGE))
-    if error.retry_after_s is not None or status in (429, 503):
+    if error.retry_after_s is not None or status in (429, 503, 504):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1.0))))
     return status, headers, orjson.dumps(document)
 

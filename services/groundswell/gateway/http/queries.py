@@ -1,9 +1,12 @@
 """Query parameters to fields: nested names (`range.start`), repeats for repeated fields, well-known types in their JSON form.
 
 Only leaves can be named: a message as a whole, a map or a field that the path or the body fills is not a parameter.
+
+The query of a lax route, such as a redirect's, is whatever others have put behind the address: there only known names are read at all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -79,9 +82,23 @@ def pairs_of(query: bytes) -> list[tuple[str, str]]:
     if len(parts) > PARAMETERS_MAX:
         raise errors.MalformedRequest(f"A query has at most {PARAMETERS_MAX} parameters.")
     try:
-        return [(_decoded(name), _decoded(value)) for name, _, value in (part.partition(b"=") for part in parts)]
+        return [_pair(part) for part in parts]
     except UnicodeDecodeError as error:
         raise errors.MalformedRequest("The query must be UTF-8, percent-encoded.") from error
+
+
+def known_pairs_of(query: bytes, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The pairs whose names are `known`; all others, and what is no UTF-8, are passed over."""
+    for part in query.split(b"&") if known else ():
+        with suppress(UnicodeDecodeError):
+            name, value = _pair(part)
+            if name in known:
+                yield name, value
+
+
+def _pair(part: bytes) -> tuple[str, str]:
+    name, _, value = part.partition(b"=")
+    return _decoded(name), _decoded(value)
 
 
 def _decoded(text: bytes) -> str:
@@ -93,10 +110,10 @@ def fill(message: Message, route: Route, query: bytes) -> None:
     known = parameters_of(route)
     given: dict[Parameter, list[str]] = {}
     violations: list[FieldViolation] = []
-    for name, text in pairs_of(query):
+    for name, text in known_pairs_of(query, known) if route.lax else pairs_of(query):
         if parameter := known.get(name):
             given.setdefault(parameter, []).append(text)
-        elif not route.lax:
+        else:
             violations.append(FieldViolation(name[:256], "is no parameter of this request"))
     for parameter, texts in given.items():
         try:

@@ -1,4 +1,9 @@
-"""The public port: granian inside this process's own event loop, and its end without a lost request."""
+"""The public port: granian inside this process's own event loop, and its end without a lost request.
+
+granian counts connections, not requests: one that a browser keeps open after its answer has a place until it ends. So there are as many
+places as descriptors allow, and once half of them are taken visitors are asked to go (`Application.keeps`): without that a spike of new
+visitors would soon wait for the connections of those who have read their answer.
+"""
 
 import asyncio
 import logging
@@ -10,6 +15,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
 from prometheus_client import Counter, Gauge
 
+from groundswell.gateway.http import descriptors
 from groundswell.gateway.http.application import Application
 from groundswell.gateway.http.places import Places
 from groundswell.gateway.http.requests import HEADER_BYTES_MAX, TARGET_BYTES_MAX
@@ -27,8 +33,7 @@ _CROWDING = Counter(
 )
 
 BACKLOG = 1_024
-REQUESTS_MAX = 4_096
-"""Requests in progress, streams included; more wait in the kernel's queue."""
+"""Connections beyond the places wait in the kernel's queue, this many of them."""
 POLL_S = 0.01
 SWEEP_S = 1.0
 """How often connections are looked at; those that may not stay live this much longer."""
@@ -49,6 +54,8 @@ class PublicPort:
         self._application, self._config = application, config
         self._drained = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
+        self._room = descriptors.room(config.connections_max)
+        self._keep(0)
         self._places = Places(
             self._port,
             head_s=config.headers_s_max,
@@ -65,7 +72,7 @@ class PublicPort:
             http=HTTPModes.auto,
             websockets=False,
             backlog=BACKLOG,
-            backpressure=REQUESTS_MAX,
+            backpressure=self._room,
             http1_settings=HTTP1Settings(
                 header_read_timeout=int(config.headers_s_max * 1000), max_buffer_size=buffer_bytes
             ),
@@ -106,6 +113,11 @@ class PublicPort:
         if self._serving is not None:  # whoever cancels it before it has ended finds the server's error in the log
             await asyncio.wait({self._serving}, timeout=CLOSE_S_MAX)
 
+    def _keep(self, open_: int) -> None:
+        """Lets visitors keep their connections until half of the places are taken. Each answer counts as one of a new connection, since
+        nobody tells which are, so a burst between two looks finds no more places kept than that."""
+        self._application.keeps = self._room // 2 - open_
+
     async def _sweep(self) -> None:
         """Ends connections that may not stay; in a thread, for there may be thousands to look at."""
         said_s = float("-inf")
@@ -116,8 +128,10 @@ class PublicPort:
                 swept = await asyncio.to_thread(self._places.sweep)
             except OSError as error:  # no descriptor is left to look with: some end by themselves
                 log.warning("connections could not be looked at: %s", error)
+                self._keep(self._room)
                 continue
             _OPEN.set(swept.open)
+            self._keep(swept.open)
             _SILENT.inc(swept.silent)
             _CROWDING.inc(swept.crowding)
             if swept.crowding and time.monotonic() > said_s + CROWDING_LOG_S:

@@ -29,9 +29,9 @@ JSON_LINES = b"application/x-ndjson"
 class Streams:
     """The open streams of this process."""
 
-    def __init__(self, heartbeat_s: float) -> None:
-        """`heartbeat_s` is how often an idle stream sends its comment."""
-        self._heartbeat_s = heartbeat_s
+    def __init__(self, heartbeat_s: float, open_max: int) -> None:
+        """`heartbeat_s` is how often an idle stream sends its comment, `open_max` how many streams there may be."""
+        self._heartbeat_s, self._open_max = heartbeat_s, open_max
         self._open: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
@@ -43,6 +43,8 @@ class Streams:
     ) -> None:
         """Sends `answers` until they end, the client leaves or the process drains; raises only before the first byte. `extra` are headers
         that any answer to this request has."""
+        if len(self._open) >= self._open_max:
+            raise errors.Unavailable("Too many streams are open. Try again in a second.")
         first = asyncio.ensure_future(anext(answers, None))
         await self._first_or_closing(first)
         writing = asyncio.create_task(_written(send, request, route, answers, first, self._heartbeat_s, extra))

@@ -2,10 +2,15 @@
 
 The tenant is set inside the transaction that uses it and is gone with it, so a connection that is reused, fails or is cancelled
 never carries it on. What the driver raises becomes an error of `kernel.errors` here and nowhere else.
+
+A server may also be silent: frozen, or behind a network that swallows what is sent. A transaction ends a moment before its caller's time
+does, so that the caller hears what is wrong and when to come again, instead of that its time is over.
 """
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -26,8 +31,11 @@ log = logging.getLogger(__name__)
 ACQUIRE_S_MAX = 2.0
 COMMAND_S_MAX = 10.0
 CLOSE_S_MAX = 5.0
-BESIDE_S_MAX = 1.0
-"""Longest wait for a ROLLBACK, and for the position after a COMMIT."""
+TELLING_S = 0.5
+"""What a transaction leaves of its caller's time: for its ROLLBACK, and for the way of the answer."""
+ROLLBACK_S_MAX = 0.2
+POSITION_S_MAX = 1.0
+"""Longest wait for the position after a COMMIT."""
 _POSITION = "SELECT pg_current_wal_insert_lsn()::text"
 GONE = (
     OSError,
@@ -72,42 +80,51 @@ class Database:
     async def tenant_tx(self, context: Context, *, read_only: bool = False) -> AsyncIterator[Tx]:
         """A transaction in the tenant of `context`; raises `Unauthenticated` when it has none.
 
-        Commits when the block ends, rolls back when it raises. Raises `Unavailable` when the server is away, `Conflict` when a
-        concurrent transaction won.
+        Commits when the block ends, rolls back when it raises. Raises `Unavailable` when the server is away or silent until shortly
+        before the deadline of `context`, `Conflict` when a concurrent transaction won.
         """
         tenant = context.require_tenant()
         begin = f"BEGIN{' READ ONLY' * read_only}; SELECT set_config('app.tenant_id', '{tenant:d}', true)"
         reached = context.reached if self.tells_position else None
-        async with self._transaction(begin, tenant, reached, writes=not read_only) as tx:
+        async with self._transaction(begin, tenant, context.deadline_s, reached, writes=not read_only) as tx:
             yield tx
 
     @asynccontextmanager
-    async def platform_tx(self) -> AsyncIterator[Tx]:
-        """A transaction with no tenant: it sees no row of any tenant's table."""
-        async with self._transaction("BEGIN", 0) as tx:
+    async def platform_tx(self, deadline_s: float | None = None) -> AsyncIterator[Tx]:
+        """A transaction with no tenant: it sees no row of any tenant's table. `deadline_s` is the one of a caller's context."""
+        async with self._transaction("BEGIN", 0, deadline_s) as tx:
             yield tx
 
     @asynccontextmanager
     async def _transaction(
-        self, begin: str, tenant: int, reached: Reached | None = None, *, writes: bool = True
+        self,
+        begin: str,
+        tenant: int,
+        deadline_s: float | None,
+        reached: Reached | None = None,
+        *,
+        writes: bool = True,
     ) -> AsyncIterator[Tx]:
-        if not self._prepared:
+        left_s = _left_s(deadline_s)
+        if not self._prepared or left_s <= 0:
             raise _unavailable()
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_S_MAX)
+            connection = await self._pool.acquire(timeout=min(ACQUIRE_S_MAX, left_s))
         except GONE as error:
             raise _unavailable() from error
         tx = Tx(connection, tenant, self._ids)
         try:
-            await connection.execute(begin)
-            yield tx
-            await connection.execute("COMMIT")
+            async with asyncio.timeout(None if deadline_s is None else _left_s(deadline_s)):
+                await connection.execute(begin)
+                yield tx
+                await connection.execute("COMMIT")
             if tx.published:
                 self.outbox_written.set()
             if reached is not None:
-                reached.position = await _answered(connection, partial(connection.fetchval, _POSITION)) or ""
+                ask = partial(connection.fetchval, _POSITION)
+                reached.position = await _answered(connection, ask, POSITION_S_MAX) or ""
         except BaseException as error:
-            await _answered(connection, partial(connection.execute, "ROLLBACK"))
+            await _answered(connection, partial(connection.execute, "ROLLBACK"), ROLLBACK_S_MAX)
             if (translated := _translated(error, writes=writes)) is None:
                 raise
             raise translated from error
@@ -115,13 +132,21 @@ class Database:
             await self._pool.release(connection)
 
 
-async def _answered(connection: asyncpg.Connection, ask: Callable[[], Awaitable[T]]) -> T | None:
+def _left_s(deadline_s: float | None) -> float:
+    """How long a transaction may take: at least half of what is left, for calls that have little."""
+    if deadline_s is None:
+        return math.inf
+    left_s = deadline_s - time.monotonic()
+    return left_s - min(TELLING_S, left_s / 2)
+
+
+async def _answered(connection: asyncpg.Connection, ask: Callable[[], Awaitable[T]], seconds_max: float) -> T | None:
     """What the server says to something beside the transaction; when it says nothing, None, and the connection is closed.
 
     A cancellation closes the connection as well, and goes on.
     """
     try:
-        async with asyncio.timeout(BESIDE_S_MAX):
+        async with asyncio.timeout(seconds_max):
             return await ask()
     except BaseException as error:
         with suppress(asyncpg.InterfaceError):  # a connection that the server broke is closed already

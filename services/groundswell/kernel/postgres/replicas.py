@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -97,6 +98,8 @@ class Reads:
                 yield replica
 
     async def _read(self, replica: _Replica, context: Context, query: Callable[[Tx], Awaitable[T]]) -> T:
+        if context.deadline_s is not None:  # half of the time is the primary's, should the replica be silent
+            context = replace(context, deadline_s=(time.monotonic() + context.deadline_s) / 2)
         async with replica.database.tenant_tx(context, read_only=True) as tx:
             until_s = time.monotonic() + WAIT_S_MAX
             while not await tx.fetchval(_FIT, context.consistency or "0/0", self._lag_s_max):

@@ -13,6 +13,8 @@ from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.rpc import status, wire
 
 TIMEOUT_S = 5.0
+AGAIN_S_MIN = 0.5
+"""With less time left nothing is tried once more: the caller hears what went wrong, not that its time is over."""
 
 Answer = TypeVar("Answer")
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -68,7 +70,7 @@ async def call(
     """Calls `method` (a stub's) for `context`; raises errors of `kernel.errors`, never gRPC's.
 
     The time is the smaller of `timeout_s` and what the context has left. A call that found no server, or an `idempotent` one whose
-    server was away, is tried once more within that time.
+    server was away, is tried once more where there is time for it.
     """
     until = time.monotonic() + timeout_s
     if context.deadline_s is not None:
@@ -85,7 +87,8 @@ async def call(
             return answer
         except grpc.aio.AioRpcError as failure:
             error = status.error_from(failure)
-            if is_last or not isinstance(error, errors.Unavailable if idempotent else errors.Unsent):
+            is_late = until - time.monotonic() < AGAIN_S_MIN
+            if is_last or is_late or not isinstance(error, errors.Unavailable if idempotent else errors.Unsent):
                 raise error from failure
         await asyncio.sleep(random.uniform(0.02, 0.1))
     raise AssertionError("unreachable: the last round returns or raises")

@@ -9,7 +9,9 @@ from groundswell.kernel import errors
 RUNNING_MAX = 6
 """Fewer than the pool has connections: management goes on while redirects queue."""
 WAITING_MAX = 256
-SECONDS_MAX = 2.0
+SECONDS_MAX = 1.5
+"""Less than the two seconds that the door gives a redirect (`GATEWAY_CACHED_UPSTREAM_TIMEOUT_S`): the visitor is to hear that the database
+does not answer, and when to come again."""
 
 
 class Bulkhead:
