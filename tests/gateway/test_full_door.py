@@ -75,6 +75,18 @@ async def test_without_being_asked_to_go_as_many_as_there_are_places_keep_the_ne
         writer.close()
 
 
+@pytest.mark.parametrize("request_", [pytest.param(CODE, id="hot"), pytest.param(UNKNOWN, id="unknown code")])
+async def test_a_connection_that_asks_more_often_than_there_are_places_is_one_connection(
+    tmp_path: Path, request_: bytes
+) -> None:
+    """A proxy's, or a load generator's: it carries thousands of visitors within a second."""
+    async with opened(tmp_path, settings(connections_max=PLACES)) as door:
+        door.library.locations["abc"] = pb.FollowCodeResponse(location="https://a.example/")
+        (kept,) = await connected(door, 1)
+        assert not [head for _ in range(2 * PLACES) if b"connection: close" in (head := await asked(kept, request_))]
+        kept[1].close()
+
+
 async def test_visitors_keep_their_connections_again_once_there_is_room(tmp_path: Path) -> None:
     async with opened(tmp_path, settings(connections_max=PLACES)) as door:
         held = await connected(door, PLACES - 2)
@@ -83,7 +95,7 @@ async def test_visitors_keep_their_connections_again_once_there_is_room(tmp_path
         assert b"connection: close" in head
         for _, each in (*held, (None, writer)):
             each.close()
-        await until(lambda: door.application.keeps > 0)
+        await until(lambda: door.application.stay.left > 0)
         (_, writer), head = await visited(door, CODE)
         assert b"connection: close" not in head
         writer.close()

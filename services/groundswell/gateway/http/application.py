@@ -19,6 +19,7 @@ from groundswell.gateway import errors
 from groundswell.gateway.clients import Upstreams
 from groundswell.gateway.events import View, Views
 from groundswell.gateway.http import console, problems, rendering, replies, requests, transcoder
+from groundswell.gateway.http.places import Stay
 from groundswell.gateway.http.requests import Receive, Request, Scope, Send
 from groundswell.gateway.http.routes import Match, Route, RouteTable, methods_with_implied
 from groundswell.gateway.http.streams import Streams
@@ -84,8 +85,8 @@ class Application:
         """Requests being answered, streams included."""
         self.draining = False
         """Set when the process is told to stop: connections are closed after their answers."""
-        self.keeps = config.connections_max
-        """So many more answers to visitors leave their connections open; the port says anew each second."""
+        self.stay = Stay(config.connections_max)
+        """Which visitors keep their connections; the port looks at them each second."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -112,8 +113,7 @@ class Application:
             out.append(_VIEWS[await self._count(answer, scope["client"][0], headers)])
         if answer.etag:
             out.append((b"etag", answer.etag))
-        self.keeps -= 1
-        if self.keeps < 0 or self.draining:
+        if not self.stay.of(scope["client"]) or self.draining:
             out.append(_CLOSE)
         await send({"type": "http.response.start", "status": answer.status, "headers": out})
         await send({"type": "http.response.body", "body": answer.body})
@@ -138,6 +138,7 @@ class Application:
             headers=headers,
             host=self._peers.host(headers.get(b"host", b"")),
             address=self._peers.address(scope["client"][0], headers),
+            peer=scope["client"],
             id=self._ids.of(headers),
             receive=receive,
         )
@@ -178,10 +179,8 @@ class Application:
         request = exchange.request
         match = self._table.match(request.method, request.raw_path)
         exchange.route = match.route.method.full_name
-        if match.route.edge.HasField("redirect"):
-            self.keeps -= 1
-            if self.keeps < 0 and not self.draining:
-                exchange.extra.append(_CLOSE)
+        if match.route.edge.HasField("redirect") and not (self.stay.of(request.peer) or self.draining):
+            exchange.extra.append(_CLOSE)
         if not match.route.edge.host_field:
             self._require_host(request)
         context = await self._context(request, match.route)

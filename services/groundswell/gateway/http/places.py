@@ -25,7 +25,8 @@ _INFO = struct.Struct("=44xI4xI72xQ")
 _SOCKETS = "/proc/self/fd"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_Peer = tuple[str, int]
+Peer = tuple[str, int]
+"""Address and port of the other end, which tell two connections apart."""
 
 
 class Swept(NamedTuple):
@@ -33,7 +34,30 @@ class Swept(NamedTuple):
 
     silent: int
     crowding: int
-    open: int
+    open: frozenset[Peer]
+
+
+class Stay:
+    """Whose connections stay open after an answer: everybody's, until half of the places are taken.
+
+    Between two looks at the connections one that was not met before counts as one more, so that a burst takes no more than that either.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._kept_max = places // 2
+        self.look(frozenset())
+
+    def look(self, open_: frozenset[Peer]) -> None:
+        """These are the connections that are open now."""
+        self._met = set(open_)
+        self.left = self._kept_max - len(open_)
+
+    def of(self, peer: Peer) -> bool:
+        """Whether the connection of this peer stays."""
+        if peer not in self._met:
+            self._met.add(peer)
+            self.left -= 1
+        return self.left >= 0
 
 
 class Places:
@@ -49,12 +73,12 @@ class Places:
         self._port, self._head_s, self._idle_s = port, head_s, idle_s
         self._per_address_max = per_address_max
         self._uncounted = tuple(ipaddress.ip_network(each) for each in uncounted)
-        self._seen: frozenset[_Peer] = frozenset()
+        self._seen: frozenset[Peer] = frozenset()
 
     def sweep(self) -> Swept:
         """Shuts down those that may not stay. Blocks for about 10 µs a connection; one thread at a time."""
         if sys.platform != "linux":
-            return Swept(0, 0, 0)
+            return Swept(0, 0, frozenset())
         silent, peers = 0, []
         for connection, peer in _connections(self._port):
             if self._is_silent(connection):
@@ -66,18 +90,18 @@ class Places:
         # A walk of its own, since holding on to every connection until all are known would take twice the descriptors.
         again = _connections(self._port) if excess else ()
         crowding = sum(_shut_down(connection) for connection, peer in again if peer in excess)
-        return Swept(silent, crowding, len(self._seen))
+        return Swept(silent, crowding, self._seen)
 
-    def _excess(self, peers: Sequence[_Peer]) -> set[_Peer]:
+    def _excess(self, peers: Sequence[Peer]) -> set[Peer]:
         """The peers that are too many for their address; who was there at the last sweep is not."""
-        by_address: defaultdict[str, list[_Peer]] = defaultdict(list)
+        by_address: defaultdict[str, list[Peer]] = defaultdict(list)
         for peer in peers:
             by_address[peer[0]].append(peer)
-        crowds: defaultdict[str, list[_Peer]] = defaultdict(list)
+        crowds: defaultdict[str, list[Peer]] = defaultdict(list)
         for address, found in by_address.items():
             if (name := counted_as(address, self._uncounted)) is not None:
                 crowds[name] += found
-        excess: set[_Peer] = set()
+        excess: set[Peer] = set()
         for crowd in crowds.values():
             if len(crowd) > self._per_address_max:
                 excess.update(sorted(crowd, key=lambda peer: peer not in self._seen)[self._per_address_max :])
@@ -106,7 +130,7 @@ def counted_as(text: str, uncounted: Sequence[Network]) -> str | None:
     return str(address)
 
 
-def _connections(port: int) -> Iterator[tuple[socket.socket, _Peer]]:
+def _connections(port: int) -> Iterator[tuple[socket.socket, Peer]]:
     """Accepted connections, as descriptors of our own that are good for one step of the loop, with whom they lead to."""
     for name in os.listdir(_SOCKETS):
         with suppress(OSError):
@@ -117,7 +141,7 @@ def _connections(port: int) -> Iterator[tuple[socket.socket, _Peer]]:
                     yield found, peer
 
 
-def _peer(found: socket.socket, port: int) -> _Peer | None:
+def _peer(found: socket.socket, port: int) -> Peer | None:
     """Whom a connection of the server leads to; None for any other socket."""
     try:
         if found.family not in (socket.AF_INET, socket.AF_INET6) or found.getsockname()[1] != port:

@@ -47,7 +47,8 @@ _SINGLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; header names are lower case, `host` is normalised."""
+    """One HTTP request; header names are lower case, `host` is normalised. `peer` is the other end of its connection, `address` the
+    caller's, which a proxy may have told."""
 
     method: str
     raw_path: bytes
@@ -55,6 +56,7 @@ class Request:
     headers: Mapping[bytes, bytes]
     host: str
     address: str
+    peer: tuple[str, int]
     id: bytes
     receive: Receive
 

@@ -1,7 +1,7 @@
 """The public port: granian inside this process's own event loop, and its end without a lost request.
 
 granian counts connections, not requests: one that a browser keeps open after its answer has a place until it ends. So there are as many
-places as descriptors allow, and once half of them are taken visitors are asked to go (`Application.keeps`): without that a spike of new
+places as descriptors allow, and once half of them are taken visitors are asked to go (`Stay`): without that a spike of new
 visitors would soon wait for the connections of those who have read their answer.
 """
 
@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 
 from groundswell.gateway.http import descriptors
 from groundswell.gateway.http.application import Application
-from groundswell.gateway.http.places import Places
+from groundswell.gateway.http.places import Places, Stay
 from groundswell.gateway.http.requests import HEADER_BYTES_MAX, TARGET_BYTES_MAX
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import settings
@@ -55,7 +55,7 @@ class PublicPort:
         self._drained = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self._room = descriptors.room(config.connections_max)
-        self._keep(0)
+        application.stay = Stay(self._room)
         self._places = Places(
             self._port,
             head_s=config.headers_s_max,
@@ -113,11 +113,6 @@ class PublicPort:
         if self._serving is not None:  # whoever cancels it before it has ended finds the server's error in the log
             await asyncio.wait({self._serving}, timeout=CLOSE_S_MAX)
 
-    def _keep(self, open_: int) -> None:
-        """Lets visitors keep their connections until half of the places are taken. Each answer counts as one of a new connection, since
-        nobody tells which are, so a burst between two looks finds no more places kept than that."""
-        self._application.keeps = self._room // 2 - open_
-
     async def _sweep(self) -> None:
         """Ends connections that may not stay; in a thread, for there may be thousands to look at."""
         said_s = float("-inf")
@@ -128,10 +123,10 @@ class PublicPort:
                 swept = await asyncio.to_thread(self._places.sweep)
             except OSError as error:  # no descriptor is left to look with: some end by themselves
                 log.warning("connections could not be looked at: %s", error)
-                self._keep(self._room)
+                self._application.stay.left = -1
                 continue
-            _OPEN.set(swept.open)
-            self._keep(swept.open)
+            _OPEN.set(len(swept.open))
+            self._application.stay.look(swept.open)
             _SILENT.inc(swept.silent)
             _CROWDING.inc(swept.crowding)
             if swept.crowding and time.monotonic() > said_s + CROWDING_LOG_S:
