@@ -30,7 +30,8 @@ class FrameProducer:
     def __init__(self, journal: Unjournaled, sender: Sender, config: FrameSettings) -> None:
         self._journal = journal
         self._partitions = config.partitions
-        self._lanes = [Lane(n, place, journal, sender, config) for n, place in enumerate(journal.places)]
+        reading = asyncio.Lock()
+        self._lanes = [Lane(n, place, journal, sender, config, reading) for n, place in enumerate(journal.places)]
         self._expiry: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -145,17 +146,20 @@ def _chunks(rows: list[Packed]) -> Iterator[list[Packed]]:
         yield chunk
 
 
+def _journal(folder: Path, config: FrameSettings) -> Unjournaled:
+    if not config.journal:
+        return Unjournaled(config.partitions)
+    return Journal(folder, config.partitions, bytes_max=config.journal_bytes_max, segment_bytes=config.segment_bytes)
+
+
 @asynccontextmanager
 async def opened(bootstrap: str, folder: Path, config: FrameSettings) -> AsyncIterator[FrameProducer]:
     """The producer of this process, its journal in `folder`; raises `JournalBusy` when another process holds the
     folder."""
     # pyarrow loads its converters at its first array: over a second, which must not fall on somebody's click.
     codec.record_batch([codec.Row(0, "", 0, 0, 0)])
-    journal = (
-        Journal(folder, config.partitions, bytes_max=config.journal_bytes_max, segment_bytes=config.segment_bytes)
-        if config.journal
-        else Unjournaled(config.partitions)
-    )
+    # In a thread: whatever else the process does, its health included, must not wait for a full journal to be read.
+    journal = await asyncio.to_thread(_journal, folder, config)
     sender = KafkaSender(bootstrap, config.topic, config.acks)
     producer = FrameProducer(journal, sender, config)
     producer.start()
