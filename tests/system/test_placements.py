@@ -12,12 +12,15 @@ import psutil
 import pytest
 
 from loadtests import scenario
+from loadtests.platform.api import Door
 from loadtests.platform.installation import Installation
 
 pytestmark = pytest.mark.alone
 
 SECONDS = 16
 BACK_S_MAX = 15.0
+SPOOLED = 5
+COUNTED_S_MAX = 60.0
 
 
 @pytest.mark.promise("ANALYTICS-2", "LINKS-5")
@@ -68,3 +71,27 @@ async def test_one_process_that_holds_everything_redirects_again_while_an_engine
             await platform.start(engine)
             await platform.ready("all", BACK_S_MAX, other_than=pid)
             assert await all_redirect()
+
+
+@pytest.mark.promise("GATEWAY-8", "LINKS-5")
+async def test_clicks_that_are_spooled_in_one_topology_are_counted_after_a_start_in_the_other(home: Path) -> None:
+    """Goal: placement strands nothing. Method: there and back, each time with clicks that the log did not see before all was stopped."""
+    platform, clicks = Installation(home), 0
+    await platform.up("all", port=0)
+    tenant = await scenario.prepare(platform, "moved", 1)
+    await scenario.warm(platform, tenant)
+    link = tenant.links[0]
+    for topology in ("each", "all"):
+        await platform.stop("kafka")
+        async with httpx.AsyncClient(base_url=platform.credentials().url, trust_env=False) as client:
+            answers = [await client.get(link.path, headers={"Host": link.host}) for _ in range(SPOOLED)]
+        assert {answer.headers["groundswell-view"] for answer in answers} == {"spooled"}
+        async with Door(platform.credentials().url, tenant.key) as door:
+            clicks = (await door.clicks(link)).total + SPOOLED
+        await platform.down()
+        await platform.up(topology, port=None)
+        async with Door(platform.credentials().url, tenant.key) as door, asyncio.timeout(COUNTED_S_MAX):
+            while (await door.clicks(link)).total < clicks:
+                await asyncio.sleep(0.1)
+            assert (await door.balance()).difference == 0
+            assert (await door.clicks(link)).total == clicks

@@ -91,7 +91,8 @@ class Journal(Unjournaled):
     def __init__(
         self, folder: Path, partitions: int, *, bytes_max: int = 256 << 20, segment_bytes: int = 16 << 20
     ) -> None:
-        """Takes the folder and reads what a predecessor left; raises `JournalBusy` when it is alive."""
+        """Takes the folder and reads what a predecessor left, which takes seconds when that is much; raises `JournalBusy` when it
+        is alive."""
         super().__init__(partitions)
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._bytes_max, self._segment_bytes = folder, bytes_max, segment_bytes
@@ -107,10 +108,10 @@ class Journal(Unjournaled):
         self._prune()
 
     def row(self, packed: bytes) -> None:
-        self._append(b"R" + packed)
+        self._append(records.ROW_KIND + packed)
 
     def group(self, digest: bytes, packed: Sequence[bytes]) -> None:
-        self._append(b"G" + records.BATCH.pack(digest, len(packed)) + b"".join(packed))
+        self._append(records.GROUP_KIND + records.BATCH.pack(digest, len(packed)) + b"".join(packed))
 
     def border(self, partition: int, seq: int, first: int, rows: int) -> None:
         # Borders and acknowledgements may exceed the bound: they are what lets a full journal empty itself.
@@ -118,7 +119,7 @@ class Journal(Unjournaled):
 
     def columns(self, partition: int, frame: Announced) -> None:
         head = records.COLUMNS.pack(partition, frame.seq, frame.first, frame.rows, frame.min_ts_ms, frame.max_ts_ms)
-        self._append(b"C" + head + frame.body)
+        self._append(records.COLUMNS_KIND + head + frame.body)
 
     def acknowledge(self, partition: int, seq: int, rows_end: int) -> None:
         self._acknowledged_rows[partition] = rows_end
@@ -212,7 +213,7 @@ class Journal(Unjournaled):
         replay = Replay(self.places)
         for path in sorted(self._folder.glob(f"{self.producer_id}-*.log")):
             content = path.read_bytes()
-            sound = replay.segment(content)
+            sound = replay.segment(path, content)
             if sound < len(content):
                 log.warning("%s: cut off %d bytes of a torn record", path.name, len(content) - sound)
                 os.truncate(path, sound)

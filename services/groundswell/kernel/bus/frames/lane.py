@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import prometheus_client
 import pyarrow as pa
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from aiokafka.errors import KafkaError
 
 from groundswell.kernel import errors
-from groundswell.kernel.bus.frames import codec
+from groundswell.kernel.bus.frames import codec, stored
 from groundswell.kernel.bus.frames.journal import JournalFull, Unjournaled
 from groundswell.kernel.bus.frames.replay import Announced, Place
 from groundswell.kernel.bus.frames.sender import Sender
@@ -32,7 +33,6 @@ RETRY_S_MAX = 1.0
 ROWS_SENT = prometheus_client.Counter("groundswell_frames_rows_sent", "Rows whose frame the log has acknowledged.")
 FRAMES_SENT = prometheus_client.Counter("groundswell_frames_sent", "Frames that the log has acknowledged.")
 SEND_FAILURES = prometheus_client.Counter("groundswell_frames_send_failures", "Tries to deliver a frame that failed.")
-JOURNAL_BYTES = prometheus_client.Gauge("groundswell_frames_journal_bytes", "Bytes in the journal's segments.")
 
 
 Packed = tuple[codec.Row, bytes, bytes, int]
@@ -42,10 +42,17 @@ class Lane:
     """One partition: an open frame that fills, frames that wait, one in flight."""
 
     def __init__(
-        self, partition: int, place: Place, journal: Unjournaled, sender: Sender, config: FrameSettings
+        self,
+        partition: int,
+        place: Place,
+        journal: Unjournaled,
+        sender: Sender,
+        config: FrameSettings,
+        reading: asyncio.Lock,
     ) -> None:
+        """`reading` is held while a frame is read out of the journal, so that the rows of one are in memory at a time."""
         self.partition, self.place = partition, place
-        self._journal, self._sender = journal, sender
+        self._journal, self._sender, self._reading = journal, sender, reading
         self._flush_s = config.flush_ms / 1000
         self._rows_max = min(config.frame_rows_max, codec.ROWS_MAX)
         self._bytes_max = min(config.frame_bytes_max, codec.COLUMNS_BYTES_MAX)
@@ -154,7 +161,7 @@ class Lane:
                 await self._until_flush()
                 await self._until_announced()
             frame = self.place.announced[0]
-            await self._deliver(_encoded(frame))
+            await self._deliver(await self._read(frame))
             self.place.announced.popleft()
             self._acknowledge(frame)
             if not self.place.announced and not len(self.place.open):
@@ -182,6 +189,25 @@ class Lane:
                 async with asyncio.timeout(remaining):
                     await self._filled.wait()
 
+    async def _read(self, frame: Announced) -> Announced:
+        """The frame with its body, out of the journal if it still lies there: as often as it takes, descriptors may be short.
+
+        The one that waits in line stays as small as it is.
+        """
+        if not frame.pieces:
+            return _encoded(frame)
+        for attempt in itertools.count():
+            try:
+                async with self._reading:
+                    return await asyncio.to_thread(_loaded, frame)
+            except FileNotFoundError:  # it will not come back, and a successor reads what is there
+                raise
+            except OSError as error:
+                if attempt == 0:
+                    log.warning("frame %d of partition %d cannot be read yet: %s", frame.seq, self.partition, error)
+            await _pause(attempt)
+        raise AssertionError("it goes on until the frame is read")
+
     async def _deliver(self, frame: Announced) -> None:
         header = codec.Header(
             self._journal.producer_id,
@@ -206,7 +232,6 @@ class Lane:
         self._journal.acknowledge(self.partition, frame.seq, self.acknowledged_rows)
         ROWS_SENT.inc(frame.rows)
         FRAMES_SENT.inc()
-        JOURNAL_BYTES.set(self._journal.size_bytes)
         waiters = self._waiters
         while waiters and waiters[0][0] < self.acknowledged_rows:
             known = heapq.heappop(waiters)[3]
@@ -243,6 +268,12 @@ def _encoded(frame: Announced) -> Announced:
         # Only the groups are needed from here on; the rows are in the body.
         frame.columns = codec.Columns(groups=frame.columns.groups)
     return frame
+
+
+def _loaded(frame: Announced) -> Announced:
+    """A copy of a frame in the journal, with its body; raises `OSError`."""
+    body = stored.body_of(frame.pieces)
+    return _encoded(replace(frame, pieces=(), body=body, columns=None if body else stored.columns(frame.pieces)))
 
 
 def _frames_of(columns: pa.RecordBatch, rows_max: int, bytes_max: int) -> Iterator[tuple[pa.RecordBatch, bytes]]:

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from groundswell.kernel import errors
 from groundswell.kernel.bus.frames import codec
 
+ROW_KIND, GROUP_KIND, COLUMNS_KIND = b"R", b"G", b"C"
+"""The kinds of records that hold rows."""
+
 HEAD = struct.Struct("<II")
+PARTITION = struct.Struct("<H")
+"""What a row begins with."""
 ROW = struct.Struct("<HBHH")
 BORDER = struct.Struct("<HQQI")
 COLUMNS = struct.Struct("<HQQIqq")
@@ -16,7 +21,7 @@ PLACE = struct.Struct("<QQ")
 BATCH = struct.Struct("<16sI")
 ROW_PREFIX = ROW.size + codec.FIXED.size
 
-_crc32 = zlib.crc32
+_crc32, _head = zlib.crc32, HEAD.unpack_from
 
 
 def framed(body: bytes) -> bytes:
@@ -26,12 +31,12 @@ def framed(body: bytes) -> bytes:
 
 def sound(content: bytes) -> Iterator[tuple[memoryview, int]]:
     """(body, end) of each sound record, up to the first that is not."""
-    view, at = memoryview(content), 0
-    while at + HEAD.size <= len(content):
-        length, checksum = HEAD.unpack_from(view, at)
-        end = at + HEAD.size + length
-        body = view[at + HEAD.size : end]
-        if length == 0 or end > len(content) or _crc32(body) != checksum:
+    view, at, size = memoryview(content), 0, len(content)
+    while (begin := at + HEAD.size) <= size:
+        length, checksum = _head(view, at)
+        end = begin + length
+        body = view[begin:end]
+        if length == 0 or end > size or _crc32(body) != checksum:
             return
         yield body, end
         at = end

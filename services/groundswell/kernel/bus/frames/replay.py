@@ -4,19 +4,24 @@ After kill -9 the journal is whole up to a torn last record. After a crash of th
 end, borders of frames included that the log has. What is left of a frame's rows is therefore sent under the frame's own
 number and nothing is added to it: if the log has the frame, readers drop what comes again; if not, what is left is
 counted. The rows that no border names were all meant for the frame that was next: no other could be cut before it.
+
+Only where rows lie is kept (see `stored`): a full journal is millions of rows, and its successor must fit into the memory
+of any other process.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 
-from groundswell.kernel.bus.frames import codec, records
+from groundswell.kernel.bus.frames import codec, records, stored
 
 
 @dataclass(slots=True)
 class Announced:
-    """A frame that has its number: cut out of rows (`columns`) or given as a body (`body`)."""
+    """A frame that has its number: cut out of rows (`columns`), given as a body (`body`), or yet to be read (`pieces`)."""
 
     seq: int
     first: int
@@ -29,6 +34,7 @@ class Announced:
     body: bytes = b""
     min_ts_ms: int = 0
     max_ts_ms: int = 0
+    pieces: Sequence[stored.Piece] = ()
 
 
 @dataclass(slots=True)
@@ -46,13 +52,8 @@ class Place:
         return self.announced[0].first if self.announced else self.next_row - len(self.open)
 
 
-class _Kept(NamedTuple):
-    """A row as it stands in a segment; `group` numbers the batches it may belong to, 0 for none."""
-
-    number: int
-    packed: memoryview
-    digest: bytes
-    group: int
+_Kept = tuple[int, int, Path, int]
+"""One row, or the rows of one batch: (number of the first row, rows, segment, offset). No class: there are millions."""
 
 
 @dataclass(slots=True)
@@ -61,16 +62,20 @@ class _Found:
 
     place: Place
     rows: deque[_Kept] = field(default_factory=deque)
-    """Those that no border has named so far."""
-    frames: deque[tuple[Announced, list[_Kept]]] = field(default_factory=deque)
+    """Those that no border has named so far: a frame's worth, as no row is written behind a full frame without border."""
+    frames: deque[Announced] = field(default_factory=deque)
 
     def announce(self, seq: int, first: int, end: int) -> None:
         """Makes a frame of what is left of the rows below `end`."""
         kept = []
-        while self.rows and self.rows[0].number < end:
+        while self.rows and self.rows[0][0] < end:
             kept.append(self.rows.popleft())
         if kept:
-            self.frames.append((Announced(seq, first, end, len(kept)), kept))
+            pieces = [
+                stored.piece(segment, [offset for _, _, _, offset in part])
+                for segment, part in groupby(kept, key=itemgetter(2))
+            ]
+            self.frames.append(Announced(seq, first, end, sum(rows for _, rows, _, _ in kept), pieces=pieces))
 
 
 class Replay:
@@ -80,21 +85,27 @@ class Replay:
         """`places` is filled, and extended by the partitions that the journal has more."""
         self._places = places
         self._found = [_Found(place) for place in places]
-        self._groups = 0
 
-    def segment(self, content: bytes) -> int:
+    def segment(self, path: Path, content: bytes) -> int:
         """Reads one segment; returns how many of its bytes are sound."""
-        read: dict[str, Callable[[memoryview], object]] = {
-            "R": lambda body: self._row(body, b""),
-            "G": self._group,
-            "F": lambda body: self._border(*records.BORDER.unpack(body)),
-            "C": self._body,
-            "A": lambda body: self._acknowledge(*records.ACK.unpack(body)),
-            "S": self._start,
+        read: dict[int, Callable[[memoryview], object]] = {
+            ord("F"): lambda body: self._border(*records.BORDER.unpack(body)),
+            ord("A"): lambda body: self._acknowledge(*records.ACK.unpack(body)),
+            ord("S"): self._start,
         }
+        row, group, columns = records.ROW_KIND[0], records.GROUP_KIND[0], records.COLUMNS_KIND[0]
         sound = 0
         for body, end in records.sound(content):
-            read[chr(body[0])](body[1:])
+            kind = body[0]
+            if kind == row:
+                self._rows(body, 1, 1, path, sound)
+            elif kind == group:
+                _, rows = records.BATCH.unpack_from(body, 1)
+                self._rows(body, 1 + records.BATCH.size, rows, path, sound)
+            elif kind == columns:
+                self._columns(body, path, sound)
+            else:
+                read[kind](body[1:])
             sound = end
         return sound
 
@@ -102,10 +113,7 @@ class Replay:
         """Makes frames of all rows; frames that are cut from now on have numbers from `seq_min` on."""
         for found in self._found:
             self._skip_to(found, max(found.place.next_seq + 1, seq_min))
-            for frame, kept in found.frames:
-                if kept:
-                    frame.columns = _columns(kept)
-                found.place.announced.append(frame)
+            found.place.announced.extend(found.frames)
 
     def _of(self, partition: int) -> _Found:
         while partition >= len(self._places):
@@ -124,57 +132,29 @@ class Replay:
         """Numbers are left out: the rows without a border are the frame that was next."""
         place = found.place
         if found.rows:
-            found.announce(place.next_seq, found.rows[0].number, place.next_row)
+            found.announce(place.next_seq, found.rows[0][0], place.next_row)
         place.next_seq = next_seq
 
-    def _row(self, packed: memoryview, digest: bytes, group: int = 0) -> int:
-        partition, kind, props, name = records.ROW.unpack_from(packed)
-        found = self._of(partition)
-        size = records.ROW_PREFIX + kind + props + name
-        found.rows.append(_Kept(found.place.next_row, packed[:size], digest, group))
-        found.place.next_row += 1
-        return int(size)
-
-    def _group(self, body: memoryview) -> None:
-        digest, rows = records.BATCH.unpack_from(body)
-        at = records.BATCH.size
-        self._groups += 1
-        for _ in range(rows):
-            at += self._row(body[at:], digest, self._groups)
+    def _rows(self, body: memoryview, at: int, rows: int, path: Path, offset: int) -> None:
+        """Rows of one record, hence of one partition; the first one begins at `at`."""
+        found = self._of(*records.PARTITION.unpack_from(body, at))
+        place = found.place
+        found.rows.append((place.next_row, rows, path, offset))
+        place.next_row += rows
 
     def _border(self, partition: int, seq: int, first: int, rows: int) -> None:
         found = self._of(partition)
         found.place.next_seq = seq + 1
         found.announce(seq, first, first + rows)
 
-    def _body(self, body: memoryview) -> None:
-        partition, seq, first, rows, min_ts_ms, max_ts_ms = records.COLUMNS.unpack_from(body)
+    def _columns(self, body: memoryview, path: Path, offset: int) -> None:
+        partition, seq, first, rows, min_ts_ms, max_ts_ms = records.COLUMNS.unpack_from(body, 1)
         found = self._of(partition)
         found.place.next_seq, found.place.next_row = seq + 1, first + rows
-        content = bytes(body[records.COLUMNS.size :])
-        found.frames.append((Announced(seq, first, first + rows, rows, None, content, min_ts_ms, max_ts_ms), []))
+        pieces = [stored.piece(path, [offset])]
+        found.frames.append(Announced(seq, first, first + rows, rows, None, b"", min_ts_ms, max_ts_ms, pieces))
 
     def _acknowledge(self, partition: int, seq: int) -> None:
         frames = self._of(partition).frames
-        while frames and frames[0][0].seq <= seq:
+        while frames and frames[0].seq <= seq:
             frames.popleft()
-
-
-def _columns(rows: list[_Kept]) -> codec.Columns:
-    columns, group = codec.Columns(), 0
-    for kept in rows:
-        if kept.group and kept.group != group:
-            columns.groups.append(codec.Group(kept.digest, len(columns), 0))
-        group = kept.group
-        if group:
-            columns.groups[-1] = columns.groups[-1]._replace(rows=columns.groups[-1].rows + 1)
-        _, kind, props, _ = records.ROW.unpack_from(kept.packed)
-        texts = bytes(kept.packed[records.ROW_PREFIX :])
-        columns.add(
-            bytes(kept.packed[records.ROW.size : records.ROW_PREFIX]),
-            texts[:kind].decode(),
-            texts[kind : kind + props].decode(),
-            texts[kind + props :].decode(),
-            len(texts),
-        )
-    return columns
