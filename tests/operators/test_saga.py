@@ -409,6 +409,17 @@ async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> Non
     assert phase(world) is Phase.HOLDING
 
 
+async def test_a_spike_that_comes_long_after_its_first_detection_is_raised() -> None:
+    """One that was only rising for long, or that a policy was made in the middle of: how old its record is, the bridge has judged."""
+    world = raised(World(governing()))
+    held = world.state.spikes["a"]
+    detected_s = world.clock() - 10 * world.state.policies["default"].policy.record_age_s_max
+    world.put(dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, detected_s=detected_s)))
+    await run_for(world, 5)
+    assert phase(world) is Phase.HOLDING
+    assert bounds(world)["web"] == (30, 30, 30)
+
+
 @pytest.mark.promise("OPERATOR-3")
 async def test_a_spike_that_comes_as_a_floor_is_lowered_by_somebody_else_knows_that_floor_as_the_baseline() -> None:
     """Both in one look, before the earlier spike has recorded it: who is given back last must not bring back what was there long ago. The

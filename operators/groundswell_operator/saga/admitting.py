@@ -30,10 +30,6 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
     if _waited_too_long(spike, policy, now_s):
         message = f"waited for {policy.budget.spike_duration_s_max:.0f} s, which is as long as a spike may last"
         return _refused(progress, "WaitedTooLong", message, now_s)
-    if spike.created_s - spike.evidence.detected_s > policy.record_age_s_max:
-        return _refused(
-            progress, "TooOld", f"was told of more than {policy.record_age_s_max} s after its detection", now_s
-        )
     if spike.over_s is not None:
         return _refused(progress, "OverBefore", "was over before it was acted upon", now_s)
     if not admission.matches(policy.match, spike.evidence):
@@ -72,7 +68,6 @@ def _candidates(governing: Governing, state: Namespace, now_s: float) -> Iterabl
             phase not in LIVE
             and each.over_s is None
             and not _waited_too_long(each, policy, now_s)
-            and each.created_s - each.evidence.detected_s <= policy.record_age_s_max
             and admission.matches(policy.match, each.evidence)
             and (policy.mode is not Mode.APPROVE or each.name in governing.approved)
         ):
