@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from groundswell_operator.applying.errors import Away, Conflict, Refused, RequestFailed
+from groundswell_operator.applying.leaving import readable
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
@@ -124,26 +125,37 @@ class Reconciler:
     async def reconcile(self) -> Namespace:
         """One pass; the state that it ended with. Raises `Conflict`, `NotLeading`, and `Away` where nothing was answered."""
         state, taking = await self._cluster.read(), _Pass(time.monotonic() + PASS_S_MAX)
-        while steps := decide(state, self._clock(), taking.untaken):
+        while True:
+            state, steps = self._decided(state, taking.untaken)
+            if not steps:
+                break
             if taking.is_over():
                 self.wake()
                 break
             for step in steps:
                 if step not in taking.untaken and not taking.is_over():
                     state = await self._performed(step, state, taking)
-        self._notify(state)
+        state = self._notify(state)
         self._metrics.state(state)
         self._lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
         self._waits = taking.away is not None
         taking.require_answers()
         return state
 
-    def _notify(self, state: Namespace) -> None:
+    def _decided(self, state: Namespace, untaken: Untaken) -> tuple[Namespace, Sequence[Step]]:
+        """The next steps, and the state without what nothing can be decided of."""
+        now_s = self._clock()
+        return readable(state, lambda found: decide(found, now_s, untaken))
+
+    def _notify(self, state: Namespace) -> Namespace:
         """Sends what is due beside the passes: a receiver that is slow to answer must keep nobody waiting for replicas."""
-        for step in notifying.due(state, self._clock()):
+        now_s = self._clock()
+        state, due = readable(state, lambda found: notifying.due(found, now_s))
+        for step in due:
             key = step.spike.uid, step.notice.name
             if key not in self._notices and len(self._notices) < NOTICES_MAX:
                 self._notices[key] = asyncio.create_task(self._notified(key, step, state))
+        return state
 
     async def _notified(self, key: Hashable, step: Notify, state: Namespace) -> None:
         try:

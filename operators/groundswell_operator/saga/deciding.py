@@ -67,7 +67,8 @@ def _let_go(state: Namespace, now_s: float) -> list[Step]:
             continue
         acts = spike.acts and spike.progress.phase not in OVER
         ends, message = spikes.ends(spike.progress, state) if acts else {}, "the spike was deleted"
-        if Return.WAITS not in ends.values() and spike.unread is None:
+        is_known = spike.unread is None or spike.acts
+        if Return.WAITS not in ends.values() and is_known:
             changed = spikes.changed(ends)
             restored, reason = not changed, "BaselineChanged" if changed else "Deleted"
             message = changed or message
