@@ -23,7 +23,7 @@ from tests.operators.passing import (
     run_for,
     writes,
 )
-from tests.operators.world import BUDGET, READERS, WEB, WORKERS, World, governing, telling
+from tests.operators.world import BUDGET, READERS, VALUES, WEB, WORKERS, World, governing, telling
 
 
 @pytest.mark.promise("OPERATOR-5")
@@ -97,19 +97,53 @@ async def test_a_raise_ends_where_it_began_in_halves() -> None:
     assert world.state.spikes["a"].progress.conditions["Restored"].status
 
 
+@pytest.mark.promise("OPERATOR-8")
 async def test_what_the_autoscaler_wants_now_is_never_taken_away() -> None:
     world = raised(World(governing()))
     await run_for(world, 40)
     world.over("a")
     world.scale(world.state.targets[WEB], wants=12)
     world.scale(world.state.targets[READERS], wants=None)
-    await run_for(world, 200)
-    assert bounds(world)["web"][1] == 12
+    seen = []
+    for _ in range(200):
+        await run_for(world, 1)
+        seen.append(bounds(world)["web"][:2])
+    floors = [floor for number, (_, floor) in enumerate(seen) if number == 0 or floor != seen[number - 1][1]]
+    assert floors == [30, 17, 12, 3]  # at 12 the floor holds nothing up any more
+    assert min(replicas for replicas, _ in seen) == 12
     assert bounds(world)["readers"][1] == 20
     assert phase(world) is Phase.COOLING_DOWN
     degraded = world.state.spikes["a"].progress.conditions["Degraded"]
     assert (degraded.status, degraded.reason) == (True, "MetricsUnknown")
     assert degraded.message.startswith("readers is not lowered")
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_return_ends_though_the_site_needs_more_than_before_the_spike() -> None:
+    """Otherwise the place in the budget, its replica-minutes and the keys of ConfigMaps would be held for as long as it does."""
+    world = raised(World(telling()))
+    await run_for(world, 40)
+    world.over("a")
+    world.scale(world.state.targets[WEB], wants=5)
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == {**BEFORE, "web": (5, 3, 20)}
+    assert flags(world) == VALUES
+    assert world.state.policies["default"].notes.budget.extra_replicas == 0
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_raised_ceiling_stays_while_the_autoscaler_wants_more_than_the_one_before_lets_it_have() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    world.scale(world.state.targets[WEB], wants=40)
+    await run_for(world, 200)
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.scale(world.state.targets[WEB], wants=18)
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world)["web"] == (18, 3, 20)
 
 
 @pytest.mark.parametrize("wants", [3, None])

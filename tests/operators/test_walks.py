@@ -4,11 +4,12 @@ seed is told."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 
@@ -19,10 +20,10 @@ from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Target
 from groundswell_operator.saga import claims
 from groundswell_operator.saga.deciding import GIVE_UP_S
-from groundswell_operator.saga.state import OVER
+from groundswell_operator.saga.state import OVER, Scaled
 from groundswell_operator.saga.steps import Write
 from tests.operators.passing import BEFORE, bounds, flags, raised, reconciled
-from tests.operators.world import VALUES, WEB, Crash, World, faults, governed_by_keda, telling
+from tests.operators.world import READERS, VALUES, WEB, Crash, World, faults, governed_by_keda, telling
 
 WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
 """How many interleavings are walked; 10,000 take from five to fifteen minutes of one core."""
@@ -31,6 +32,8 @@ PART = 250
 """Walks that one process makes in a row."""
 RATE = 0.06
 TURNS, SETTLE_TURNS = 40, 60
+MORE, ORDINARY = (0, 2, 25), (0, 2)
+"""How much more than before the load may call for: while spikes come, above a ceiling too, and in the end."""
 SEED = 20_261_125
 
 
@@ -75,9 +78,13 @@ async def _walk(chance: random.Random) -> None:
     for turn in range(TURNS):
         world.fault = faults(chance, RATE)
         _happens(world, chance, turn)
+        if chance.random() < 0.1:
+            _wants(world, chance, before, chance.choice((WEB, READERS)), MORE)
         await _attempted(world)
         _check(world, baselines, before)
     world.fault = lambda: None
+    for target in (WEB, READERS):
+        _wants(world, chance, before, target, ORDINARY)
     for name in list(world.state.spikes):
         world.over(name)
     for _ in range(SETTLE_TURNS):
@@ -87,7 +94,9 @@ async def _walk(chance: random.Random) -> None:
         await reconciled(world)
         if is_over:
             break  # and the autoscalers have looked since
-    assert {target.name: claims.current(scaled) for target, scaled in world.state.targets.items()} == before
+    assert {target.name: claims.current(scaled) for target, scaled in world.state.targets.items()} == {
+        target.name: _settled(before[target.name], scaled) for target, scaled in world.state.targets.items()
+    }
     assert flags(world) == {**VALUES, **world.set_by_others}
     assert all(each.progress.phase in OVER for each in world.state.spikes.values())
     told = {name for name, _ in world.notices}
@@ -149,6 +158,19 @@ def _happens(world: World, chance: random.Random, turn: int) -> None:
         world.delete(chance.choice(sorted(world.state.spikes)))
 
 
+def _wants(
+    world: World, chance: random.Random, before: Mapping[str, Baseline], target: Target, more: Sequence[int]
+) -> None:
+    """The load of a target changes, to so much more than there was before."""
+    world.scale(world.state.targets[target], wants=before[target.name].replicas + chance.choice(more))
+
+
+def _settled(before: Baseline, scaled: Scaled) -> Baseline:
+    """What was there before, with the replicas that the load calls for."""
+    wants = scaled.autoscaler.wants if scaled.autoscaler else None
+    return dataclasses.replace(before, replicas=before.replicas if wants is None else wants)
+
+
 def _check(
     world: World, baselines: dict[tuple[str, str], object], before: Mapping[str, Baseline], stuck: Target | None = None
 ) -> None:
@@ -157,9 +179,16 @@ def _check(
         for claim in each.progress.claims:
             known = baselines.setdefault((each.name, claim.action), claim.baseline)
             assert claim.baseline == known
-            assert claim.baseline == before[claim.target.name] or claim.target == stuck
+            assert _is_of(before[claim.target.name], claim.baseline) or claim.target == stuck
     for target, scaled in world.state.targets.items():
         if target == stuck:
             continue
-        assert scaled.replicas >= before[target.name].replicas
-        assert scaled.replicas <= 10 * before[target.name].replicas
+        most = before[target.name].replicas + (max(MORE) if scaled.autoscaler else 0)
+        assert before[target.name].replicas <= scaled.replicas <= 10 * most
+
+
+def _is_of(before: Baseline, baseline: Baseline) -> bool:
+    """Whether a baseline is what was there before, but for the replicas that the load called for meanwhile."""
+    more = baseline.replicas - before.replicas
+    most = max(MORE) if before.floor is not None else 0
+    return dataclasses.replace(baseline, replicas=before.replicas) == before and 0 <= more <= most

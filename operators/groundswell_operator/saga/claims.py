@@ -140,6 +140,14 @@ def restored_bounds(baseline: Baseline, scaler: Autoscaler) -> SetFloor:
     return SetFloor(min(floor, ceiling), ceiling, baseline.floor_set, ceiling_set)
 
 
+def ceiling_left(baseline: Baseline, scaled: Scaled) -> int:
+    """The most replicas that a target can have once its baseline is given back."""
+    scaler = scaled.autoscaler
+    if scaler is None:
+        return baseline.replicas
+    return scaler.ceiling if baseline.floor is None else restored_bounds(baseline, scaler).ceiling
+
+
 def extra(state: Namespace, policy: str) -> int:
     """The replicas that a policy holds beyond the baselines, each target's largest claim counted."""
     largest: dict[Target, int] = {}

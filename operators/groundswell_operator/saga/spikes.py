@@ -223,7 +223,8 @@ def _stepped(claim: Claim, governing: Governing | None, state: Namespace, now_s:
         return claim
     wants = scaled.autoscaler.wants if scaled.autoscaler else claim.baseline.replicas
     factor = governing.policy.cooldown.step_factor
-    low = lowered(claim.desired, claim.baseline.replicas, wants, factor)
+    ceiling = claims.ceiling_left(claim.baseline, scaled)
+    low = lowered(claim.desired, claim.baseline.replicas, wants, ceiling, factor)
     return claim if low == claim.desired else dataclasses.replace(claim, desired=low, stepped_s=now_s)
 
 
