@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from groundswell_operator.applying.errors import Away, Conflict, Refused, RequestFailed
@@ -19,7 +19,7 @@ from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
 from groundswell_operator.saga.state import LIVE, Namespace
 from groundswell_operator.saga.steps import Notify, Step
-from groundswell_operator.saga.untaken import NOTHING, Untaken
+from groundswell_operator.saga.untaken import NOTHING, Untaken, key
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,11 @@ class Reconciler:
         self._cluster, self._metrics, self._clock = cluster, metrics, clock
         self._woken = asyncio.Event()
         self._conflicts = 0
+        self._conflicting: frozenset[Hashable] = frozenset()
+        """The keys of the steps that met a conflict when they were last taken."""
         self._lives = True
         self._waits = False
-        """Whether a step of the last pass was not answered."""
+        """Whether a step of the last pass was not answered, or met a lasting conflict."""
         self._notices: dict[Hashable, asyncio.Task[None]] = {}
         self.progressed_s = time.monotonic()
         """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
@@ -123,13 +125,15 @@ class Reconciler:
         return LIVE_S if self._lives or self._waits else IDLE_S
 
     async def reconcile(self) -> Namespace:
-        """One pass; the state that it ended with. Raises `Conflict`, `NotLeading`, and `Away` where nothing was answered."""
+        """One pass; the state that it ended with. Raises `NotLeading`, `Away` where nothing was answered, and `Conflict` where a step met
+        one for the first time: one that lasts keeps nothing else waiting."""
         state, taking = await self._cluster.read(), _Pass(time.monotonic() + PASS_S_MAX)
         while True:
             state, steps = self._decided(state, taking.untaken)
             if not steps:
                 break
             if taking.is_over():
+                taking.is_cut = True
                 self.wake()
                 break
             for step in steps:
@@ -138,7 +142,8 @@ class Reconciler:
         state = self._notify(state)
         self._metrics.state(state)
         self._lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
-        self._waits = taking.away is not None
+        self._waits = taking.away is not None or bool(taking.conflicting)
+        self._conflicting = frozenset(taking.conflicting) | (self._conflicting if taking.is_cut else frozenset())
         taking.require_answers()
         return state
 
@@ -152,19 +157,19 @@ class Reconciler:
         now_s = self._clock()
         state, due = readable(state, lambda found: notifying.due(found, now_s))
         for step in due:
-            key = step.spike.uid, step.notice.name
-            if key not in self._notices and len(self._notices) < NOTICES_MAX:
-                self._notices[key] = asyncio.create_task(self._notified(key, step, state))
+            about = step.spike.uid, step.notice.name
+            if about not in self._notices and len(self._notices) < NOTICES_MAX:
+                self._notices[about] = asyncio.create_task(self._notified(about, step, state))
         return state
 
-    async def _notified(self, key: Hashable, step: Notify, state: Namespace) -> None:
+    async def _notified(self, about: Hashable, step: Notify, state: Namespace) -> None:
         try:
             await self._cluster.perform(step, state, self._clock())
             self._metrics.step(step)
         except RequestFailed as failed:
             log.warning("how a notice of %s went was not recorded: %s", step.spike.name, failed)
         finally:
-            del self._notices[key]
+            del self._notices[about]
             self.wake()
 
     async def _performed(self, step: Step, state: Namespace, taking: _Pass) -> Namespace:
@@ -175,6 +180,15 @@ class Reconciler:
             taking.untaken, taking.is_answered = taking.untaken.with_refused(step), True
             self._metrics.outcome("refused")
             log.warning("a step was refused: %s", error)
+            return state
+        except Conflict as conflict:
+            taking.conflicting.add(key(step))
+            if key(step) not in self._conflicting:
+                self._conflicting |= taking.conflicting
+                raise
+            taking.untaken, taking.is_answered = taking.untaken.with_unanswered(step), True
+            self._metrics.outcome("conflict")
+            log.info("somebody else was quicker again: %s", conflict)
             return state
         except Away as away:
             taking.untaken, taking.away = taking.untaken.with_unanswered(step), away
@@ -197,6 +211,10 @@ class _Pass:
     """Whether any step was."""
     away: Away | None = None
     """Why the last one that was not answered was not."""
+    conflicting: set[Hashable] = field(default_factory=set)
+    """The keys of those that met a conflict."""
+    is_cut: bool = False
+    """Whether it left something to the next."""
 
     def is_over(self) -> bool:
         return time.monotonic() >= self.ends_s

@@ -7,14 +7,14 @@ import dataclasses
 
 import pytest
 
-from groundswell_operator.applying.errors import Away, NotLeading, RequestFailed
+from groundswell_operator.applying.errors import Away, Conflict, NotLeading, RequestFailed
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.policies import Mode
 from groundswell_operator.reconciling import Reconciler
 from groundswell_operator.saga.state import Condition, Namespace, Phase, Progress
-from groundswell_operator.saga.steps import Record, Step, Told, Write
-from tests.operators.passing import METRICS, bounds, raised, reconciled
+from groundswell_operator.saga.steps import Note, Record, Step, Told, Write
+from tests.operators.passing import METRICS, Process, bounds, raised, reconciled
 from tests.operators.serving import Answer, Asked, answering
 from tests.operators.world import READERS, World, governing, spike, telling
 
@@ -32,6 +32,49 @@ async def test_a_broken_admission_webhook_on_one_autoscaler_keeps_no_other_targe
     assert bounds(world)["workers"][0] == 11
     assert world.notices == [("a", "chat")]
     assert world.state.policies["default"].notes.phase == "Active"
+
+
+@pytest.mark.parametrize("kind", [Write, Record, Note])
+async def test_a_conflict_that_lasts_keeps_nothing_else_waiting(kind: type[Step]) -> None:
+    """As where a controller writes one object all the time, or a cache is behind for good."""
+    world = raised(World(telling(), governing("other")))
+    raised(world, "b", policy="other")
+
+    def fails(step: Step) -> RequestFailed | None:
+        lasts = {
+            Write: isinstance(step, Write) and step.scaled.target == READERS,
+            Record: isinstance(step, Record) and step.spike.name == "b",
+            Note: isinstance(step, Note) and step.governing.policy.name == "other",
+        }
+        return Conflict("the object has been modified") if lasts[kind] else None
+
+    world.fails = fails
+    process = Process(world)
+    await process.run_for(15)
+    assert bounds(world)["web"][0] == 30
+    assert bounds(world)["workers"][0] == 20
+    assert ("a", "chat") in world.notices
+    assert world.state.policies["default"].notes.phase == "Active"
+    world.delete("a")
+    world.delete("b")
+    await process.run_for(302)
+    assert not world.state.spikes
+    world.fails = lambda _: None
+    await process.run_for(2)
+    assert world.state.policies["other"].notes.phase == "Idle"
+
+
+async def test_a_conflict_that_does_not_last_has_its_step_decided_anew_at_once() -> None:
+    """What was read is not what is there: nothing more is done by it."""
+    world = raised(World(governing()))
+    conflicts = iter([Conflict("somebody was quicker")])
+    world.fails = lambda step: next(conflicts, None) if isinstance(step, Write) else None
+    reconciler = Reconciler(world, METRICS, world.clock)
+    with pytest.raises(Conflict):
+        await reconciler.reconcile()
+    assert not [each for each in world.done if isinstance(each, Write)]
+    await reconciler.reconcile()
+    assert bounds(world)["web"][0] == 17
 
 
 async def test_a_pass_in_which_nothing_is_answered_is_one_that_found_the_api_server_away() -> None:
