@@ -234,6 +234,38 @@ async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_t
     assert not world.state.spikes
 
 
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_floor_that_somebody_else_sets_to_the_same_value_on_its_way_down_is_left_to_them_and_named() -> None:
+    """Each step down would be by force otherwise, and what they have set would be gone without a word."""
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    while bounds(world)["web"][1] == 30:
+        await run_for(world, 1)
+    world.scale(world.state.targets[WEB], floor_shared=True)
+    await run_for(world, 200)
+    assert bounds(world) == {**BEFORE, "web": (17, 17, 20)}
+    restored = world.state.spikes["a"].progress.conditions["Restored"]
+    assert (restored.status, restored.reason) == (False, "BaselineChanged")
+    assert "web" in restored.message
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_floor_above_the_ceiling_from_before_that_somebody_else_has_set_meanwhile_is_what_they_get_back() -> (
+    None
+):
+    """It is in the room that our own ceiling made."""
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.scale(world.state.targets[WEB], floor=25, floor_ours=False)
+    await run_for(world, 2)
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.over("a")
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == {**BEFORE, "web": (25, 25, 25)}
+
+
 @pytest.mark.parametrize("wants", [None, 0])
 async def test_a_target_that_is_not_at_its_floor_yet_is_raised_from_there(wants: int | None) -> None:
     """As right after an install, which leaves the number of pods to the autoscaler."""
