@@ -391,6 +391,21 @@ async def test_a_spike_that_was_only_observed_is_not_acted_upon_later_and_what_w
     assert bounds(world)["readers"] == BEFORE["readers"]
 
 
+async def test_spikes_that_were_only_observed_keep_their_places_from_none_that_is_acted_upon() -> None:
+    budget = dataclasses.replace(BUDGET, concurrent_spikes_max=2)
+    world = World(governing(mode=Mode.OBSERVE, budget=budget))
+    for name in ("a", "b", "c"):
+        raised(world, name)
+    await run_for(world, 2)
+    assert [phase(world, name) for name in "abc"] == [Phase.RAISING, Phase.RAISING, Phase.PENDING]
+    world.govern(governing(mode=Mode.ENFORCE, budget=budget))
+    for name in ("d", "e"):
+        await run_for(raised(world, name), 5)
+    assert [phase(world, name) for name in "cde"] == [Phase.HOLDING, Phase.HOLDING, Phase.PENDING]
+    assert [name for name, each in world.state.spikes.items() if each.acts] == ["c", "d"]
+    assert bounds(world)["web"] == (30, 30, 30)
+
+
 async def test_a_spike_waits_for_its_approval_where_the_policy_says_so() -> None:
     world = raised(World(governing(mode=Mode.APPROVE)))
     await run_for(world, 5)

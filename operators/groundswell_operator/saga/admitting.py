@@ -51,7 +51,10 @@ def _waited_too_long(spike: Spike, policy: Policy, now_s: float) -> bool:
 
 
 def places(governing: Governing, state: Namespace, now_s: float, out: Collection[str] = ()) -> Sequence[str]:
-    """The spikes that keep or get a place in a policy's budget, those that have one first; none of those that are `out` gets one."""
+    """The spikes that keep or get a place in a policy's budget, those that have one first; none of those that are `out` gets one.
+
+    One that was only observed keeps its place while the policy observes: of those that act it takes none.
+    """
     found = [each for each in _candidates(governing, state, now_s) if each.has_place or each.id not in out]
     return admission.admitted(found, governing.policy.budget.concurrent_spikes_max)
 
@@ -62,7 +65,7 @@ def _candidates(governing: Governing, state: Namespace, now_s: float) -> Iterabl
         phase = each.progress.phase
         if each.policy != policy.name or phase in OVER or each.deleted_s is not None:
             continue
-        if each.progress.has_place:
+        if each.progress.has_place and (each.acts or policy.mode is Mode.OBSERVE):
             yield dataclasses.replace(each.evidence, has_place=True)
         elif (
             phase not in LIVE
