@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from groundswell_operator.applying.errors import Away, Conflict, Refused, RequestFailed
+from groundswell_operator.applying.leaving import readable
+from groundswell_operator.applying.requests import wall_clock
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
 from groundswell_operator.saga.state import LIVE, Namespace
 from groundswell_operator.saga.steps import Notify, Step
-from groundswell_operator.saga.untaken import NOTHING, Untaken
+from groundswell_operator.saga.untaken import Untaken, key
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ REST_S, REST_S_MAX = 0.005, 0.05
 """Between two passes at least, however often one is woken: what comes after calm is seen at once, and each pass woken during the rest
 doubles the next one."""
 CONFLICT_S, CONFLICT_S_MAX = 0.05, 1.0
+PATIENCE_S = 30.0
+"""What has not been taken for so long is not waited for any more."""
 
 
 class Acting(Protocol):
@@ -44,21 +48,19 @@ class Acting(Protocol):
     async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace: ...
 
 
-def wall_clock() -> float:
-    """Seconds since 1970, to the millisecond, as the API server keeps them."""
-    return round(time.time(), 3)
-
-
 class Reconciler:
     """Brings a namespace to what its policies and spikes call for."""
 
     def __init__(self, cluster: Acting, metrics: Metrics, clock: Callable[[], float] = wall_clock) -> None:
+        """`clock` is that of who stamps the objects, in seconds since 1970."""
         self._cluster, self._metrics, self._clock = cluster, metrics, clock
         self._woken = asyncio.Event()
         self._conflicts = 0
+        self._waiting_s: dict[Hashable, float] = {}
+        """Since when each step, by its key, has met conflicts or was not answered."""
         self._lives = True
         self._waits = False
-        """Whether a step of the last pass was not answered."""
+        """Whether a step of the last pass was not answered, or met a lasting conflict."""
         self._notices: dict[Hashable, asyncio.Task[None]] = {}
         self.progressed_s = time.monotonic()
         """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
@@ -122,37 +124,54 @@ class Reconciler:
         return LIVE_S if self._lives or self._waits else IDLE_S
 
     async def reconcile(self) -> Namespace:
-        """One pass; the state that it ended with. Raises `Conflict`, `NotLeading`, and `Away` where nothing was answered."""
-        state, taking = await self._cluster.read(), _Pass(time.monotonic() + PASS_S_MAX)
-        while steps := decide(state, self._clock(), taking.untaken):
+        """One pass; the state that it ended with. Raises `NotLeading`, `Away` where nothing was answered, and `Conflict` where a step met
+        one for the first time: one that lasts keeps nothing else waiting."""
+        state, taking = await self._cluster.read(), _Pass(time.monotonic() + PASS_S_MAX, self._untaken())
+        while True:
+            state, steps = self._decided(state, taking.untaken)
+            if not steps:
+                break
             if taking.is_over():
+                taking.is_cut = True
                 self.wake()
                 break
             for step in steps:
                 if step not in taking.untaken and not taking.is_over():
                     state = await self._performed(step, state, taking)
-        self._notify(state)
+        state = self._notify(state)
         self._metrics.state(state)
         self._lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
-        self._waits = taking.away is not None
+        self._waits = bool(taking.untaken.unanswered)
+        if not taking.is_cut:
+            self._waiting_s = {
+                each: since_s for each, since_s in self._waiting_s.items() if each in taking.untaken.unanswered
+            }
         taking.require_answers()
         return state
 
-    def _notify(self, state: Namespace) -> None:
-        """Sends what is due beside the passes: a receiver that is slow to answer must keep nobody waiting for replicas."""
-        for step in notifying.due(state, self._clock()):
-            key = step.spike.uid, step.notice.name
-            if key not in self._notices and len(self._notices) < NOTICES_MAX:
-                self._notices[key] = asyncio.create_task(self._notified(key, step, state))
+    def _decided(self, state: Namespace, untaken: Untaken) -> tuple[Namespace, Sequence[Step]]:
+        """The next steps, and the state without what nothing can be decided of."""
+        now_s = self._clock()
+        return readable(state, lambda found: decide(found, now_s, untaken))
 
-    async def _notified(self, key: Hashable, step: Notify, state: Namespace) -> None:
+    def _notify(self, state: Namespace) -> Namespace:
+        """Sends what is due beside the passes: a receiver that is slow to answer must keep nobody waiting for replicas."""
+        now_s = self._clock()
+        state, due = readable(state, lambda found: notifying.due(found, now_s))
+        for step in due:
+            about = step.spike.uid, step.notice.name
+            if about not in self._notices and len(self._notices) < NOTICES_MAX:
+                self._notices[about] = asyncio.create_task(self._notified(about, step, state))
+        return state
+
+    async def _notified(self, about: Hashable, step: Notify, state: Namespace) -> None:
         try:
             await self._cluster.perform(step, state, self._clock())
             self._metrics.step(step)
         except RequestFailed as failed:
             log.warning("how a notice of %s went was not recorded: %s", step.spike.name, failed)
         finally:
-            del self._notices[key]
+            del self._notices[about]
             self.wake()
 
     async def _performed(self, step: Step, state: Namespace, taking: _Pass) -> Namespace:
@@ -161,17 +180,38 @@ class Reconciler:
             found = await self._cluster.perform(step, state, self._clock())
         except Refused as error:
             taking.untaken, taking.is_answered = taking.untaken.with_refused(step), True
+            self._waiting_s.pop(key(step), None)
             self._metrics.outcome("refused")
             log.warning("a step was refused: %s", error)
             return state
+        except Conflict as conflict:
+            if not self._waits_for(step):
+                raise
+            taking.untaken, taking.is_answered = taking.untaken.with_unanswered(step), True
+            self._metrics.outcome("conflict")
+            log.info("somebody else was quicker again: %s", conflict)
+            return state
         except Away as away:
+            self._waits_for(step)
             taking.untaken, taking.away = taking.untaken.with_unanswered(step), away
             self._metrics.outcome("away")
             log.warning("a step was not answered: %s", away)
             return state
+        self._waiting_s.pop(key(step), None)
         taking.is_answered = True
         self._metrics.step(step)
         return found
+
+    def _waits_for(self, step: Step) -> bool:
+        """Whether a step that was not taken now was not the last time either."""
+        before = key(step) in self._waiting_s
+        self._waiting_s.setdefault(key(step), self._clock())
+        return before
+
+    def _untaken(self) -> Untaken:
+        """What a pass begins with."""
+        since_s = self._clock() - PATIENCE_S
+        return Untaken(lasting=frozenset(each for each, began_s in self._waiting_s.items() if began_s <= since_s))
 
 
 @dataclass(slots=True)
@@ -180,11 +220,13 @@ class _Pass:
 
     ends_s: float
     """Monotonic."""
-    untaken: Untaken = NOTHING
+    untaken: Untaken
     is_answered: bool = False
     """Whether any step was."""
     away: Away | None = None
     """Why the last one that was not answered was not."""
+    is_cut: bool = False
+    """Whether it left something to the next."""
 
     def is_over(self) -> bool:
         return time.monotonic() >= self.ends_s

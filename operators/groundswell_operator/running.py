@@ -10,11 +10,11 @@ from contextlib import suppress
 from groundswell_operator import health, watching
 from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import NotLeading, RequestFailed
-from groundswell_operator.applying.requests import Pace, Requests
+from groundswell_operator.applying.requests import Pace, Requests, wall_clock
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.leading import Lease, Lost
 from groundswell_operator.metrics import Metrics
-from groundswell_operator.reconciling import Acting, Reconciler, wall_clock
+from groundswell_operator.reconciling import Acting, Reconciler
 from groundswell_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ async def run(
 ) -> int:
     """The operator, until it is told to end (0) or has lost the Lease (1: whoever runs it starts it again).
 
-    `clock` says what time it is, in seconds since 1970; the Lease goes by how much time passes.
+    `clock` is that of this machine, in seconds since 1970; the Lease goes by how much time passes.
     """
     metrics = Metrics()
     async with connecting.session(settings.identity) as session:
         lease = Lease(Requests(session, Pace()), settings.namespace, settings.identity)
-        cluster = Cluster(Requests(session, Pace(), lease.leads), settings.namespace)
-        reconciler = Reconciler(acting(cluster), metrics, clock)
+        requests = Requests(session, Pace(), lease.leads, clock)
+        reconciler = Reconciler(acting(Cluster(requests, settings.namespace)), metrics, requests.now_s)
 
         def progressed_s() -> float:
             return reconciler.progressed_s if lease.leads() else lease.looked_s

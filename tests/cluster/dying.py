@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 
+from groundswell_operator.applying.requests import wall_clock
 from groundswell_operator.applying.writing import Cluster
-from groundswell_operator.reconciling import wall_clock
 from groundswell_operator.running import run
 from groundswell_operator.saga.state import Namespace
 from groundswell_operator.saga.steps import Foreign, Step

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from groundswell.engines import ports
+from groundswell_operator.applying import statuses
 from tests.cluster import storm
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.forms import form, slow
@@ -38,6 +39,8 @@ SEED = 11
 SETTLES_S_MAX = form(60.0, 180.0)
 """Once the API server answers again: the controller manager, the scheduler and kwok have to find that out too."""
 STARTED_AGAIN_S = 0.1
+CLOCK_S_MAX = 3.0
+"""By which a clock may be off that goes by what answers say, to the second."""
 
 
 @dataclass
@@ -224,11 +227,15 @@ def drawn(faults: list[Fault]) -> list[Fault]:
 
 @pytest.mark.parametrize("off_s", form(["300"], ["300", "-300"]))
 async def test_a_clock_that_is_five_minutes_off_costs_neither_baseline_nor_return(place: Operated, off_s: str) -> None:
+    """And what is said of a spike is said by the API server's clock, which stamps the objects."""
     await with_targets(place)
     async with kept(place, "one", "tests.cluster.dying", first={"CLOCK_OFF_S": off_s}) as operator:
         await place.leads(operator.process)
         path = await spike_on(place)
-        await held(place, path)
+        status = await held(place, path)
+        made = (await place.admin.get(path))["metadata"]["creationTimestamp"]
+        decided_s = statuses.seconds_of(status["timeline"]["decided"])
+        assert 0 <= decided_s - statuses.seconds_of(made) + CLOCK_S_MAX < SETTLES_S_MAX
         await given_back(place, path)
 
 

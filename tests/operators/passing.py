@@ -4,24 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from groundswell_operator.applying.errors import Away
+from groundswell_operator.applying.errors import Away, NotLeading, RequestFailed
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Target
 from groundswell_operator.reconciling import Reconciler
 from groundswell_operator.saga.state import Phase, Scaled
 from groundswell_operator.saga.steps import LetGo, Record, Write
-from tests.operators.world import FLAGS, World, spike, targets
+from tests.operators.world import FLAGS, Crash, World, spike, targets
 
 METRICS = Metrics()
 
 
 async def reconciled(world: World) -> None:
-    reconciler = Reconciler(world, METRICS, world.clock)
+    """One pass of a process of its own."""
+    await _pass(Reconciler(world, METRICS, world.clock))
+
+
+async def _pass(reconciler: Reconciler) -> None:
     try:
         await reconciler.reconcile()
     finally:
         await reconciler.settled()
+
+
+class Process:
+    """The passes of one process; after a crash, or once it does not lead any more, those of the next."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._reconciler = world, Reconciler(world, METRICS, world.clock)
+
+    async def attempt(self) -> None:
+        """One pass, whatever becomes of it."""
+        try:
+            await _pass(self._reconciler)
+        except (Crash, NotLeading):
+            self._reconciler = Reconciler(self._world, METRICS, self._world.clock)
+        except RequestFailed:
+            return
+
+    async def run_for(self, seconds: int) -> None:
+        """As below, by this process."""
+        for _ in range(seconds):
+            self._world.now_s += 1
+            self._world.turn()
+            await self.attempt()
 
 
 async def run_for(world: World, seconds: int) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prometheus_client import Counter
 
 from groundswell_operator.applying import reading, scalers, statuses
+from groundswell_operator.applying.leaving import readable
 from groundswell_operator.applying.reading import FINALIZER, Paths
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.metrics import Metrics
-from groundswell_operator.policies import APPS, Target
-from groundswell_operator.saga.state import Notes, Phase, Unread
+from groundswell_operator.policies import APPS, Mode, Target
+from groundswell_operator.saga.state import Delivery, Namespace, Notes, Phase, Progress, Spike, Unread
 from groundswell_operator.saga.steps import LetGo, SetKeys
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, run_for
 from tests.operators.serving import Answer, Asked, answering
@@ -170,6 +172,124 @@ async def test_what_an_odd_spike_may_hold_is_left_as_it_is_and_named_and_the_oth
         world.delete(name)
     await run_for(world, 5)
     assert (bounds(world), flags(world)) == (BEFORE, VALUES)
+
+
+async def test_a_spike_whose_phase_a_person_has_written_keeps_no_other_waiting_and_is_over() -> None:
+    """`kubectl patch … {"status": {"phase": "CoolingDown"}}`: of one that has raised nothing, so nothing says why it cools down."""
+    world = raised(World(governing()), "patched")
+    held = world.state.spikes["patched"]
+    world.put(dataclasses.replace(held, progress=Progress(Phase.COOLING_DOWN)))
+    await run_for(raised(world, "b"), 15)
+    assert phase(world, "patched") is Phase.RESTORED
+    assert phase(world, "b") is Phase.HOLDING
+    world.delete("b")
+    await run_for(world, 5)
+    assert bounds(world) == BEFORE
+
+
+NOTHING: Any = None
+"""Where a value must be."""
+ODD: Any = "yesterday"
+"""Where a number must be."""
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda spike: dataclasses.replace(spike, evidence=NOTHING),
+        lambda spike: dataclasses.replace(spike, progress=Progress(Phase.HOLDING, conditions=NOTHING)),
+        lambda spike: dataclasses.replace(spike, progress=Progress(Phase.HOLDING, Mode.ENFORCE, decided_s=ODD)),
+        lambda spike: dataclasses.replace(
+            spike, notices={"chat": Delivery(1, ODD)}, progress=Progress(Phase.HOLDING, Mode.ENFORCE)
+        ),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 12])
+async def test_spikes_that_nothing_can_be_decided_of_keep_no_other_waiting(
+    odd: Callable[[Spike], Spike], count: int
+) -> None:
+    world = World(telling(), telling("odd"))
+    for number in range(count):
+        raised(world, f"odd{number}", policy="odd")
+        world.put(odd(world.state.spikes[f"odd{number}"]))
+    await run_for(raised(world, "b"), 15)
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.over("b")
+    await run_for(world, 200)
+    assert phase(world, "b") is Phase.RESTORED
+    assert bounds(world) == BEFORE
+    assert world.notices == [("b", "chat")]
+    assert len(world.state.spikes) == count + 1
+
+
+async def test_a_live_spike_that_nothing_can_be_decided_of_keeps_what_it_holds_until_it_is_deleted() -> None:
+    world = raised(World(governing()), "odd")
+    await run_for(world, 40)
+    held = world.state.spikes["odd"]
+    senseless = [dataclasses.replace(each, stepped_s=ODD) for each in held.progress.claims]
+    progress = dataclasses.replace(held.progress, claims=senseless)
+    world.put(dataclasses.replace(held, progress=progress, over_s=world.clock()))
+    await run_for(raised(world, "b"), 15)
+    world.over("b")
+    await run_for(world, 200)
+    assert phase(world, "b") is Phase.RESTORED
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.delete("odd")
+    await run_for(world, 5)
+    assert not world.state.spikes.keys() - {"b"}
+    assert bounds(world) == BEFORE
+
+
+async def test_what_a_live_spike_may_hold_whose_claims_make_no_sense_is_left_as_it_is_and_the_others_go_on() -> None:
+    narrow = governing("narrow")
+    scales = [each for each in narrow.policy.scales if each.target == WEB]
+    narrow = dataclasses.replace(narrow, policy=dataclasses.replace(narrow.policy, scales=scales))
+    world = raised(World(governing(), narrow), "odd", policy="narrow")
+    await run_for(world, 15)
+    held = world.state.spikes["odd"]
+    senseless = [dataclasses.replace(each, desired=NOTHING) for each in held.progress.claims]
+    world.put(dataclasses.replace(held, progress=dataclasses.replace(held.progress, claims=senseless)))
+    await run_for(raised(world, "b"), 15)
+    assert {claim.action for claim in world.state.spikes["b"].progress.claims} == {"readers", "workers"}
+    ready = world.state.policies["default"].notes.conditions["Ready"]
+    assert ready.message == "web may be held by odd, which cannot be read"
+    world.delete("b")
+    await run_for(world, 5)
+    assert bounds(world) == {**BEFORE, "web": (30, 30, 30)}
+
+
+@pytest.mark.parametrize("part", ["match", "scales", "cooldown", "budget", "mode"])
+async def test_a_policy_that_nothing_can_be_decided_of_keeps_no_other_waiting(part: str) -> None:
+    odd = governing("odd")
+    world = World(governing(), dataclasses.replace(odd, policy=dataclasses.replace(odd.policy, **{part: NOTHING})))
+    raised(world, "of-odd", policy="odd")
+    await run_for(raised(world), 40)
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.over("a")
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+
+
+async def test_of_two_objects_that_only_together_cannot_be_decided_of_the_later_is_left_out() -> None:
+    spikes = {name: raised(World(), name).state.spikes[name] for name in "abcde"}
+
+    def look(state: Namespace) -> frozenset[str]:
+        read = frozenset(name for name, each in state.spikes.items() if each.unread is None)
+        if {"b", "d"} <= read:
+            raise KeyError("together")
+        return read
+
+    left, found = readable(Namespace({}, spikes, {}), look)
+    assert found == {"a", "b", "c", "e"}
+    assert left.spikes["d"].unread == Unread("KeyError('together')")
+
+
+def test_what_is_wrong_with_no_object_ends_the_look() -> None:
+    def look(state: Namespace) -> None:
+        raise ValueError("whatever there is")
+
+    with pytest.raises(ValueError, match="whatever there is"):
+        readable(raised(World(governing())).state, look)
 
 
 @pytest.mark.promise("OPERATOR-12")

@@ -225,26 +225,27 @@ def test_a_policy_is_for_a_spike_that_reaches_every_bar() -> None:
         assert not matches(dataclasses.replace(EVERYTHING, **{name: bar}), SPIKE), name
 
 
-@given(st.integers(0, 5_000), st.integers(0, 500), st.none() | replicas, st.floats(0.01, 0.5))
+@given(st.integers(0, 5_000), st.integers(0, 500), st.none() | replicas, replicas, st.floats(0.01, 0.5))
 def test_a_step_down_takes_at_most_its_part_and_never_what_is_needed(
-    extra: int, baseline: int, needed: int | None, factor: float
+    extra: int, baseline: int, needed: int | None, ceiling: int, factor: float
 ) -> None:
     held = baseline + extra
-    found = lowered(held, baseline, needed, factor)
+    found = lowered(held, baseline, needed, ceiling, factor)
     assert baseline <= found <= held
-    assert held - found <= max(1, extra * factor)
     if needed is None:
         assert found == held
+    elif held <= needed:  # the floor holds nothing up, but the ceiling may
+        assert found == (baseline if needed <= ceiling else held)
     elif held > baseline:
-        assert found >= min(held, needed)
-        assert found < held or needed >= held
+        assert needed <= found < held
+        assert held - found <= max(1, extra * factor)
 
 
 @given(st.integers(1, 5_000), st.integers(0, 500), st.floats(0.05, 0.5))
 def test_steps_come_to_the_baseline_when_nothing_is_needed(extra: int, baseline: int, factor: float) -> None:
     held, steps = baseline + extra, 0
     while held > baseline:
-        held, steps = lowered(held, baseline, 0, factor), steps + 1
+        held, steps = lowered(held, baseline, 0, 0, factor), steps + 1
     assert held == baseline
     assert steps <= 1 / factor + math.log(extra, 1 / (1 - factor / 2)) + 1
 

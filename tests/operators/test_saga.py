@@ -23,7 +23,7 @@ from tests.operators.passing import (
     run_for,
     writes,
 )
-from tests.operators.world import BUDGET, READERS, WEB, WORKERS, World, governing, telling
+from tests.operators.world import BUDGET, READERS, VALUES, WEB, WORKERS, World, governing, telling
 
 
 @pytest.mark.promise("OPERATOR-5")
@@ -97,19 +97,53 @@ async def test_a_raise_ends_where_it_began_in_halves() -> None:
     assert world.state.spikes["a"].progress.conditions["Restored"].status
 
 
+@pytest.mark.promise("OPERATOR-8")
 async def test_what_the_autoscaler_wants_now_is_never_taken_away() -> None:
     world = raised(World(governing()))
     await run_for(world, 40)
     world.over("a")
     world.scale(world.state.targets[WEB], wants=12)
     world.scale(world.state.targets[READERS], wants=None)
-    await run_for(world, 200)
-    assert bounds(world)["web"][1] == 12
+    seen = []
+    for _ in range(200):
+        await run_for(world, 1)
+        seen.append(bounds(world)["web"][:2])
+    floors = [floor for number, (_, floor) in enumerate(seen) if number == 0 or floor != seen[number - 1][1]]
+    assert floors == [30, 17, 12, 3]  # at 12 the floor holds nothing up any more
+    assert min(replicas for replicas, _ in seen) == 12
     assert bounds(world)["readers"][1] == 20
     assert phase(world) is Phase.COOLING_DOWN
     degraded = world.state.spikes["a"].progress.conditions["Degraded"]
     assert (degraded.status, degraded.reason) == (True, "MetricsUnknown")
     assert degraded.message.startswith("readers is not lowered")
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_return_ends_though_the_site_needs_more_than_before_the_spike() -> None:
+    """Otherwise the place in the budget, its replica-minutes and the keys of ConfigMaps would be held for as long as it does."""
+    world = raised(World(telling()))
+    await run_for(world, 40)
+    world.over("a")
+    world.scale(world.state.targets[WEB], wants=5)
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == {**BEFORE, "web": (5, 3, 20)}
+    assert flags(world) == VALUES
+    assert world.state.policies["default"].notes.budget.extra_replicas == 0
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_raised_ceiling_stays_while_the_autoscaler_wants_more_than_the_one_before_lets_it_have() -> None:
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    world.scale(world.state.targets[WEB], wants=40)
+    await run_for(world, 200)
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.scale(world.state.targets[WEB], wants=18)
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world)["web"] == (18, 3, 20)
 
 
 @pytest.mark.parametrize("wants", [3, None])
@@ -198,6 +232,38 @@ async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_t
     await run_for(world, 5)
     assert bounds(world)["web"][1] == 30
     assert not world.state.spikes
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_floor_that_somebody_else_sets_to_the_same_value_on_its_way_down_is_left_to_them_and_named() -> None:
+    """Each step down would be by force otherwise, and what they have set would be gone without a word."""
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    while bounds(world)["web"][1] == 30:
+        await run_for(world, 1)
+    world.scale(world.state.targets[WEB], floor_shared=True)
+    await run_for(world, 200)
+    assert bounds(world) == {**BEFORE, "web": (17, 17, 20)}
+    restored = world.state.spikes["a"].progress.conditions["Restored"]
+    assert (restored.status, restored.reason) == (False, "BaselineChanged")
+    assert "web" in restored.message
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_floor_above_the_ceiling_from_before_that_somebody_else_has_set_meanwhile_is_what_they_get_back() -> (
+    None
+):
+    """It is in the room that our own ceiling made."""
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.scale(world.state.targets[WEB], floor=25, floor_ours=False)
+    await run_for(world, 2)
+    assert bounds(world)["web"] == (30, 30, 30)
+    world.over("a")
+    await run_for(world, 200)
+    assert phase(world) is Phase.RESTORED
+    assert bounds(world) == {**BEFORE, "web": (25, 25, 25)}
 
 
 @pytest.mark.parametrize("wants", [None, 0])
@@ -325,6 +391,21 @@ async def test_a_spike_that_was_only_observed_is_not_acted_upon_later_and_what_w
     assert bounds(world)["readers"] == BEFORE["readers"]
 
 
+async def test_spikes_that_were_only_observed_keep_their_places_from_none_that_is_acted_upon() -> None:
+    budget = dataclasses.replace(BUDGET, concurrent_spikes_max=2)
+    world = World(governing(mode=Mode.OBSERVE, budget=budget))
+    for name in ("a", "b", "c"):
+        raised(world, name)
+    await run_for(world, 2)
+    assert [phase(world, name) for name in "abc"] == [Phase.RAISING, Phase.RAISING, Phase.PENDING]
+    world.govern(governing(mode=Mode.ENFORCE, budget=budget))
+    for name in ("d", "e"):
+        await run_for(raised(world, name), 5)
+    assert [phase(world, name) for name in "cde"] == [Phase.HOLDING, Phase.HOLDING, Phase.PENDING]
+    assert [name for name, each in world.state.spikes.items() if each.acts] == ["c", "d"]
+    assert bounds(world)["web"] == (30, 30, 30)
+
+
 async def test_a_spike_waits_for_its_approval_where_the_policy_says_so() -> None:
     world = raised(World(governing(mode=Mode.APPROVE)))
     await run_for(world, 5)
@@ -407,6 +488,17 @@ async def test_a_spike_of_another_match_waits_until_its_level_has_risen() -> Non
     world.put(dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, level=Level.HOT)))
     await run_for(world, 5)
     assert phase(world) is Phase.HOLDING
+
+
+async def test_a_spike_that_comes_long_after_its_first_detection_is_raised() -> None:
+    """One that was only rising for long, or that a policy was made in the middle of: how old its record is, the bridge has judged."""
+    world = raised(World(governing()))
+    held = world.state.spikes["a"]
+    detected_s = world.clock() - 10 * world.state.policies["default"].policy.record_age_s_max
+    world.put(dataclasses.replace(held, evidence=dataclasses.replace(held.evidence, detected_s=detected_s)))
+    await run_for(world, 5)
+    assert phase(world) is Phase.HOLDING
+    assert bounds(world)["web"] == (30, 30, 30)
 
 
 @pytest.mark.promise("OPERATOR-3")

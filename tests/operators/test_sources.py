@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from groundswell_operator.applying import reading, statuses
 from groundswell_operator.applying.reading import Paths
+from groundswell_operator.applying.requests import Clock
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.bridge.sources import Source, Sources
+from groundswell_operator.saga.sourcing import SILENT_S
 from tests.operators.serving import Answer, Asked, answering
 from tests.operators.test_odd_objects import listed
 
@@ -60,3 +64,22 @@ async def test_the_bridge_says_that_it_looks_by_the_api_servers_clock(ahead_s: f
         after_s = server.now_s()
     (said,) = server.written()
     assert before_s - 1 <= statuses.seconds_of(said.value["spec"]["renewTime"]) <= after_s  # a Date has whole seconds
+
+
+@pytest.mark.parametrize("ahead_s", [-300, -30, 30, 300])
+async def test_a_clock_that_is_off_is_set_right_by_the_api_servers_answers(ahead_s: float) -> None:
+    """By the seconds that its Lease must not be older than, a bridge that has just said that it looks is heard of."""
+    async with answering(lambda _: (200, {})) as (server, requests):
+        server.ahead_s = ahead_s
+        assert abs(requests.now_s() - time.time()) < SILENT_S / 3  # nothing was said yet
+        await requests.get("/apis")
+        assert abs(requests.now_s() - server.now_s()) < SILENT_S / 3
+
+
+@pytest.mark.parametrize(("off_s", "counts"), [(0.0, True), (0.9, True), (3.0, False), (-3.0, False)])
+def test_a_clock_that_agrees_with_the_api_servers_is_the_more_exact(off_s: float, counts: bool) -> None:
+    """An answer leaves out parts of seconds, and how fast a raise is, is told in milliseconds."""
+    said_s = 1_764_000_000.0
+    clock = Clock(lambda: said_s + off_s)
+    clock.hear({"Date": formatdate(said_s, usegmt=True)})
+    assert (clock.now_s() == said_s + off_s) is counts

@@ -7,16 +7,17 @@ import dataclasses
 
 import pytest
 
-from groundswell_operator.applying.errors import Away, NotLeading, RequestFailed
+from groundswell_operator.applying.errors import Away, Conflict, NotLeading, RequestFailed
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.policies import Mode
-from groundswell_operator.reconciling import Reconciler
-from groundswell_operator.saga.state import Condition, Namespace, Phase, Progress
-from groundswell_operator.saga.steps import Record, Step, Told, Write
-from tests.operators.passing import METRICS, bounds, raised, reconciled
+from groundswell_operator.reconciling import PATIENCE_S, Reconciler
+from groundswell_operator.saga.deciding import GIVE_UP_S
+from groundswell_operator.saga.state import Condition, Namespace, Pauses, Phase, Progress
+from groundswell_operator.saga.steps import Note, Record, Step, Told, Write
+from tests.operators.passing import BEFORE, METRICS, Process, bounds, raised, reconciled
 from tests.operators.serving import Answer, Asked, answering
-from tests.operators.world import READERS, World, governing, spike, telling
+from tests.operators.world import READERS, WEB, World, governing, spike, telling
 
 
 async def test_a_broken_admission_webhook_on_one_autoscaler_keeps_no_other_target_and_no_notice_waiting() -> None:
@@ -32,6 +33,104 @@ async def test_a_broken_admission_webhook_on_one_autoscaler_keeps_no_other_targe
     assert bounds(world)["workers"][0] == 11
     assert world.notices == [("a", "chat")]
     assert world.state.policies["default"].notes.phase == "Active"
+
+
+@pytest.mark.parametrize("kind", [Write, Record, Note])
+async def test_a_conflict_that_lasts_keeps_nothing_else_waiting(kind: type[Step]) -> None:
+    """As where a controller writes one object all the time, or a cache is behind for good."""
+    world = raised(World(telling(), governing("other")))
+    raised(world, "b", policy="other")
+
+    def fails(step: Step) -> RequestFailed | None:
+        lasts = {
+            Write: isinstance(step, Write) and step.scaled.target == READERS,
+            Record: isinstance(step, Record) and step.spike.name == "b",
+            Note: isinstance(step, Note) and step.governing.policy.name == "other",
+        }
+        return Conflict("the object has been modified") if lasts[kind] else None
+
+    world.fails = fails
+    process = Process(world)
+    await process.run_for(15)
+    assert bounds(world)["web"][0] == 30
+    assert bounds(world)["workers"][0] == 20
+    assert ("a", "chat") in world.notices
+    assert world.state.policies["default"].notes.phase == "Active"
+    world.delete("a")
+    world.delete("b")
+    await process.run_for(302)
+    assert not world.state.spikes
+    world.fails = lambda _: None
+    await process.run_for(2)
+    assert world.state.policies["other"].notes.phase == "Idle"
+
+
+async def test_a_conflict_that_does_not_last_has_its_step_decided_anew_at_once() -> None:
+    """What was read is not what is there: nothing more is done by it."""
+    world = raised(World(governing()))
+    conflicts = iter([Conflict("somebody was quicker")])
+    world.fails = lambda step: next(conflicts, None) if isinstance(step, Write) else None
+    reconciler = Reconciler(world, METRICS, world.clock)
+    with pytest.raises(Conflict):
+        await reconciler.reconcile()
+    assert not [each for each in world.done if isinstance(each, Write)]
+    await reconciler.reconcile()
+    assert bounds(world)["web"][0] == 17
+
+
+def unanswered(step: Step) -> RequestFailed | None:
+    """What becomes of writes to the autoscaler of web."""
+    return Away("500", 0.01) if isinstance(step, Write) and step.scaled.target == WEB else None
+
+
+@pytest.mark.promise("OPERATOR-12")
+async def test_one_answer_that_does_not_come_gives_no_return_up_though_nobody_had_looked_for_five_minutes() -> None:
+    world = raised(World(governing()))
+    await Process(world).run_for(10)
+    world.delete("a")
+    world.now_s += 2 * GIVE_UP_S
+    world.fails = unanswered
+    process = Process(world)
+    await process.run_for(1)
+    assert world.state.spikes
+    world.fails = lambda _: None
+    await process.run_for(2)
+    assert not world.state.spikes
+    assert bounds(world) == BEFORE
+
+
+@pytest.mark.promise("OPERATOR-12")
+async def test_a_return_that_is_never_answered_is_given_up_half_a_minute_after_somebody_looks_again() -> None:
+    world = raised(World(governing()))
+    await Process(world).run_for(10)
+    world.delete("a")
+    world.now_s += 2 * GIVE_UP_S
+    world.fails = unanswered
+    process = Process(world)
+    await process.run_for(int(PATIENCE_S) - 5)
+    assert world.state.spikes
+    await process.run_for(10)
+    assert not world.state.spikes
+    assert bounds(world)["web"][1] == 30
+
+
+async def test_what_went_unanswered_once_long_ago_is_not_given_up_for_that() -> None:
+    world = raised(World(governing()))
+    process = Process(world)
+    world.fails = unanswered
+    await process.run_for(2)
+    world.fails = lambda _: None
+    await process.run_for(int(PATIENCE_S))
+    world.delete("a")
+    world.show(dataclasses.replace(world.state.targets[WEB], pauses=Pauses(scale_in=True)))
+    await process.run_for(int(GIVE_UP_S) - 1)
+    world.show(dataclasses.replace(world.state.targets[WEB], pauses=Pauses()))
+    world.fails = unanswered
+    await process.run_for(2)
+    assert world.state.spikes
+    world.fails = lambda _: None
+    await process.run_for(2)
+    assert bounds(world) == BEFORE
 
 
 async def test_a_pass_in_which_nothing_is_answered_is_one_that_found_the_api_server_away() -> None:

@@ -23,6 +23,8 @@ FOLLOW_S_MAX = 60.0
 RETRY_S = 1.0
 RETRY_S_MAX = 30.0
 WRITES_S_MAX = 20
+OFF_S_MAX = 2.0
+"""By which our clock may differ from what answers say, since those leave out parts of seconds, and take their time."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -42,12 +44,18 @@ class Pace:
             self._moments.append(time.monotonic())
 
 
-class Clock:
-    """An API server's clock, by what its answers say: to the second, and carried on by a clock that nobody sets."""
+def wall_clock() -> float:
+    """Seconds since 1970, to the millisecond, as the API server keeps them."""
+    return round(time.time(), 3)
 
-    def __init__(self) -> None:
+
+class Clock:
+    """What time it is where an API server is. Its answers say so to the second; our own clock says the rest, unless it is off."""
+
+    def __init__(self, own: Callable[[], float] = wall_clock) -> None:
+        self._own = own
         self._ahead_s: float | None = None
-        """Of our monotonic clock."""
+        """The API server's, of our monotonic clock, which nobody sets."""
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """Goes by an answer; one without a `Date`, or with none that can be read, changes nothing."""
@@ -55,8 +63,12 @@ class Clock:
             self._ahead_s = parsedate_to_datetime(headers.get("Date", "")).timestamp() - time.monotonic()
 
     def now_s(self) -> float:
-        """Seconds since 1970; by our own clock while no answer has said."""
-        return time.time() if self._ahead_s is None else self._ahead_s + time.monotonic()
+        """Seconds since 1970; by our own clock while no answer has said, or where it differs by less than `OFF_S_MAX`."""
+        own_s = self._own()
+        if self._ahead_s is None:
+            return own_s
+        said_s = round(self._ahead_s + time.monotonic(), 3)
+        return own_s if abs(own_s - said_s) < OFF_S_MAX else said_s
 
 
 class Asking(Protocol):
@@ -80,10 +92,16 @@ class Asking(Protocol):
 class Requests:
     """An API server. Every method but the last two raises `Conflict`, `Refused` or `Away`."""
 
-    def __init__(self, session: aiohttp.ClientSession, pace: Pace, leads: Callable[[], bool] = lambda: True) -> None:
-        """`leads` is asked at the last moment before each write."""
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        pace: Pace,
+        leads: Callable[[], bool] = lambda: True,
+        own_clock: Callable[[], float] = wall_clock,
+    ) -> None:
+        """`leads` is asked at the last moment before each write; `own_clock` is that of this machine."""
         self._session, self._pace, self._leads = session, pace, leads
-        self._clock = Clock()
+        self._clock = Clock(own_clock)
 
     async def get(self, path: str, **parameters: str) -> Object:
         return await self._send("GET", path, parameters)

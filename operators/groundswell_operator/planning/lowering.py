@@ -31,12 +31,15 @@ def due(cooldown: Cooldown, spike_duration_s_max: float, times: Times, now_s: fl
     return rested and held_s >= cooldown.min_hold_s and (quiet or held_s >= spike_duration_s_max)
 
 
-def lowered(held: int, baseline: int, autoscaler_wants: int | None, step_factor: float) -> int:
+def lowered(held: int, baseline: int, autoscaler_wants: int | None, ceiling: int, step_factor: float) -> int:
     """The next lower figure: `step_factor` of the extra less, at least one; never below the baseline or what the autoscaler wants now.
 
-    The figure stays when the autoscaler wants as much, or nobody knows what it wants.
+    A floor below what the autoscaler wants holds nothing up, so all of the rest goes at once then, as long as the autoscaler can hold what
+    it wants under the `ceiling` that is given back. The figure stays where it could not, or where nobody knows what it wants.
     """
     if held <= baseline or autoscaler_wants is None:
         return held
+    if held <= autoscaler_wants <= ceiling:
+        return baseline
     step = max(1, math.floor((held - baseline) * step_factor))
     return min(held, max(held - step, baseline, autoscaler_wants))

@@ -30,10 +30,6 @@ def considered(spike: Spike, governing: Governing, state: Namespace, places: Seq
     if _waited_too_long(spike, policy, now_s):
         message = f"waited for {policy.budget.spike_duration_s_max:.0f} s, which is as long as a spike may last"
         return _refused(progress, "WaitedTooLong", message, now_s)
-    if spike.created_s - spike.evidence.detected_s > policy.record_age_s_max:
-        return _refused(
-            progress, "TooOld", f"was told of more than {policy.record_age_s_max} s after its detection", now_s
-        )
     if spike.over_s is not None:
         return _refused(progress, "OverBefore", "was over before it was acted upon", now_s)
     if not admission.matches(policy.match, spike.evidence):
@@ -55,7 +51,10 @@ def _waited_too_long(spike: Spike, policy: Policy, now_s: float) -> bool:
 
 
 def places(governing: Governing, state: Namespace, now_s: float, out: Collection[str] = ()) -> Sequence[str]:
-    """The spikes that keep or get a place in a policy's budget, those that have one first; none of those that are `out` gets one."""
+    """The spikes that keep or get a place in a policy's budget, those that have one first; none of those that are `out` gets one.
+
+    One that was only observed keeps its place while the policy observes: of those that act it takes none.
+    """
     found = [each for each in _candidates(governing, state, now_s) if each.has_place or each.id not in out]
     return admission.admitted(found, governing.policy.budget.concurrent_spikes_max)
 
@@ -66,13 +65,12 @@ def _candidates(governing: Governing, state: Namespace, now_s: float) -> Iterabl
         phase = each.progress.phase
         if each.policy != policy.name or phase in OVER or each.deleted_s is not None:
             continue
-        if each.progress.has_place:
+        if each.progress.has_place and (each.acts or policy.mode is Mode.OBSERVE):
             yield dataclasses.replace(each.evidence, has_place=True)
         elif (
             phase not in LIVE
             and each.over_s is None
             and not _waited_too_long(each, policy, now_s)
-            and each.created_s - each.evidence.detected_s <= policy.record_age_s_max
             and admission.matches(policy.match, each.evidence)
             and (policy.mode is not Mode.APPROVE or each.name in governing.approved)
         ):

@@ -130,14 +130,22 @@ def raised_ceiling(baseline: Baseline, scaler: Autoscaler) -> bool:
 def restored_bounds(baseline: Baseline, scaler: Autoscaler) -> SetFloor:
     """What gives the baseline back by value, where the value is still ours; what was not set is unset again.
 
-    A floor that somebody else has set meanwhile stays, and no ceiling goes below it.
+    A floor that somebody else has set meanwhile stays, or is given back where it was overwritten; and no ceiling goes below it.
     """
     floor, ceiling, ceiling_set = baseline.floor, scaler.ceiling, scaler.ceiling_set
     assert floor is not None
     if scaler.ceiling_ours and baseline.ceiling is not None:
-        least = 0 if scaler.floor_ours and not scaler.floor_shared else scaler.floor
+        least = floor if scaler.floor_ours and not scaler.floor_shared else scaler.floor
         ceiling, ceiling_set = max(baseline.ceiling, least), baseline.ceiling_set or least > baseline.ceiling
     return SetFloor(min(floor, ceiling), ceiling, baseline.floor_set, ceiling_set)
+
+
+def ceiling_left(baseline: Baseline, scaled: Scaled) -> int:
+    """The most replicas that a target can have once its baseline is given back."""
+    scaler = scaled.autoscaler
+    if scaler is None:
+        return baseline.replicas
+    return scaler.ceiling if baseline.floor is None else restored_bounds(baseline, scaler).ceiling
 
 
 def extra(state: Namespace, policy: str) -> int:

@@ -13,7 +13,7 @@ from groundswell_operator.saga.steps import Hold, LetGo, Note, Record, Remove, S
 from groundswell_operator.saga.untaken import NOTHING, Untaken
 
 GIVE_UP_S = 300.0
-"""A deleted spike is kept no longer than this: a namespace can always be deleted."""
+"""A deleted spike is kept no longer than this, or than its return is known not to succeed: a namespace can always be deleted."""
 LESS_URGENT_MAX = 8
 """Records of spikes that get no place, between two looks: a thousand at once must not stand before the next raise."""
 
@@ -29,7 +29,7 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
         lambda: urgent,
         lambda: untaken.backed([*targets.writes(state, now_s), *configuring.writes(state)], state),
         lambda: [each for each in _notes(state, now_s) if each.notes.dismissed != each.governing.notes.dismissed],
-        lambda: _let_go(state, now_s),
+        lambda: _let_go(state, now_s, untaken),
         lambda: _notes(state, now_s),
         lambda: later[:LESS_URGENT_MAX],
         lambda: untaken.left(_old(state, now_s))[:LESS_URGENT_MAX],
@@ -60,18 +60,19 @@ def _record(spike: Spike, progress: Progress) -> Record:
     return Record(spike, progress, told(spike.uid, spike.progress.conditions, progress.conditions))
 
 
-def _let_go(state: Namespace, now_s: float) -> list[Step]:
+def _let_go(state: Namespace, now_s: float, untaken: Untaken) -> list[Step]:
     found: list[Step] = []
     for spike in state.spikes.values():
         if spike.deleted_s is None or not spike.held:
             continue
         acts = spike.acts and spike.progress.phase not in OVER
         ends, message = spikes.ends(spike.progress, state) if acts else {}, "the spike was deleted"
-        if Return.WAITS not in ends.values() and spike.unread is None:
+        is_known = spike.unread is None or spike.acts
+        if Return.WAITS not in ends.values() and is_known:
             changed = spikes.changed(ends)
             restored, reason = not changed, "BaselineChanged" if changed else "Deleted"
             message = changed or message
-        elif now_s - spike.deleted_s >= GIVE_UP_S:
+        elif now_s - spike.deleted_s >= GIVE_UP_S and not untaken.may_return(spike):
             restored, reason = False, "GivenUp"
         else:
             continue

@@ -66,7 +66,7 @@ def _open(state: Namespace, now_s: float) -> Iterator[tuple[Spike, Notice]]:
 
 
 def _is_news(spike: Spike, now_s: float) -> bool:
-    if spike.deleted_s is not None:
+    if spike.deleted_s is not None or spike.unread is not None:
         return False
     restored_s = spike.progress.restored_s
     return spike.progress.phase in LIVE or (restored_s is not None and now_s - restored_s < LATE_S_MAX)

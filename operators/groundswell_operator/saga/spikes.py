@@ -17,6 +17,8 @@ from groundswell_operator.saga.state import KEPT, LIVE, OVER, Claim, Governing, 
 
 QUARTERS = 4
 """Ready pods are written down when another quarter of a raise is ready: each pod would be a write."""
+UNTOLD = "Untold"
+"""Why a raise is taken back where the status does not say: somebody else has written the phase."""
 
 
 def advanced(spike: Spike, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
@@ -153,7 +155,8 @@ def _ends(spike: Spike, governing: Governing | None, state: Namespace, now_s: fl
         return "PolicyGone"
     policy, progress = governing.policy, spike.progress
     if progress.phase is Phase.COOLING_DOWN and not _asks(progress.claims):
-        return progress.conditions["CoolingDown"].reason
+        began = progress.conditions.get("CoolingDown")
+        return began.reason if began else UNTOLD
     if governing.pauses.scale_in:
         return ""
     stepped_s = max((each.stepped_s for each in progress.claims if each.stepped_s), default=None)
@@ -220,7 +223,8 @@ def _stepped(claim: Claim, governing: Governing | None, state: Namespace, now_s:
         return claim
     wants = scaled.autoscaler.wants if scaled.autoscaler else claim.baseline.replicas
     factor = governing.policy.cooldown.step_factor
-    low = lowered(claim.desired, claim.baseline.replicas, wants, factor)
+    ceiling = claims.ceiling_left(claim.baseline, scaled)
+    low = lowered(claim.desired, claim.baseline.replicas, wants, ceiling, factor)
     return claim if low == claim.desired else dataclasses.replace(claim, desired=low, stepped_s=now_s)
 
 

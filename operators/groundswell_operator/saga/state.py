@@ -26,7 +26,7 @@ class Phase(enum.Enum):
 
 
 LIVE = (Phase.RAISING, Phase.HOLDING, Phase.COOLING_DOWN)
-"""A spike in these has a place in its policy's budget, unless it is only told of."""
+"""A spike in these has a place in its policy's budget, unless it is only told of, or was only observed by one that acts by now."""
 OVER = (Phase.RESTORED, Phase.REJECTED)
 NOTIFY_ONLY = "NotifyOnly"
 """Why a spike is admitted that the budget does not cover: for all that its policy does but scale."""

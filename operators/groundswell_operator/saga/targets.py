@@ -85,10 +85,13 @@ def _up(state: Namespace, scaled: Scaled, asked: Held, part: int) -> Iterator[Wr
 
 
 def _down(scaled: Scaled, baseline: Baseline, figure: int) -> Iterator[Write]:
+    """One step; a floor that somebody else has set too is theirs, and stays."""
     scaler = scaled.autoscaler
     if scaler is not None and baseline.floor is not None:
         floor = max(figure, baseline.floor)
-        if scaler.floor_ours and scaler.floor > floor:
+        if scaler.floor_ours and scaler.floor_shared and scaler.floor > floor:
+            yield _left_to_others(scaled, baseline)
+        elif scaler.floor_ours and scaler.floor > floor:
             ceiling = max(baseline.ceiling or 0, floor) if scaler.ceiling_ours else scaler.ceiling
             yield Write(scaled, SetFloor(floor, ceiling))
     elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas > figure:
@@ -99,11 +102,17 @@ def _back(scaled: Scaled, baseline: Baseline) -> Iterator[Write]:
     """The baseline by value, where the value is still ours; what somebody else set too is left to them."""
     scaler = scaled.autoscaler
     if scaler is not None and baseline.floor is not None:
-        before = claims.restored_bounds(baseline, scaler)
         if scaler.floor_ours and not scaler.floor_shared:
-            if claims.bounds(scaler) != before:
+            if claims.bounds(scaler) != (before := claims.restored_bounds(baseline, scaler)):
                 yield Write(scaled, before)
         elif scaler.floor_ours or claims.raised_ceiling(baseline, scaler):
-            yield Write(scaled, GiveUpFloor(before.ceiling, before.ceiling_set))
+            yield _left_to_others(scaled, baseline)
     elif scaler is None and claims.replicas_ours(baseline, scaled) and scaled.replicas != baseline.replicas:
         yield Write(scaled, SetScale(baseline.replicas))
+
+
+def _left_to_others(scaled: Scaled, baseline: Baseline) -> Write:
+    """The floor is somebody else's too; the ceiling goes as far down as that lets it."""
+    assert scaled.autoscaler is not None
+    before = claims.restored_bounds(baseline, scaled.autoscaler)
+    return Write(scaled, GiveUpFloor(before.ceiling, before.ceiling_set))

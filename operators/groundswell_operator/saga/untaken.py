@@ -25,6 +25,8 @@ class Untaken:
     """They have changed nothing."""
     unanswered: frozenset[Hashable] = frozenset()
     """They may have been carried out."""
+    lasting: frozenset[Hashable] = frozenset()
+    """Those that have not been answered for so long before this pass that nobody waits for them any more."""
 
     def with_refused(self, step: Step) -> Untaken:
         return dataclasses.replace(self, refused=self.refused | {key(step)})
@@ -46,6 +48,12 @@ class Untaken:
     def is_out(self, spike: Spike) -> bool:
         """Whether others may have its place: it surely did not get it."""
         return bool(_records(spike) & self.refused) and not _records(spike) & self.unanswered
+
+    def may_return(self, spike: Spike) -> bool:
+        """Whether what it holds would be given back, but for an answer that did not come and may come yet."""
+        progress = spike.progress
+        held = {each.target for each in progress.claims} | {(SetKeys, each.config_map) for each in progress.patches}
+        return bool(held & (self.unanswered - self.lasting))
 
     def backed(self, steps: Iterable[Foreign], state: Namespace) -> list[Foreign]:
         """Those of the foreign writes that rest on recorded baselines only."""
