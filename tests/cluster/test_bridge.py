@@ -343,6 +343,31 @@ async def test_a_log_that_dies_is_told_of_with_what_was_last_known_and_so_is_its
         await child.stop()
 
 
+@slow
+async def test_a_bridge_that_starts_before_its_log_says_so_and_reads_once_it_is_there(
+    place: Operated, engines_home: Path
+) -> None:
+    broker = Kafka(Folders.under(engines_home, "late-kafka"), *ports.draw(2))
+    await asyncio.to_thread(broker.prepare, print)
+    policy, identifier = await place.policy(mode="Observe", actions=[scales("web", 10)]), new_id()
+    process = bridge(place, broker.address)
+    await place.says(f"{place.policies}/default", "SourceConnected", "KafkaAway", 60)
+    child = await _started(broker)
+    try:
+        await topics.create(broker.address, ROOT / "protos" / "topics")
+        await publish(broker.address, [event(SpikeStarted, identifier)])
+        path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+
+        async def made() -> bool:
+            return not await place.gone(path)
+
+        await until(made, 60)
+        await place.says(f"{place.policies}/default", "SourceConnected", "Connected", 60)
+        assert process.popen.poll() is None
+    finally:
+        await child.stop()
+
+
 async def _started(broker: Kafka) -> Child:
     child = await running.start(broker)
     assert child is not None
