@@ -16,7 +16,7 @@ from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
-from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target, is_name
 from groundswell_operator.saga.state import (
     LIVE,
     Autoscaler,
@@ -126,10 +126,11 @@ async def _heard_s(requests: Asking, paths: Paths) -> float | None:
 
 
 def _named(state: Namespace) -> set[str]:
-    """The ConfigMaps that a policy or a live spike names."""
+    """The ConfigMaps that a policy or a live spike names, as far as there can be any of that name."""
     named = {each.config_map for governing in state.policies.values() for each in governing.policy.patches}
     live = (each.progress for each in state.spikes.values() if each.progress.phase in LIVE)
-    return named | {each.config_map for progress in live for each in progress.patches}
+    named |= {each.config_map for progress in live for each in progress.patches}
+    return {each for each in named if is_name(each)}
 
 
 async def _config_maps(requests: Asking, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
