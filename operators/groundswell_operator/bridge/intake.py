@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from prometheus_client import Counter
 
-from groundswell_operator.applying.errors import ODD, Conflict, Refused
+from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
 from groundswell_operator.applying.reading import Paths, level_of, over_of
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
@@ -24,6 +25,10 @@ T = TypeVar("T")
 MANAGER = "groundswell-bridge"
 REMEMBERED_MAX = 10_000
 """Spikes of which it is remembered what the API server knows, so that a repeated record costs no request; and as many that are over."""
+AGAIN_S = 10.0
+"""How long after a further refusal the ends that were refused are said again."""
+AGAIN_MAX = 20
+"""Of one look: records wait behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,13 @@ class Intake:
         self._known: OrderedDict[str, Level] = OrderedDict()
         self._over_s: OrderedDict[str, float] = OrderedDict()
         """When each was said to be over: its start may still be on its way."""
+        self._unsaid: OrderedDict[str, float] = OrderedDict()
+        """Ends that were refused, after which nothing more comes of a spike."""
+        self._again_s = float("-inf")
+
+    def now_s(self) -> float:
+        """By the API server's clock."""
+        return self._requests.now_s()
 
     async def policies(self) -> Sequence[Governed]:
         """Those that the API server has in its cache.
@@ -64,19 +76,31 @@ class Intake:
 
     async def take(self, seen: Sighting, policies: Sequence[Governed]) -> Sequence[str]:
         """Does what a record calls for; the names of the policies for which it was too old, by the API server's clock."""
-        late, now_s = [], self._requests.now_s()
+        late: list[str] = []
+        failed: Refused | Conflict | None = None
         for each in policies:
-            name = self._named(each.policy.name, seen.id)
-            if seen.over:
-                await self._ends(name, seen)
-            elif seen.level is None or not admission.matches(each.policy.match, seen.evidence()):
-                self._records.labels("ignored").inc()
-            elif now_s - seen.recorded_s > each.policy.record_age_s_max:
-                self._records.labels("too_old").inc()
-                late.append(each.policy.name)
-            else:
-                await self._rises(name, each, seen, seen.level)
+            try:
+                if not await self._taken(seen, each):
+                    late.append(each.policy.name)
+            except (Refused, Conflict) as error:
+                failed = failed or error  # the other policies get theirs first
+        if failed is not None:
+            raise failed
         return late
+
+    async def _taken(self, seen: Sighting, governed: Governed) -> bool:
+        """Whether a record was not too old for a policy."""
+        name = self._named(governed.policy.name, seen.id)
+        if seen.over:
+            await self._ends(name, seen.recorded_s)
+        elif seen.level is None or not admission.matches(governed.policy.match, seen.evidence()):
+            self._records.labels("ignored").inc()
+        elif self.now_s() - seen.recorded_s > governed.policy.record_age_s_max:
+            self._records.labels("too_old").inc()
+            return False
+        else:
+            await self._rises(name, governed, seen, seen.level)
+        return True
 
     async def _rises(self, name: str, governed: Governed, seen: Sighting, level: Level) -> None:
         if name in governed.dismissed:
@@ -109,20 +133,34 @@ class Intake:
             if "over" in status:
                 await self._say(path, {"over": status["over"]})
 
-    async def _ends(self, name: str, seen: Sighting) -> None:
-        """An end that comes before its start is kept for it, as far as this process lives and remembers."""
+    async def say_again(self) -> None:
+        """Says ends that were refused, until one of them is refused again; raises nothing that `Requests` does."""
+        if time.monotonic() < self._again_s:
+            return
+        for name, over_s in list(self._unsaid.items())[:AGAIN_MAX]:
+            try:
+                await self._ends(name, over_s)
+            except (Away, Refused, Conflict) as failed:
+                log.warning("the end of %s is said again: %s", name, failed)
+                self._again_s = time.monotonic() + AGAIN_S
+                return
+
+    async def _ends(self, name: str, over_s: float) -> None:
+        """An end that comes before its start is kept for it, as far as this process lives and remembers; so is one that is refused."""
         path = f"{self._paths.spikes}/{name}"
-        _remember(self._over_s, name, seen.recorded_s)
+        _remember(self._over_s, name, over_s)
+        _remember(self._unsaid, name, over_s)
         try:
             found = await self._requests.get(path)
             if over_of(found) is None:
-                await self._say(path, {"over": moment(seen.recorded_s)})
+                await self._say(path, {"over": moment(over_s)})
             self._records.labels("ended").inc()
         except Refused as refused:
             self._known.pop(name, None)  # so that its next record says it again
             if refused.status != 404:
                 raise
             self._records.labels("ignored").inc()
+        self._unsaid.pop(name, None)
 
 
 def _unsaid(found: Object, level: Level, over_s: float | None) -> Mapping[str, str]:
