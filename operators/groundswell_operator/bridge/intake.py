@@ -21,10 +21,13 @@ from groundswell_operator.policies import Level, Object, Policy
 
 log = logging.getLogger(__name__)
 
+K = TypeVar("K")
 T = TypeVar("T")
 MANAGER = "groundswell-bridge"
 REMEMBERED_MAX = 10_000
 """Spikes of which it is remembered what the API server knows, so that a repeated record costs no request; and as many that are over."""
+KNOWN_S = 10.0
+"""How long what is remembered of an object is taken for granted: somebody may have deleted it."""
 AGAIN_S = 10.0
 """How long after a further refusal the ends that were refused are said again."""
 AGAIN_MAX = 20
@@ -40,6 +43,20 @@ class Governed:
     dismissed: frozenset[str] = frozenset()
     """The objects that somebody has deleted while their spikes lived."""
 
+    @property
+    def uid(self) -> str:
+        """Another policy of the same name has another."""
+        return str(self.value["metadata"]["uid"])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the API server has of a spike."""
+
+    level: Level
+    looked_s: float
+    """When that was last seen (monotonic)."""
+
 
 class Intake:
     """Takes sightings, in the order in which they are handed over. Every method raises what `Requests` does."""
@@ -50,11 +67,13 @@ class Intake:
         namespace: str,
         records: Counter,
         named: Callable[[str, str], str] = object_name,
+        known_s: float = KNOWN_S,
     ) -> None:
         """`records` counts by outcome; `named` names the object of a policy and a spike."""
         self._requests, self._paths = requests, Paths(namespace)
-        self._records, self._named = records, named
-        self._known: OrderedDict[str, Level] = OrderedDict()
+        self._records, self._named, self._known_s = records, named, known_s
+        self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
+        """By the policy's uid, since one may be replaced by another of its name, and the object's name."""
         self._over_s: OrderedDict[str, float] = OrderedDict()
         """When each was said to be over: its start may still be on its way."""
         self._unsaid: OrderedDict[str, float] = OrderedDict()
@@ -106,21 +125,44 @@ class Intake:
         if name in governed.dismissed:
             self._records.labels("dismissed").inc()
             return
-        known = self._known.get(name)
-        if known is not None and known >= level:
+        key = governed.uid, name
+        known = self._known.get(key)
+        if known is not None and known.level >= level and time.monotonic() - known.looked_s < self._known_s:
             self._records.labels("repeated").inc()
             return
-        path, over_s = f"{self._paths.spikes}/{name}", self._over_s.get(name)
-        try:
-            made = manifest(name, governed.value, seen, level, over_s)
-            found = await self._requests.create(self._paths.spikes, made)
-            self._records.labels("created").inc()
-        except Conflict:
-            found = await self._requests.get(path)
-            self._records.labels("repeated").inc()
+        over_s = self._over_s.get(name)
+        found = None if known is None else await self._found(name)
+        if found is None:
+            found = await self._made(manifest(name, governed.value, seen, level, over_s))
+        if not _lasts(found, governed):
+            _remember(self._known, key, Known(level, float("-inf")))  # its next record looks whether this one is gone
+            return
         if status := _unsaid(found, level, over_s):
-            await self._say(path, status)
-        _remember(self._known, name, max(level, level_of(found)))
+            await self._say(f"{self._paths.spikes}/{name}", status)
+        _remember(self._known, key, Known(max(level, level_of(found)), time.monotonic()))
+
+    async def _found(self, name: str) -> Object | None:
+        """An object that was there, if it still is."""
+        try:
+            found = await self._requests.get(f"{self._paths.spikes}/{name}")
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            return None
+        self._records.labels("repeated").inc()
+        return found
+
+    async def _made(self, value: Object) -> Object:
+        """The object as it is there, whoever has made it."""
+        try:
+            made = await self._requests.create(self._paths.spikes, value)
+        except Conflict:
+            found = await self._found(value["metadata"]["name"])
+            if found is None:
+                raise  # it has gone in between: there is room for it at the next try
+            return found
+        self._records.labels("created").inc()
+        return made
 
     async def _say(self, path: str, status: Mapping[str, str]) -> None:
         """What an object that is there does not say yet, in one write: between two of them a spike that is over would be raised."""
@@ -156,11 +198,17 @@ class Intake:
                 await self._say(path, {"over": moment(over_s)})
             self._records.labels("ended").inc()
         except Refused as refused:
-            self._known.pop(name, None)  # so that its next record says it again
             if refused.status != 404:
                 raise
             self._records.labels("ignored").inc()
         self._unsaid.pop(name, None)
+
+
+def _lasts(found: Object, governed: Governed) -> bool:
+    """Whether an object is this policy's, and nobody has deleted it. That of a policy that was replaced goes once it is given back."""
+    metadata = found["metadata"]
+    owners = [each["uid"] for each in metadata.get("ownerReferences", ())]
+    return "deletionTimestamp" not in metadata and governed.uid in owners
 
 
 def _unsaid(found: Object, level: Level, over_s: float | None) -> Mapping[str, str]:
@@ -170,9 +218,9 @@ def _unsaid(found: Object, level: Level, over_s: float | None) -> Mapping[str, s
     return status if over_s is None or over_of(found) else {**status, "over": moment(over_s)}
 
 
-def _remember(found: OrderedDict[str, T], name: str, value: T) -> None:
-    found[name] = value
-    found.move_to_end(name)
+def _remember(found: OrderedDict[K, T], key: K, value: T) -> None:
+    found[key] = value
+    found.move_to_end(key)
     if len(found) > REMEMBERED_MAX:
         found.popitem(last=False)
 
