@@ -1,7 +1,7 @@
 """A ViralSpikePolicy in the words that planning uses.
 
 Reads objects as the API server gives them: it has refused what is out of bounds and filled in what was left out, so nothing is checked
-again here.
+again here but names, which requests are made of.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ Object = Mapping[str, Any]
 APPS, DEPLOYMENT, STATEFUL_SET = "apps/v1", "Deployment", "StatefulSet"
 """The group and kinds of what is scaled."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_PART = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAME = re.compile(rf"{_PART}([.]{_PART})*")
+_NAME_LENGTH_MAX = 253
 
 
 class Level(enum.IntEnum):
@@ -171,6 +174,14 @@ class Policy:
             patches=[_patch(each) for each in actions if "configMapPatch" in each],
             notices=[_notice(each) for each in actions if "notify" in each],
         )
+
+
+def is_name(text: str) -> bool:
+    """Whether an object may be called so (RFC 1123). What may not must come into no path of a request: `../pods` would lead it elsewhere.
+
+    The schema refuses it too, but keeps what was stored before it did.
+    """
+    return len(text) <= _NAME_LENGTH_MAX and _NAME.fullmatch(text) is not None
 
 
 def seconds(duration: str) -> int:

@@ -1,8 +1,9 @@
 """Gives back all that is raised in a namespace before the operator is taken away: `helm uninstall` waits for it.
 
-The bridge is stopped first, or it would tell of further spikes. Then every spike is deleted, and the operator that still runs gives back
-what it raised. It ends whatever it finds: what is not given back in time, or has nobody left to do it, is let go as it is, since an object
-that waits for an operator which is not there keeps its namespace for ever.
+The bridge is stopped first, or it would tell of further spikes. Then every spike is deleted that holds something or may come to, those that
+hold something first, and the operator that still runs gives back what it raised; the record of one that is over stays. It ends whatever it
+finds: what is not given back in time, or has nobody left to do it, is let go as it is, since an object that waits for an operator which is
+not there keeps its namespace for ever.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from groundswell_operator.applying.reading import FINALIZER, Paths
 from groundswell_operator.applying.requests import Pace, Requests
 from groundswell_operator.leading import LEASE
 from groundswell_operator.policies import Object
+from groundswell_operator.saga.state import LIVE, OVER
 from groundswell_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,9 @@ END_S = 240.0
 UNLED_S = 20.0
 """A Lease that did not change for so long has no operator behind it: another one takes it within fifteen seconds."""
 LOOK_S = 0.5
+LOOK_S_MAX = 5.0
+"""After which it looks again what time it is and whether an operator is left, however many spikes there are."""
+_LIVE, _OVER = ({each.value for each in phases} for phases in (LIVE, OVER))
 
 
 async def run(settings: Settings) -> int:
@@ -56,10 +61,12 @@ class Release:
         patience_s: float = PATIENCE_S,
         end_s: float = END_S,
         unled_s: float = UNLED_S,
+        look_s_max: float = LOOK_S_MAX,
     ) -> None:
         """`bridge` is the name of its Deployment; empty where there is none."""
         self._requests, self._bridge = asking, bridge
         self._patience_s, self._end_s, self._unled_s = patience_s, end_s, unled_s
+        self._look_s_max = look_s_max
         self._paths = Paths(namespace)
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self._lease = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}"
@@ -85,25 +92,29 @@ class Release:
         return time.monotonic() - self._began_s
 
     async def _look(self) -> bool:
-        """Does what can be done now; whether nothing was left to do."""
+        """Does what can be done within a few seconds; whether nothing was left to do."""
         late = self._passed_s() >= self._patience_s
         stopped, unled = await self._bridge_stopped(), await self._unled()
-        spikes = await self._spikes()
+        spikes, until_s = await self._spikes(), self._passed_s() + self._look_s_max
         for each in spikes:
-            if "deletionTimestamp" not in each["metadata"]:
-                await self._delete(each)
-            elif late or unled:
-                await self._let_go(each)
+            if self._passed_s() >= until_s:
+                break
+            await self._end(each, late or unled)
         return (stopped or late) and not spikes
 
+    async def _end(self, spike: Object, lets_go: bool) -> None:
+        try:
+            if "deletionTimestamp" not in spike["metadata"]:
+                await self._delete(spike)
+            elif lets_go:
+                await self._let_go(spike)
+        except Conflict as conflict:  # the others do not wait for it
+            log.info("somebody else was quicker: %s", conflict)
+
     async def _spikes(self) -> Sequence[Object]:
-        """Those that are still to be deleted, or wait for the operator."""
+        """Those that are still to be deleted, or wait for the operator: first those that hold something."""
         found = (await _unless_gone(self._requests.get(self._paths.spikes), {"items": []}))["items"]
-        return [
-            each
-            for each in found
-            if "deletionTimestamp" not in each["metadata"] or FINALIZER in each["metadata"].get("finalizers", ())
-        ]
+        return sorted((each for each in found if _concerns(each)), key=_rank)
 
     async def _delete(self, spike: Object) -> None:
         metadata = spike["metadata"]
@@ -140,6 +151,23 @@ class Release:
         if seen != self._seen:
             self._seen, self._seen_s = seen, time.monotonic()
         return time.monotonic() - self._seen_s >= self._unled_s
+
+
+def _concerns(spike: Object) -> bool:
+    return _is_held(spike) or not ("deletionTimestamp" in spike["metadata"] or _phase(spike) in _OVER)
+
+
+def _rank(spike: Object) -> tuple[bool, bool]:
+    return not _is_held(spike), _phase(spike) not in _LIVE
+
+
+def _is_held(spike: Object) -> bool:
+    """Whether the operator has to do something before it goes."""
+    return FINALIZER in spike["metadata"].get("finalizers", ())
+
+
+def _phase(spike: Object) -> str:
+    return str(spike.get("status", {}).get("phase", ""))
 
 
 async def _unless_gone(request: Awaitable[T], gone: T) -> T:

@@ -181,6 +181,35 @@ async def test_a_record_becomes_a_raise_and_the_end_of_its_spike_the_return(plac
     assert process.popen.wait(10) == 0
 
 
+async def test_a_policy_that_is_replaced_in_the_middle_of_a_spike_gets_it_with_its_next_record(
+    place: Operated, log: str
+) -> None:
+    """As `kubectl replace --force` does it: another one of the same name, while the cluster collects what was the first one's."""
+    await place.target("workers", 2)
+    bridge(place, log)
+    await place.leads(place.start("one"))
+    words: Object = {"actions": [scales("workers", 3)], "cooldown": QUICK}
+    policy, identifier = await place.policy(**words), new_id()
+    await publish(log, [event(SpikeStarted, identifier)])
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made, 60)
+    await place.comes_to(path, "Holding", 60)
+    await place.admin.delete(f"{place.policies}/default")
+    await until(lambda: place.gone(f"{place.policies}/default"))
+    replaced = await place.policy(**words)
+    await until(lambda: place.gone(path), 60)
+    await publish(log, [event(SpikeUpdated, identifier)])
+    await until(made, 60)
+    await place.comes_to(path, "Holding", 60)
+    (owner,) = (await place.admin.get(path))["metadata"]["ownerReferences"]
+    assert owner["uid"] == replaced["metadata"]["uid"]
+    assert not (await place.admin.get(f"{place.policies}/default"))["status"].get("dismissed")
+
+
 @pytest.mark.promise("OPERATOR-4")
 async def test_an_end_that_comes_before_its_start_is_that_spikes_all_the_same_and_nothing_is_raised(
     place: Operated, log: str
@@ -339,6 +368,31 @@ async def test_a_log_that_dies_is_told_of_with_what_was_last_known_and_so_is_its
         await until(heard, 60)
         child = await _started(broker)
         await place.says(where, "SourceConnected", "Connected", 60)
+    finally:
+        await child.stop()
+
+
+@slow
+async def test_a_bridge_that_starts_before_its_log_says_so_and_reads_once_it_is_there(
+    place: Operated, engines_home: Path
+) -> None:
+    broker = Kafka(Folders.under(engines_home, "late-kafka"), *ports.draw(2))
+    await asyncio.to_thread(broker.prepare, print)
+    policy, identifier = await place.policy(mode="Observe", actions=[scales("web", 10)]), new_id()
+    process = bridge(place, broker.address)
+    await place.says(f"{place.policies}/default", "SourceConnected", "KafkaAway", 60)
+    child = await _started(broker)
+    try:
+        await topics.create(broker.address, ROOT / "protos" / "topics")
+        await publish(broker.address, [event(SpikeStarted, identifier)])
+        path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+
+        async def made() -> bool:
+            return not await place.gone(path)
+
+        await until(made, 60)
+        await place.says(f"{place.policies}/default", "SourceConnected", "Connected", 60)
+        assert process.popen.poll() is None
     finally:
         await child.stop()
 

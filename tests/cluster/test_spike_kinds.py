@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from charts import releasing
 from groundswell_operator.policies import (
     Budget,
     Cooldown,
@@ -24,8 +27,10 @@ from groundswell_operator.policies import (
     Via,
 )
 from groundswell_operator.rehearsing import files
-from tests.cluster.control_plane.api import Api, Object, Refused
+from tests.cluster.chart import BEFORE, render
+from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.operating import CRDS
 
 pytestmark = pytest.mark.usefixtures("kinds")
 
@@ -132,6 +137,9 @@ async def test_a_served_policy_is_read_as_it_is(admin: Api, policies: str) -> No
 TWICE = [{"name": "web", "scale": SCALE}, {"name": "web", "notify": {"webhookSecretRef": {"name": "hook"}}}]
 SAME_TARGET = [{"name": "web", "scale": SCALE}, {"name": "again", "scale": SCALE}]
 BOTH = [{"name": "web", "scale": SCALE, "notify": {"webhookSecretRef": {"name": "hook"}}}]
+NAME = "must be an object's name, in lower-case letters, digits, dashes and dots"
+ELSEWHERE = [{"name": "cache", "configMapPatch": {"name": "../pods", "data": {"ttl": "60"}}}]
+HOOK = [{"name": "tell", "notify": {"webhookSecretRef": {"name": "hook/../other"}}}]
 DURATION = "must be a whole number of s, m or h up to 24h, such as 90s"
 
 
@@ -149,6 +157,10 @@ DURATION = "must be a whole number of s, m or h up to 24h, such as 90s"
         ("spec.actions", BOTH, "must have exactly one of scale, configMapPatch and notify"),
         ("spec.actions", [{"name": "web"}], "must have exactly one of scale, configMapPatch and notify"),
         ("spec.actions", [], "should have at least 1 items"),
+        ("spec.actions", ELSEWHERE, NAME),
+        ("spec.actions", HOOK, NAME),
+        ("spec.actions.0.scale.targetRef.name", "..", NAME),
+        ("spec.actions.0.scale.targetRef.name", "web-.x", NAME),
         ("spec.mode", "Dry", 'supported values: "Observe", "Approve", "Enforce"'),
         ("spec.match.minLevel", "SUSPECT", 'supported values: "RISING", "VIRAL", "HOT"'),
         ("spec.match.minConfidence", 1.5, "must be between 0 and 1"),
@@ -179,6 +191,7 @@ async def test_a_policy_outside_its_bounds_is_refused_with_what_is_allowed(
         ("spec.actions.0.scale.multiplier", 1),
         ("spec.actions.0.scale.multiplier", 20),
         ("spec.actions.0.scale.multiplier", 2.5),
+        ("spec.actions.0.scale.targetRef.name", "a.1-b.c"),
         ("spec.cooldown.minHold", "60s"),
         ("spec.cooldown.stepFactor", 0.5),
         ("spec.maxRecordAge", "24h"),
@@ -187,6 +200,52 @@ async def test_a_policy_outside_its_bounds_is_refused_with_what_is_allowed(
 )
 async def test_a_policy_at_its_bounds_is_taken(admin: Api, policies: str, path: str, value: Any) -> None:
     await admin.create(policies, changed(POLICY, path, value))
+
+
+async def test_a_policy_of_the_version_before_that_would_be_refused_now_is_served_and_written_as_ever(
+    control_plane: ControlPlane, admin: Api, namespace: str, tmp_path: Path
+) -> None:
+    """Method: the kinds of both versions, one after the other, in a group of their own, since the others' are served meanwhile."""
+    group, kinds = f"{secrets.token_hex(4)}.example", render({}, folder=releasing.archive(BEFORE))
+    before = kinds.one("CustomResourceDefinition", "viralspikepolicies.groundswell.dev")
+    now = yaml.safe_load((CRDS / "viralspikepolicies.yaml").read_text())
+    path = f"/apis/{group}/v1alpha1/namespaces/{namespace}/viralspikepolicies"
+    old = changed(POLICY, "apiVersion", f"{group}/v1alpha1") | {
+        "spec": {"actions": [*POLICY["spec"]["actions"], *ELSEWHERE, *HOOK]}
+    }
+    try:
+        _serve(control_plane, tmp_path, before, group)
+        await admin.create(path, old)
+        _serve(control_plane, tmp_path, now, group)
+
+        async def refused() -> bool:
+            try:
+                await admin.create(path, changed(old, "metadata.name", f"new-{secrets.token_hex(4)}"))
+            except Refused as refusal:
+                return NAME in refusal.message
+            return False
+
+        await until(refused)
+        status = {"phase": "Idle", "activeSpikes": 0}
+        assert (await admin.patch(f"{path}/default/status", {"status": status}))["status"] == status
+        assert (await admin.patch(f"{path}/default", {"spec": {"mode": "Enforce"}}))["spec"]["mode"] == "Enforce"
+        with pytest.raises(Refused, match=NAME):
+            await admin.patch(
+                f"{path}/default",
+                {"spec": {"actions": changed({"a": ELSEWHERE}, "a.0.configMapPatch.name", "../x")["a"]}},
+            )
+    finally:
+        control_plane.kubectl("delete", "crd", f"viralspikepolicies.{group}", "--ignore-not-found")
+
+
+def _serve(plane: ControlPlane, folder: Path, kind: Object, group: str) -> None:
+    """Has the API server serve a kind as if it were of another group."""
+    name, file = f"viralspikepolicies.{group}", folder / "kind.json"
+    spec = kind["spec"] | {"group": group}
+    spec["names"] = {each: value for each, value in spec["names"].items() if each != "shortNames"}
+    file.write_text(json.dumps({**kind, "metadata": {"name": name}, "spec": spec}))
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
 
 
 async def test_what_was_detected_cannot_be_changed(admin: Api, spikes: str) -> None:

@@ -8,7 +8,7 @@ import helm_python
 import pytest
 import yaml
 
-from tests.cluster.chart import FOLDER, MODULES, PLACEMENTS, ROOT, render
+from tests.cluster.chart import FOLDER, MODULES, NAMESPACE, PLACEMENTS, ROOT, render
 
 WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "a topology that there is not": ({"topology": "some"}, "'/topology': value must be one of 'each', 'all'"),
@@ -72,6 +72,30 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
         {"engines": {"valkey": {"external": {"address": "redis://v:6379", "secret": "x", "key": "y"}}}},
         "engines.valkey.external has an address and a secret: give one of them",
     ),
+    "a port of an engine that is nowhere": (
+        {"engines": {"valkey": {"external": {"port": 6380}}}},
+        "engines.valkey.external says how an engine outside is reached, but not where it is",
+    ),
+    "peers of an engine that is nowhere": (
+        {"engines": {"valkey": {"external": {"peers": [{"podSelector": {}}]}}}},
+        "engines.valkey.external says how an engine outside is reached, but not where it is",
+    ),
+    "more memory than the limit": (
+        {"processes": {"links": {"requests": {"memory": "1.5Gi"}, "limits": {"memory": "1500M"}}}},
+        "processes.links.requests.memory is 1.5Gi, which is above its limit, 1500M",
+    ),
+    "more of a processor than the limit": (
+        {"operator": {"requests": {"cpu": "251m"}, "limits": {"cpu": 0.25}}},
+        "operator.requests.cpu is 251m, which is above its limit, 0.25",
+    ),
+    "an engine that asks for more than its limit": (
+        {"engines": {"kafka": {"requests": {"cpu": 3}, "limits": {"cpu": "2"}}}},
+        "engines.kafka.requests.cpu is 3, which is above its limit, 2",
+    ),
+    "a preparation that asks for more than its limit": (
+        {"prepare": {"requests": {"memory": 4294967297}, "limits": {"memory": "4Gi"}}},
+        "prepare.requests.memory is 4.294967297e+09, which is above its limit, 4Gi",
+    ),
     "an engine that there is not": ({"engines": {"mongodb": {}}}, "'/engines': additional properties 'mongodb'"),
     "no operator, but not switched off": ({"operator": {"replicas": 0}}, "'/operator/replicas': minimum"),
     "an API server at no port": ({"operator": {"apiServer": {"ports": []}}}, "'/operator/apiServer/ports': minItems"),
@@ -87,6 +111,22 @@ def test_wrong_values_are_refused_in_words(values: Mapping[str, Any], words: str
     with pytest.raises(helm_python.HelmError) as refused:
         render(values)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["ground.swell", "1groundswell", "a.groundswell-b"])
+def test_a_release_whose_services_could_not_be_named_is_refused_before_anything_is_there(name: str) -> None:
+    """Helm takes such names; the API server takes what comes first then, and refuses the Services behind it."""
+    with helm_python.Chart.load(FOLDER) as chart, pytest.raises(helm_python.HelmError) as refused:
+        chart.render({}, name=name, namespace=NAMESPACE, is_install=True)
+    assert f"the release is named {name}, and no Service may be" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("request_", "limit"), [("100m", 0.1), ("1Gi", "1.1G"), ("1024Mi", "1Gi"), (1, "1000m"), ("500M", 500_000_000)]
+)
+def test_what_is_asked_for_may_be_all_that_there_is(request_: str | float, limit: str | float) -> None:
+    found = {"cpu": request_, "memory": request_}, {"cpu": limit, "memory": limit}
+    render({"processes": {"links": {"requests": found[0], "limits": found[1]}}})
 
 
 def test_the_values_that_the_page_shows_are_taken_as_they_stand() -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from prometheus_client import Counter
 
-from groundswell_operator.applying import reading, scalers, statuses
+from groundswell_operator.applying import reading, scalers, statuses, webhooks
 from groundswell_operator.applying.leaving import readable
-from groundswell_operator.applying.reading import FINALIZER, Paths
+from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.bridge.intake import Intake
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.policies import APPS, Mode, Target
+from groundswell_operator.saga.admitting import unusable_actions
+from groundswell_operator.saga.policies import noted
 from groundswell_operator.saga.state import Delivery, Namespace, Notes, Phase, Progress, Spike, Unread
 from groundswell_operator.saga.steps import LetGo, SetKeys
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, run_for
@@ -100,6 +102,58 @@ def listed(asked: Asked) -> Answer:
     if "/leases/" in asked.path or asked.path.endswith("/scaledobjects"):
         return 404, {"message": "not found"}
     return 200, {"metadata": {}, "items": OBJECTS[asked.path.rpartition("/")[2]]}
+
+
+@pytest.mark.parametrize("name", ["../pods", "flags/../../secrets/hook", "..", "", "Flags", "a" * 254])
+async def test_what_cannot_be_a_name_leads_no_request_elsewhere_and_the_policy_says_so(name: str) -> None:
+    """Of policies that were stored before their schema refused it. The pods are what a list of them would answer."""
+    actions = [
+        {"name": "cache", "order": 0, "configMapPatch": {"name": name, "data": {"ttl": "60"}}},
+        {
+            "name": "chat",
+            "order": 0,
+            "notify": {"webhookSecretRef": {"name": name, "key": "url"}, "dedupeWindow": "15m"},
+        },
+    ]
+    policies = [made("default", spec={**SPEC, "actions": actions})]
+    objects = OBJECTS | {"viralspikepolicies": policies, "pods": [], "viralspikes": [made("good", spec=SPIKE)]}
+
+    def listing(asked: Asked) -> Answer:
+        return (200, {"metadata": {}, "items": objects[kind]}) if (kind := _kind(asked)) in objects else (404, {})
+
+    async with answering(listing) as (server, requests):
+        paths = Paths("here")
+        state = await reading.read(requests, paths, ScaledObjects(requests, paths.scaled_objects))
+        governing = state.policies["default"]
+        with pytest.raises(webhooks.NotSent, match="a Secret that cannot be"):
+            await webhooks.send(requests, paths, "here", state.spikes["good"], governing.policy.notices[0])
+    assert {_kind(each) for each in server.asked} <= {*OBJECTS, "groundswell-bridge", "scaledobjects"}
+    (why,) = unusable_actions(governing, state)
+    assert why == f"cache names a ConfigMap that cannot be: {name}"
+
+
+@pytest.mark.parametrize(("uid", "dismissed"), [("default", {"good"}), ("the one before", set())])
+async def test_a_policy_that_was_replaced_dismisses_none_of_the_spikes_of_the_one_before(
+    uid: str, dismissed: set[str]
+) -> None:
+    """What was deleted with that one may come again for this one. The control is a spike of its own that somebody deletes."""
+    deleted = made("good", spec=SPIKE, status={"phase": "Holding", "level": "VIRAL"})
+    owner = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "name": "default", "uid": uid}
+    deleted["metadata"] |= {"deletionTimestamp": "2026-11-25T10:00:02Z", "ownerReferences": [owner]}
+    objects = OBJECTS | {"viralspikepolicies": [made("default", spec=SPEC)], "viralspikes": [deleted]}
+
+    def listing(asked: Asked) -> Answer:
+        return (200, {"metadata": {}, "items": objects[kind]}) if (kind := _kind(asked)) in objects else (404, {})
+
+    async with answering(listing) as (_, requests):
+        paths = Paths("here")
+        state = await reading.read(requests, paths, ScaledObjects(requests, paths.scaled_objects))
+    now_s = (state.spikes["good"].deleted_s or 0) + 1
+    assert noted(state.policies["default"], state, now_s).dismissed.keys() == dismissed
+
+
+def _kind(asked: Asked) -> str:
+    return asked.path.rpartition("/")[2]
 
 
 async def test_one_odd_policy_spike_and_autoscaler_are_named_and_the_rest_is_read() -> None:

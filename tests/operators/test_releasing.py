@@ -1,8 +1,10 @@
-"""A release while the API server is away: against a server on loopback, since no real one goes and comes back on demand."""
+"""A release while the API server is away, or has spikes by the hundred: against a server on loopback, since no real one goes and comes back
+on demand."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -12,6 +14,7 @@ from groundswell_operator.applying.reading import FINALIZER
 from groundswell_operator.applying.requests import Pace, Requests
 from groundswell_operator.leading import LEASE
 from groundswell_operator.releasing import Release
+from tests.operators.serving import Answer, Asked, answering
 
 AWAY_S, UNLED_S = 3.0, 2.0
 
@@ -50,3 +53,71 @@ async def test_an_operator_that_could_not_be_heard_of_gets_its_time_once_the_api
     assert server.back_s is not None
     assert server.let_go_s is not None
     assert server.let_go_s - server.back_s >= UNLED_S
+
+
+class Spikes:
+    """Keeps spikes, with an operator that renews its Lease; what it holds it gives back at once, unless it is `stuck`."""
+
+    def __init__(self, *spikes: dict[str, Any], stuck: bool = False) -> None:
+        self.left = {each["metadata"]["name"]: each for each in spikes}
+        self.ended: list[str] = []
+        """What was deleted or let go, in this order."""
+        self.conflicting = ""
+        self._stuck = stuck
+        self._renewed = 0
+
+    def answer(self, asked: Asked) -> Answer:
+        name = asked.path.rpartition("/")[2]
+        if name == LEASE:
+            self._renewed += 1
+            return 200, {"spec": {"holderIdentity": "one", "renewTime": str(self._renewed)}}
+        if asked.method == "GET":
+            return 200, {"items": list(self.left.values())}
+        if name == self.conflicting:
+            return 409, {"message": "it has changed"}
+        self.ended.append(name)
+        spike = self.left[name]
+        if asked.method == "DELETE" and self._stuck and spike["metadata"]["finalizers"]:
+            spike["metadata"]["deletionTimestamp"] = "then"
+        else:
+            del self.left[name]
+        return 200, spike
+
+
+def kept(name: str, phase: str, held: bool = False) -> dict[str, Any]:
+    metadata = {"name": name, "resourceVersion": "1", "finalizers": [FINALIZER] if held else []}
+    return {"metadata": metadata, "status": {"phase": phase}}
+
+
+async def test_what_holds_something_is_given_back_before_what_only_waits_and_what_is_over_stays() -> None:
+    over = [kept(f"over-{number}", phase) for number, phase in enumerate(["Restored", "Rejected"] * 50)]
+    spikes = Spikes(
+        *over,
+        kept("waits", "Pending"),
+        kept("new", ""),
+        kept("told", "Restored", held=True),
+        kept("raised", "Holding", held=True),
+    )
+    async with answering(spikes.answer) as (_, requests):
+        assert await Release(requests, "here", "").run()
+    assert spikes.ended[:2] == ["raised", "told"]
+    assert set(spikes.ended) == {"raised", "told", "waits", "new"}
+    assert len(spikes.left) == len(over)
+
+
+async def test_however_many_spikes_there_are_what_is_not_given_back_is_let_go_in_time() -> None:
+    """Deleting all of them takes longer, at twenty writes a second, than the release has."""
+    waiting = [kept(f"waits-{number}", "Pending") for number in range(200)]
+    spikes = Spikes(*waiting, kept("raised", "Holding", held=True), stuck=True)
+    async with answering(spikes.answer) as (_, requests):
+        assert not await Release(requests, "here", "", patience_s=1, end_s=4, look_s_max=0.5).run()
+    assert spikes.ended.count("raised") == 2, "deleted, and let go"
+    assert spikes.left
+
+
+async def test_one_spike_that_others_write_all_the_time_keeps_none_of_the_rest() -> None:
+    spikes = Spikes(kept("busy", "Holding", held=True), kept("raised", "Holding", held=True), kept("waits", "Pending"))
+    spikes.conflicting = "busy"
+    async with answering(spikes.answer) as (_, requests):
+        assert not await Release(requests, "here", "", end_s=1).run()
+    assert spikes.ended == ["raised", "waits"]

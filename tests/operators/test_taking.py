@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -16,9 +16,9 @@ from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeEscalat
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from groundswell_operator.applying.reading import level_of, over_of
 from groundswell_operator.applying.requests import Requests
-from groundswell_operator.bridge.intake import Intake
+from groundswell_operator.bridge.intake import KNOWN_S, Intake
 from groundswell_operator.bridge.records import TOPIC, TYPE, Malformed, object_name, sighting
-from groundswell_operator.bridge.taking import Taker
+from groundswell_operator.bridge.taking import PASSING_S_MAX, Taker
 from groundswell_operator.policies import Level
 from tests.operators.serving import Answer, Asked, answering
 from tests.operators.test_odd_objects import SPEC, made
@@ -58,11 +58,12 @@ class Store:
         """Of a spec it drops the fields that are `unknown`."""
         self.spikes: dict[str, dict[str, Any]] = {}
         self._unknown = unknown
+        self.policy: dict[str, Any] = made("default", spec=SPEC)
 
     def answer(self, asked: Asked) -> Answer:
         name = asked.path.removesuffix("/status").rpartition("/")[2]
         if name == "viralspikepolicies":
-            return 200, {"items": [made("default", spec=SPEC)]}
+            return 200, {"items": [self.policy]}
         if asked.method == "POST":
             return self._create(asked.value)
         if name not in self.spikes:
@@ -79,10 +80,21 @@ class Store:
         self.spikes[name] = {**value, "spec": spec}
         return 201, self.spikes[name]
 
+    def refusing(self, method: str, answers: Iterable[int]) -> Callable[[Asked], Answer]:
+        """Answers requests of a kind by each status first, then as it does otherwise."""
+        left = iter(answers)
 
-def taker(requests: Requests) -> tuple[Taker, Counter]:
+        def answer(asked: Asked) -> Answer:
+            status = next(left, None) if asked.method == method else None
+            return self.answer(asked) if status is None else (status, {"message": "not now"})
+
+        return answer
+
+
+def taker(requests: Requests, passing_s_max: float = PASSING_S_MAX, known_s: float = KNOWN_S) -> tuple[Taker, Counter]:
     records = Counter("records", "Records.", ["outcome"], registry=None)
-    return Taker(Intake(requests, "here", records), records), records
+    intake = Intake(requests, "here", records, known_s=known_s)
+    return Taker(intake, records, passing_s_max), records
 
 
 @pytest.mark.parametrize("detected_s", [2**62, -(2**62), 253_402_300_800])
@@ -127,7 +139,9 @@ async def test_a_spike_that_was_deleted_while_it_lived_is_not_made_anew_though_t
     policies: list[dict[str, Any]] = [made("default", spec=SPEC, status=dismissing), made("another", spec=SPEC)]
 
     def answer(asked: Asked) -> Answer:
-        return (200, {"items": policies}) if asked.method == "GET" else (201, {"status": {"level": "HOT"}})
+        return (
+            (200, {"items": policies}) if asked.method == "GET" else (201, {**asked.value, "status": {"level": "HOT"}})
+        )
 
     async with answering(answer) as (server, requests):
         found, records = taker(requests)
@@ -140,7 +154,7 @@ async def test_a_policy_that_is_for_higher_levels_only_gets_its_spike_when_it_es
     hot = made("default", spec={**SPEC, "match": {**SPEC["match"], "minLevel": "HOT"}})
 
     def answer(asked: Asked) -> Answer:
-        return (200, {"items": [hot]}) if asked.method == "GET" else (201, {"status": {"level": "HOT"}})
+        return (200, {"items": [hot]}) if asked.method == "GET" else (201, {**asked.value, "status": {"level": "HOT"}})
 
     async with answering(answer) as (server, requests):
         found, _ = taker(requests)
@@ -219,3 +233,106 @@ async def test_the_age_of_a_record_is_that_of_the_api_servers_clock_however_wron
         )
     assert [each["spec"]["spikeId"] for each in store.spikes.values()] == [f"{2:016x}"]
     assert (found.late("default"), records.labels("too_old")._value.get()) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 409])
+async def test_an_end_that_is_refused_for_a_moment_is_said_when_that_has_passed(status: int) -> None:
+    store = Store()
+    async with answering(store.refusing("PATCH", [status])) as (_, requests):
+        found, records = taker(requests)
+        await found.take([seen(), seen(SpikeEnded, Spike.OVER)])
+    (spike,) = store.spikes.values()
+    assert over_of(spike)
+    assert records.labels("refused")._value.get() == 0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_start_that_is_refused_for_a_moment_is_made_when_that_has_passed(status: int) -> None:
+    store = Store()
+    async with answering(store.refusing("POST", [status])) as (_, requests):
+        found, _ = taker(requests)
+        await found.take([seen()])
+    assert len(store.spikes) == 1
+
+
+async def test_a_refusal_that_lasts_holds_up_other_records_for_a_while_only() -> None:
+    """A quota lets no further object in: it is counted, and the end of one that is there is said."""
+    store = Store()
+    async with answering(store.answer) as (_, requests):
+        await taker(requests)[0].take([seen()])
+    async with answering(store.refusing("POST", itertools.repeat(403))) as (_, requests):
+        found, records = taker(requests, passing_s_max=1.5)
+        await found.take([seen(identifier=0xBB, views=2), seen(SpikeEnded, Spike.OVER)])
+    (spike,) = store.spikes.values()
+    assert over_of(spike)
+    assert records.labels("refused")._value.get() == 1
+
+
+@pytest.mark.parametrize("status", [403, 409, 422])
+async def test_an_end_that_was_refused_for_too_long_is_said_again_at_a_later_look(status: int) -> None:
+    """Its record is as old as that of a bridge that was away: it waits for nothing, and its offset is committed."""
+    store, ended = Store(), seen(SpikeEnded, Spike.OVER, made_s=time.time() - 3_600)
+    async with answering(store.refusing("PATCH", [status])) as (server, requests):
+        found, records = taker(requests)
+        await found.take([seen(), ended])
+        assert not any(over_of(each) for each in store.spikes.values())
+        assert records.labels("refused")._value.get() == 1
+        await found.take([])
+        assert all(over_of(each) for each in store.spikes.values())
+        asked = len(server.asked)
+        await found.take([])
+    assert len(server.asked) == asked, "what has been said is not said again"
+
+
+async def test_what_is_refused_of_one_policy_is_made_for_the_others() -> None:
+    policies: list[dict[str, Any]] = [made(name, spec=SPEC) for name in ("closed", "default")]
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return 200, {"items": policies}
+        owner = asked.value["metadata"]["ownerReferences"][0]["name"]
+        return (422, {"message": "no"}) if owner == "closed" else (201, asked.value)
+
+    async with answering(answer) as (_, requests):
+        found, records = taker(requests)
+        await found.take([seen()])
+    assert [records.labels(each)._value.get() for each in ("refused", "created")] == [1, 1]
+
+
+@pytest.mark.parametrize("level", [Spike.VIRAL, Spike.HOT])
+async def test_a_spike_whose_object_is_gone_comes_again_with_its_next_record(level: Spike.Level.ValueType) -> None:
+    store = Store()
+    async with answering(store.answer) as (_, requests):
+        found, _ = taker(requests, known_s=0)
+        await found.take([seen()])
+        store.spikes.clear()
+        await found.take([seen(SpikeUpdated, level)])
+    assert len(store.spikes) == 1
+
+
+async def test_a_record_that_is_soon_repeated_costs_no_request_but_for_the_policies() -> None:
+    store = Store()
+    async with answering(store.answer) as (server, requests):
+        found, _ = taker(requests)
+        await found.take([seen()])
+        server.asked.clear()
+        await found.take([seen(SpikeUpdated)] * 50)
+    assert [each.path.rpartition("/")[2] for each in server.asked] == ["viralspikepolicies"]
+
+
+async def test_a_policy_that_was_replaced_gets_an_object_of_its_own_once_that_of_the_one_before_is_gone() -> None:
+    """Both have one name. Meanwhile nothing is said of the object that goes: it is of a policy that is not there any more."""
+    store = Store()
+    async with answering(store.answer) as (server, requests):
+        found, _ = taker(requests)
+        await found.take([seen()])
+        store.policy["metadata"]["uid"] = "another"
+        (spike,) = store.spikes.values()
+        spike["metadata"]["deletionTimestamp"] = "2026-11-25T10:00:00Z"
+        await found.take([seen(SpikeEscalated, Spike.HOT)])
+        assert not any(each.method == "PATCH" for each in server.asked)
+        store.spikes.clear()
+        await found.take([seen(SpikeUpdated, Spike.HOT)])
+    (spike,) = store.spikes.values()
+    assert spike["metadata"]["ownerReferences"][0]["uid"] == "another"
+    assert level_of(spike) is Level.HOT

@@ -38,6 +38,30 @@ args: {{ index . 1 | toJson }}
 {{ include "groundswell.container" $root }}
 {{- end -}}
 
+{{/* A quantity of Kubernetes as a number of thousandths, to compare it with another. */}}
+{{- define "groundswell.thousandths" -}}
+{{- $units := dict "m" 1 "" 1000 "k" 1e6 "M" 1e9 "G" 1e12 "T" 1e15 "P" 1e18 "E" 1e21 "Ki" 1024e3 "Mi" 1048576e3 "Gi" 1073741824e3 "Ti" 1099511627776e3 "Pi" 1125899906842624e3 "Ei" 1152921504606846976e3 -}}
+{{- $number := . -}}{{- $unit := "" -}}
+{{- if kindIs "string" . -}}
+{{- $number = regexFind "^[0-9.]+" . | float64 -}}{{- $unit = regexFind "[A-Za-z]*$" . -}}
+{{- end -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "%s is no quantity of Kubernetes: 250m and 1Gi are" .) }}{{ end -}}
+{{- mulf $number (index $units $unit) -}}
+{{- end -}}
+
+{{/* What a container asks for and is held to: (where the values say it, values with requests and limits). */}}
+{{- define "groundswell.resources" -}}
+{{- $place := index . 0 }}{{ $values := index . 1 -}}
+{{- range $name, $request := $values.requests }}
+{{- $limit := index $values.limits $name }}
+{{- if gt (include "groundswell.thousandths" $request | float64) (include "groundswell.thousandths" $limit | float64) }}
+{{- fail (printf "%s.requests.%s is %v, which is above its limit, %v" $place $name $request $limit) }}
+{{- end }}
+{{- end -}}
+requests: {{ $values.requests | toJson }}
+limits: {{ $values.limits | toJson }}
+{{- end -}}
+
 {{/* Names of the cluster are complete and are asked for as they are, without the search list first. */}}
 {{- define "groundswell.dns" -}}
 dnsConfig:

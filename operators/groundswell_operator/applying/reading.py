@@ -16,7 +16,7 @@ from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
-from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target
+from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target, is_name
 from groundswell_operator.saga.state import (
     LIVE,
     Autoscaler,
@@ -42,6 +42,8 @@ HEARTBEAT = "groundswell-bridge"
 """The Lease in which the bridge says that it looks for spikes."""
 PAGE = 250
 """Spikes in one answer."""
+Owners = Mapping[str, tuple[str, str]]
+"""The policies of spikes, by name and uid."""
 
 
 class Paths:
@@ -72,7 +74,7 @@ class Paths:
 
 async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) -> Namespace:
     """Everything that decides, as it is now."""
-    spikes, heard_s, policies, deployments, stateful_sets, scalers_of = await asyncio.gather(
+    (spikes, owners), heard_s, policies, deployments, stateful_sets, scalers_of = await asyncio.gather(
         _spikes(requests, paths.spikes),
         _heard_s(requests, paths),
         _items(requests, paths.policies),
@@ -80,6 +82,12 @@ async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) ->
         _items(requests, paths.stateful_sets),
         _scalers(requests, paths, scaled_objects),
     )
+    if _disowned(
+        owners, policies
+    ):  # the lists are not of one moment: of a policy that was replaced this one may be the old one
+        policies = await _items(requests, paths.policies)
+    for name in _disowned(owners, policies):
+        spikes[name] = dataclasses.replace(spikes[name], policy="")
     governed = {each["metadata"]["name"]: _governing(each) for each in policies if not _deleted(each)}
     state = Namespace(
         policies={name: each for name, each in governed.items() if each is not None},
@@ -126,10 +134,11 @@ async def _heard_s(requests: Asking, paths: Paths) -> float | None:
 
 
 def _named(state: Namespace) -> set[str]:
-    """The ConfigMaps that a policy or a live spike names."""
+    """The ConfigMaps that a policy or a live spike names, as far as there can be any of that name."""
     named = {each.config_map for governing in state.policies.values() for each in governing.policy.patches}
     live = (each.progress for each in state.spikes.values() if each.progress.phase in LIVE)
-    return named | {each.config_map for progress in live for each in progress.patches}
+    named |= {each.config_map for progress in live for each in progress.patches}
+    return {each for each in named if is_name(each)}
 
 
 async def _config_maps(requests: Asking, paths: Paths, names: set[str]) -> dict[str, ConfigMap]:
@@ -182,17 +191,34 @@ async def _with_shortfalls(
     return dataclasses.replace(state, targets=found)
 
 
-async def _spikes(requests: Asking, path: str) -> dict[str, Spike]:
-    """All spikes by name, of one moment; those that are over are many, and their objects large, so they come in pages."""
+async def _spikes(requests: Asking, path: str) -> tuple[dict[str, Spike], Owners]:
+    """All spikes by name, of one moment, and whose they are; those that are over are many and large, so they come in pages."""
     found: dict[str, Spike] = {}
+    owners: dict[str, tuple[str, str]] = {}
     rest = {"limit": str(PAGE)}
     while True:
         answer = await requests.get(path, **rest)
-        found |= {each["metadata"]["name"]: spike(each) for each in answer["items"]}
+        for each in answer["items"]:
+            name = each["metadata"]["name"]
+            found[name] = spike(each)
+            if owner := _owner(each["metadata"]):
+                owners[name] = owner["name"], owner["uid"]
         more = answer["metadata"].get("continue")
         if not more:
-            return found
+            return found, owners
         rest["continue"] = more
+
+
+def _owner(metadata: Object) -> Object | None:
+    """The policy that a spike is of."""
+    owners = (each for each in metadata.get("ownerReferences", ()) if each["kind"] == "ViralSpikePolicy")
+    return next(owners, None)
+
+
+def _disowned(owners: Owners, policies: Sequence[Object]) -> list[str]:
+    """Spikes whose policy is gone, though there is one of its name: what happens to them is no matter of that one's."""
+    uids = {each["metadata"]["name"]: each["metadata"]["uid"] for each in policies}
+    return [name for name, (policy, uid) in owners.items() if uids.get(policy, uid) != uid]
 
 
 def _deleted(value: Object) -> bool:
@@ -268,14 +294,13 @@ def _unread(value: Object, why: str) -> Spike:
 
 def _spike(value: Object) -> Spike:
     metadata, spec, status = value["metadata"], value["spec"], value.get("status", {})
-    policies = [each["name"] for each in metadata.get("ownerReferences", ()) if each["kind"] == "ViralSpikePolicy"]
-    evidence = spec["evidence"]
+    owner, evidence = _owner(metadata), spec["evidence"]
     deleted = metadata.get("deletionTimestamp")
     return Spike(
         name=metadata["name"],
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
-        policy=policies[0] if policies else "",
+        policy=owner["name"] if owner else "",
         evidence=Evidence(
             id=metadata["name"],
             tenant=spec["tenant"],

@@ -16,7 +16,7 @@ from groundswell_operator.applying import statuses
 from groundswell_operator.applying.errors import Refused
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.requests import Asking
-from groundswell_operator.policies import Notice, Object
+from groundswell_operator.policies import Notice, Object, is_name
 from groundswell_operator.saga.state import Spike
 
 ANSWER_S_MAX = 5.0
@@ -66,6 +66,8 @@ def body(namespace: str, spike: Spike) -> Object:
 
 
 async def _address(requests: Asking, paths: Paths, notice: Notice) -> str:
+    if not is_name(notice.secret):
+        raise NotSent(f"{notice.name} names a Secret that cannot be: {notice.secret}")
     try:
         data = (await requests.get(f"{paths.secrets}/{notice.secret}")).get("data") or {}
     except Refused as refused:

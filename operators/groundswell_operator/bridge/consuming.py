@@ -76,6 +76,8 @@ class Bridge:
             heartbeat_interval_ms=2_000,
             max_poll_interval_ms=600_000,
         )
+        self._reads = False
+        """Whether Kafka has let it into the group: before that nothing can be asked of the consumer."""
         self._progressed_s = time.monotonic()
         self._reported_s = float("-inf")
         self._reporting: asyncio.Task[None] | None = None
@@ -93,8 +95,8 @@ class Bridge:
 
     async def run(self) -> None:
         """Reads until it is cancelled."""
-        await self._started()
         try:
+            await self._started()
             while True:
                 await self._once()
         finally:
@@ -107,6 +109,7 @@ class Bridge:
         while True:
             try:
                 await self._consumer.start()
+                self._reads = True
                 return
             except KafkaError as error:
                 log.warning("waiting for Kafka: %s", type(error).__name__)
@@ -153,10 +156,10 @@ class Bridge:
 
     async def _report(self) -> None:
         """Says that the bridge looks, and in each policy's status whether the log answers; that this fails is no reason to stop."""
-        lag = await self._behind()
-        self._lag.set(lag if lag is not None else float("nan"))
-        self._last_lag = self._last_lag if lag is None else lag
         try:
+            lag = await self._behind()
+            self._lag.set(lag if lag is not None else float("nan"))
+            self._last_lag = self._last_lag if lag is None else lag
             await self._sources.beat()
             said = lag, self._taker.last_record_s
             if said == self._said and time.monotonic() - self._looked_s < LOOK_S:
@@ -171,7 +174,9 @@ class Bridge:
             log.warning("the source's state was not written: %s", error)
 
     async def _behind(self) -> int | None:
-        """The records that were not read yet; None while Kafka does not say."""
+        """The records that were not read yet; None while Kafka does not say, or was never there."""
+        if not self._reads:
+            return None
         partitions = self._consumer.assignment()
         try:
             async with asyncio.timeout(ASKED_S_MAX):

@@ -17,13 +17,19 @@ from groundswell_operator.bridge.records import Malformed, Sighting, sighting
 
 log = logging.getLogger(__name__)
 
+PASSING = (401, 403)
+"""What is refused so may be taken a little later: a token is renewed, a Role is replaced by an upgrade, a quota has room again."""
+PASSING_S_MAX = 30.0
+"""So long a record waits for that, counted from its making, and from the first time that it was asked for: it must not hold up others for
+ever."""
+
 
 class Taker:
     """The records of one look at the log at a time."""
 
-    def __init__(self, intake: Intake, records: Counter) -> None:
+    def __init__(self, intake: Intake, records: Counter, passing_s_max: float = PASSING_S_MAX) -> None:
         """`records` counts by outcome."""
-        self._intake, self._records = intake, records
+        self._intake, self._records, self._passing_s_max = intake, records, passing_s_max
         self._late: dict[str, int] = {}
         self.last_record_s: float | None = None
         """When the last record was made."""
@@ -39,12 +45,14 @@ class Taker:
         policies: Sequence[Governed] | None = None
         if records:
             self.last_record_s = max(each.timestamp for each in records) / 1000
+        await self._intake.say_again()
         for seen in ranked([each for each in map(self._seen, records) if each is not None]):
+            asked_s = time.monotonic()
             while True:
                 try:
                     if policies is None:
                         policies = await self._policies()
-                    await self._take(seen, policies)
+                    await self._take(seen, policies, asked_s)
                     break
                 except Away as away:
                     log.warning("the API server is asked again in %.1f s: %s", away.retry_s, away)
@@ -70,16 +78,26 @@ class Taker:
         except (Refused, Conflict) as refused:
             raise Away(f"the policies cannot be read: {refused}", RETRY_S) from refused
 
-    async def _take(self, seen: Sighting, policies: Sequence[Governed]) -> None:
-        """Raises `Away` only."""
+    async def _take(self, seen: Sighting, policies: Sequence[Governed], asked_s: float) -> None:
+        """Raises `Away` only, also for what is refused but may be taken soon."""
         try:
             late = await self._intake.take(seen, policies)
         except (Refused, Conflict) as refused:
+            if _passes(refused) and self._waits(seen, asked_s):
+                raise Away(str(refused), RETRY_S) from refused
             self._records.labels("refused").inc()
             log.warning("%s/%d was refused: %s", seen.partition, seen.offset, refused)
             return
         for name in late:
             self._late[name] = self._late.get(name, 0) + 1
+
+    def _waits(self, seen: Sighting, asked_s: float) -> bool:
+        age_s = self._intake.now_s() - seen.recorded_s
+        return max(age_s, time.monotonic() - asked_s) < self._passing_s_max
+
+
+def _passes(refused: Refused | Conflict) -> bool:
+    return isinstance(refused, Conflict) or refused.status in PASSING
 
 
 def ranked(seen: Sequence[Sighting]) -> Sequence[Sighting]:

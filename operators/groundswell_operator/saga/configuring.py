@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from groundswell_operator.policies import Mode, Patch
+from groundswell_operator.policies import Mode, Patch, is_name
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.state import OVER, ConfigMap, Namespace, Patched, Phase, Spike
@@ -22,6 +22,8 @@ _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 def unusable(patch: Patch, state: Namespace) -> str:
     """Why a ConfigMap cannot be patched; empty when it can."""
+    if not is_name(patch.config_map):
+        return f"{patch.name} names a ConfigMap that cannot be: {patch.config_map}"
     found = state.config_maps.get(patch.config_map)
     if found is None:
         return f"ConfigMap {patch.config_map} is not there, or not among those that the operator may change"
