@@ -122,6 +122,33 @@ async def test_a_keeper_that_an_error_ended_counts_as_stopped_and_its_process_is
     wait_for(lambda: all(gone(pid) for pid in pids))
 
 
+@pytest.mark.parametrize("left", ["", '{"internal_key": "0', "[]"])
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("secrets.json", "put it back from a backup"), ("ports.json", "Remove it")]
+)
+def test_a_file_of_the_home_that_a_loss_of_power_has_cut_is_named_with_what_to_do(
+    tmp_path: Path, name: str, remedy: str, left: str
+) -> None:
+    home = Home(tmp_path / "home")
+    home.open()
+    home.settle_ports(["kafka"])
+    (home.path / name).write_text(left)
+    with pytest.raises(SupervisorError, match=f"{name} is damaged") as told:
+        home.secrets() if name == "secrets.json" else home.settle_ports(["kafka"])
+    assert remedy in str(told.value)
+
+
+@pytest.mark.parametrize("left", ["", '{"version": 1, "topo', '{"version": 1}', "[]"])
+def test_a_state_or_a_version_that_is_cut_counts_as_none(tmp_path: Path, left: str) -> None:
+    home = Home(tmp_path / "home")
+    home.open()
+    for each in (home.state_file, home.path / "version"):
+        each.write_text(left)
+    home.open()
+    assert (home.path / "version").read_text() == "1\n"
+    assert read(home.state_file) is None
+
+
 def test_an_up_that_fails_leaves_no_supervisor_behind(platform: Platform) -> None:
     """Method: what an earlier supervisor is said to have left leads no group, so it is not ended, and the next one never listens."""
     assert platform.up().returncode == 0

@@ -13,7 +13,6 @@ Two homes share nothing, so two platforms beside each other never meet.
 """
 
 import fcntl
-import json
 import secrets
 import shlex
 import shutil
@@ -63,8 +62,8 @@ class Home:
     def open(self) -> None:
         """Makes the folder when it is not there; raises `SupervisorError` when it is too new or the disk is full."""
         self.path.mkdir(parents=True, exist_ok=True)
-        version_file = self.path / "version"
-        if version_file.exists() and (found := int(version_file.read_text())) > VERSION:
+        found = self._layout()
+        if found is not None and found > VERSION:
             raise SupervisorError(
                 f"{self.path} was made by a newer Groundswell (layout {found}, this one knows {VERSION}). "
                 "Update Groundswell, or choose another folder with --home."
@@ -75,7 +74,8 @@ class Home:
                 f"The disk of {self.path} is full: {free >> 20} MiB are free, 1024 MiB are needed. "
                 "Free some space, or choose a folder on another disk with --home."
             )
-        version_file.write_text(f"{VERSION}\n")
+        if found is None:
+            (self.path / "version").write_text(f"{VERSION}\n")
         self.logs.mkdir(exist_ok=True)
         if not self._secrets_file.exists():
             private.write(self._secrets_file, _new_secrets())
@@ -102,8 +102,10 @@ class Home:
 
     def secrets(self) -> dict[str, str]:
         """`internal_key`, `platform_key`, `api_key`."""
-        found: dict[str, str] = json.loads(self._secrets_file.read_text())
-        return found
+        return private.read(
+            self._secrets_file,
+            "Without it nobody can call what is in this home: put it back from a backup, or choose another folder with --home.",
+        )
 
     def write_credentials(self, url: str) -> None:
         """What a user needs to call the API at `url`."""
@@ -129,7 +131,7 @@ class Home:
         missing = [name for name in names if name not in kept or times[kept[name]] > 1 or not ports.free(kept[name])]
         taken = {port for name, port in kept.items() if name not in missing}
         settled = kept | dict(zip(missing, ports.draw(len(missing), taken=taken), strict=True))
-        self._ports_file.write_text(json.dumps(settled, indent=2))
+        private.write(self._ports_file, settled)
         return {name: settled[name] for name in names}
 
     def settle_gateway_port(self, asked: int | None) -> int:
@@ -140,7 +142,7 @@ class Home:
         with ports.claimed(port) as ours:  # only looked at: whoever goes on to use it claims it
             if not ours or not ports.free(port):
                 raise self._in_use(port)
-        self._ports_file.write_text(json.dumps(kept | {"gateway": port}, indent=2))
+        private.write(self._ports_file, kept | {"gateway": port})
         return port
 
     @contextmanager
@@ -163,7 +165,16 @@ class Home:
         )
 
     def _kept_ports(self) -> dict[str, int]:
-        return json.loads(self._ports_file.read_text()) if self._ports_file.exists() else {}
+        if not self._ports_file.exists():
+            return {}
+        return private.read(self._ports_file, "Remove it: ports are then drawn anew, the public one included.")
+
+    def _layout(self) -> int | None:
+        """Which one this home has; None while it says none that can be read."""
+        try:
+            return int((self.path / "version").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
 
 
 def _program() -> list[str]:

@@ -1,15 +1,34 @@
-"""Files that their owner alone may read: they hold keys, or addresses with passwords."""
+"""Files that their owner alone may read: they hold keys, or addresses with passwords. And how a home's files are read again."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from groundswell.engines.errors import SupervisorError
 
-def write(file: Path, content: dict[str, Any]) -> None:
-    """Replaces `file` at once by `content` as JSON, at no moment readable by others. One process at a time writes a file."""
+
+def write(file: Path, content: dict[str, Any], *, lasting: bool = True) -> None:
+    """Replaces `file` at once by `content` as JSON, at no moment readable by others; a `lasting` one also outlives a loss of power.
+
+    One process at a time writes a file.
+    """
     fresh = file.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         json.dump(content, stream, indent=2)
+        if lasting:
+            stream.flush()
+            os.fsync(stream.fileno())
     fresh.rename(file)
+
+
+def read(file: Path, remedy: str) -> dict[str, Any]:
+    """What was written; raises `SupervisorError` with the `remedy` when the file holds something else, such as nothing."""
+    try:
+        found = json.loads(file.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SupervisorError(f"{file} is damaged, as a loss of power may leave it. {remedy}")
+    return found

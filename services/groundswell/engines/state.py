@@ -89,16 +89,17 @@ class State:
 
 def write(file: Path, state: State) -> None:
     """Replaces the file at once."""
-    private.write(file, asdict(state))
+    private.write(file, asdict(state), lasting=False)
 
 
 def read(file: Path) -> State | None:
-    """The last state that was written; None when there is none, or one of another version."""
+    """The last state that was written; None when there is none that is whole and of this version."""
     try:
         found = json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
+        if found["version"] != VERSION:
+            return None
+        replicas = {name: ReplicasState(**each) for name, each in found.get("replicas", {}).items()}
+        processes = [ProcessState(**each) for each in found["processes"]]
+        return State(**{**found, "processes": processes, "replicas": replicas})
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    if found.get("version") != VERSION:
-        return None
-    replicas = {name: ReplicasState(**each) for name, each in found.get("replicas", {}).items()}
-    return State(**{**found, "processes": [ProcessState(**each) for each in found["processes"]], "replicas": replicas})
