@@ -23,6 +23,7 @@ ENGINE_OF = {
 }
 LEFT = {
     "GROUNDSWELL_STATE_FILE": "there is no supervisor",
+    "GROUNDSWELL_LEFT": "a pod sees no volume but its own",
     "POSTGRES_REPLICA_DSN": "without it lists are read from the primary; it comes with a PostgreSQL outside",
     "LINKS_CODE_SECRET": "comes from the internal key",
     "GATEWAY_HOST_ALIASES": "the loopback names of localhost mislead nobody",

@@ -125,6 +125,7 @@ class Platform:
             folders.data.mkdir(parents=True, exist_ok=True)
             own = {"GROUNDSWELL_PROCESS": process, "GROUNDSWELL_INSTANCE": name, "GROUNDSWELL_DATA": str(folders.data)}
             own |= {"GROUNDSWELL_RPC_ADDRESS": rpc, "GROUNDSWELL_OPS_ADDRESS": ops}
+            own |= {"GROUNDSWELL_LEFT": ",".join(self._left())} if name == self.topology.sender else {}
             return Launch(
                 [*self.topology.command, *modules],
                 folders.log,
@@ -137,6 +138,14 @@ class Platform:
             return await answers_ready(ops)
 
         return _described(name, "process", folders, modules=modules, addresses=addresses), launch, ready
+
+    def _left(self) -> list[str]:
+        """Folders of data with a journal that no process of this topology holds: another topology, or another version, left them."""
+        held = {
+            name for process, names in self._replicas.items() if self.topology.keeps_journal(process) for name in names
+        }
+        found = {segment.parents[1].name for segment in (self._home.path / "data").glob("*/journal/*.log")}
+        return sorted(found - held)
 
     def _address(self, name: str, use: str) -> str:
         return f"127.0.0.1:{self._ports[f'{name} {use}']}"

@@ -42,10 +42,22 @@ class Topology:
     """The services with a database of their own in PostgreSQL."""
     alone: Mapping[str, str]
     """The modules that may not run beside another one of their kind here, and why."""
+    journals: Sequence[str]
+    """The modules that keep a journal, the door first if it does; behind them those of which nothing is said: they may."""
 
     def process_of(self, module: str) -> str | None:
         """The process that runs `module`."""
         return next((process for process, modules in self.processes.items() if module in modules), None)
+
+    def keeps_journal(self, process: str) -> bool:
+        """Whether the process holds the journal in its folder, as far as anybody knows."""
+        return any(module in self.journals for module in self.processes[process])
+
+    @property
+    def sender(self) -> str | None:
+        """The process that sends what journals hold that are nobody's; None when no process keeps one."""
+        held = (self.process_of(module) for module in self.journals)
+        return next((process for process in held if process is not None), None)
 
     def niceness_of(self, process: str) -> int:
         """The nice value at which the process may run without holding up any of its modules."""
@@ -78,6 +90,7 @@ def load(name: str, file: Path = DEFAULT) -> Topology:
         niceness=described.get("niceness", {}),
         databases=[name for name, facts in described.get("modules", {}).items() if "postgres" in facts["uses"]],
         alone=_alone(described, known[name]),
+        journals=_with_journal(described, known[name]),
     )
 
 
@@ -87,6 +100,13 @@ def _alone(described: Mapping[str, Any], processes: Mapping[str, Sequence[str]])
     named = [module for modules in processes.values() for module in modules]
     reasons = {module: _reason(module, facts.get(module), described["door"]) for module in named}
     return {module: why for module, why in reasons.items() if why}
+
+
+def _with_journal(described: Mapping[str, Any], processes: Mapping[str, Sequence[str]]) -> list[str]:
+    facts = described.get("modules", {})
+    kept = [module for module, told in facts.items() if told.get("keeps") == "journal"]
+    unsaid = [module for modules in processes.values() for module in modules if module not in facts]
+    return sorted(kept, key=lambda module: module != described["door"]) + unsaid
 
 
 def _reason(module: str, facts: Mapping[str, Any] | None, door: str) -> str:

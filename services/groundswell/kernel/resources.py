@@ -13,13 +13,15 @@ import grpc
 import groundswell
 from groundswell.api.identity.v1 import identity_events_pb2, identity_pb2, identity_pb2_grpc
 from groundswell.kernel import access, bus, clock, context, errors, ids, postgres, redis, rpc, settings, tenants
-from groundswell.kernel.bus.frames import FrameProducer, FrameSettings
+from groundswell.kernel.bus.frames import FrameProducer, FrameSettings, send_left
 from groundswell.kernel.bus.frames import opened as frames_opened
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.rpc.client import Signer
 
 S = TypeVar("S")
 
+JOURNAL = "journal"
+"""Name of the folder with a process's journal, in its `data`."""
 REVOCATIONS = "identity.revocations.v1"
 RETRY_S = 0.5
 SETTLED_POLL_S = 0.02
@@ -39,6 +41,8 @@ class ProcessSettings:
     name of the process, of which there is then one."""
     data: str = ".groundswell/data"
     """Folder of this process alone: journals live here and survive it."""
+    left: tuple[str, ...] = ()
+    """Names of folders beside `data` that processes of another placement left: what their journals hold is sent by this process."""
     endpoints: str = ""
     """Where each module listens: `links=127.0.0.1:4001,writer=…`. Several addresses, separated by spaces, are those of processes that do
     the same; calls are shared out among those that listen."""
@@ -159,13 +163,17 @@ class Resources:
         return self._producer
 
     async def frames(self) -> FrameProducer:
-        """The process's producer of telemetry, with its journal under `data`."""
+        """The process's producer of telemetry, with its journal under `data`; what others `left` is sent beside it."""
         async with self._lock:
             if self._frames is None:
+                config = self.settings(FrameSettings)
                 self._frames = await self._stack.enter_async_context(
-                    frames_opened(self.kafka, self.data / "journal", self.settings(FrameSettings))
+                    frames_opened(self.kafka, self.data / JOURNAL, config)
                 )
                 self._run("frames", self._frames.watch)
+                if self.process.left:
+                    left = [self.data.parent / name / JOURNAL for name in self.process.left]
+                    self._run("frames.left", partial(send_left, self.kafka, left, config))
             return self._frames
 
     def channel(self, module: str) -> grpc.aio.Channel:

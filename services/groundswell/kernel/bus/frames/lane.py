@@ -33,7 +33,6 @@ RETRY_S_MAX = 1.0
 ROWS_SENT = prometheus_client.Counter("groundswell_frames_rows_sent", "Rows whose frame the log has acknowledged.")
 FRAMES_SENT = prometheus_client.Counter("groundswell_frames_sent", "Frames that the log has acknowledged.")
 SEND_FAILURES = prometheus_client.Counter("groundswell_frames_send_failures", "Tries to deliver a frame that failed.")
-JOURNAL_BYTES = prometheus_client.Gauge("groundswell_frames_journal_bytes", "Bytes in the journal's segments.")
 
 
 Packed = tuple[codec.Row, bytes, bytes, int]
@@ -233,7 +232,6 @@ class Lane:
         self._journal.acknowledge(self.partition, frame.seq, self.acknowledged_rows)
         ROWS_SENT.inc(frame.rows)
         FRAMES_SENT.inc()
-        JOURNAL_BYTES.set(self._journal.size_bytes)
         waiters = self._waiters
         while waiters and waiters[0][0] < self.acknowledged_rows:
             known = heapq.heappop(waiters)[3]

@@ -1,12 +1,14 @@
 """The producer: rows in, frames out, each delivered until the log acknowledges it. Every partition has a lane."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prometheus_client
 import pyarrow as pa
 import xxhash
 
@@ -23,12 +25,17 @@ CHUNK_ROWS_MAX = 4_096
 CHUNK_BYTES_MAX = 256 * 1024
 """A client batch is cut at these bounds, always at the same rows, so that the same batch has the same digests again."""
 
+JOURNAL_BYTES = prometheus_client.Gauge("groundswell_frames_journal_bytes", "Bytes in the segments of open journals.")
+_OPEN: weakref.WeakSet[Unjournaled] = weakref.WeakSet()
+JOURNAL_BYTES.set_function(lambda: float(sum(journal.size_bytes for journal in _OPEN)))
+
 
 class FrameProducer:
     """Takes rows, batches and columns; delivers frames. For one event loop, not thread-safe."""
 
     def __init__(self, journal: Unjournaled, sender: Sender, config: FrameSettings) -> None:
         self._journal = journal
+        _OPEN.add(journal)
         self._partitions = config.partitions
         reading = asyncio.Lock()
         self._lanes = [Lane(n, place, journal, sender, config, reading) for n, place in enumerate(journal.places)]
@@ -45,6 +52,17 @@ class FrameProducer:
         for task in done:
             task.result()
 
+    async def drained(self) -> None:
+        """Returns once nothing waits for the log; raises what ended a partition."""
+        drained = asyncio.gather(*(lane.drained() for lane in self._lanes))
+        ends: set[asyncio.Future[Any]] = {drained, *self._tasks}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            drained.cancel()
+        for each in done:
+            each.result()
+
     async def close(self, timeout_s: float = CLOSE_S_MAX) -> None:
         """Delivers what is left, for `timeout_s` at most and while no partition has died; what remains stays in the
         journal for a successor."""
@@ -58,6 +76,7 @@ class FrameProducer:
             self._expiry.cancel()
         for lane in self._lanes:
             lane.expire(float("inf"))
+        _OPEN.discard(self._journal)
         self._journal.close()
 
     @property
@@ -146,9 +165,8 @@ def _chunks(rows: list[Packed]) -> Iterator[list[Packed]]:
         yield chunk
 
 
-def _journal(folder: Path, config: FrameSettings) -> Unjournaled:
-    if not config.journal:
-        return Unjournaled(config.partitions)
+def journal_in(folder: Path, config: FrameSettings) -> Journal:
+    """The journal in a folder; blocks, and raises `JournalBusy`."""
     return Journal(folder, config.partitions, bytes_max=config.journal_bytes_max, segment_bytes=config.segment_bytes)
 
 
@@ -159,7 +177,7 @@ async def opened(bootstrap: str, folder: Path, config: FrameSettings) -> AsyncIt
     # pyarrow loads its converters at its first array: over a second, which must not fall on somebody's click.
     codec.record_batch([codec.Row(0, "", 0, 0, 0)])
     # In a thread: whatever else the process does, its health included, must not wait for a full journal to be read.
-    journal = await asyncio.to_thread(_journal, folder, config)
+    journal = await asyncio.to_thread(journal_in, folder, config) if config.journal else Unjournaled(config.partitions)
     sender = KafkaSender(bootstrap, config.topic, config.acks)
     producer = FrameProducer(journal, sender, config)
     producer.start()
