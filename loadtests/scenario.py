@@ -88,6 +88,8 @@ class Ran:
     settled_s: float
     samples: Sequence[Sample]
     memory_bytes: dict[str, int]
+    steady: bool = True
+    """Whether the books had come to rest when they were judged."""
 
     @property
     def verdict(self) -> Verdict:
@@ -207,9 +209,9 @@ async def run(
             await installation.all_ready(ALL_READY_S_MAX)
             promised = oracle.promised(loaded, len(targets))
             say(f"load is over: {promised.total:,} answered as counted or spooled; reading the books")
-            books, settled_s = await reading.settled(door, tenant.links, promised, wrong_steady_s)
+            books, settled_s, steady = await reading.settled(door, tenant.links, promised, wrong_steady_s)
     findings = oracle.judge(promised, books)
-    return Ran(loaded, kills, killer.struck, promised, books, findings, settled_s, sampler.samples, memory)
+    return Ran(loaded, kills, killer.struck, promised, books, findings, settled_s, sampler.samples, memory, steady)
 
 
 async def warm(installation: Installation, tenant: Tenant) -> None:

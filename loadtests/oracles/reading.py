@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import httpx
 
@@ -24,11 +25,17 @@ PAUSE_S = 0.5
 CONCURRENCY = 16
 
 
-async def settled(
-    door: Door, links: Sequence[Link], promised: Promised, wrong_steady_s: float = math.inf
-) -> tuple[Books, float]:
-    """The books, and after how many seconds they were right for good, or have stood still although wrong for `wrong_steady_s` (or
-    patience ended). Raises `PlatformFailed`, `httpx.HTTPError`."""
+class Settled(NamedTuple):
+    """The last reading, the seconds that it took to come, and whether it stood still."""
+
+    books: Books
+    after_s: float
+    steady: bool
+
+
+async def settled(door: Door, links: Sequence[Link], promised: Promised, wrong_steady_s: float = math.inf) -> Settled:
+    """Waits until the books are right for good, or have stood still although wrong for `wrong_steady_s`, or patience ends. Raises
+    `PlatformFailed`, `httpx.HTTPError`."""
     begin_s = since_s = time.monotonic()
     before: Books | None = None
     while True:
@@ -37,9 +44,9 @@ async def settled(
             before, since_s = books, now_s
         is_right = all(finding.holds for finding in judge(promised, books))
         if now_s - since_s >= (STEADY_S if is_right else wrong_steady_s):
-            return books, since_s - begin_s
+            return Settled(books, since_s - begin_s, True)
         if now_s - begin_s > PATIENCE_S:
-            return books, (since_s if is_right else now_s) - begin_s
+            return Settled(books, (since_s if is_right else now_s) - begin_s, False)
         await asyncio.sleep(PAUSE_S)
 
 

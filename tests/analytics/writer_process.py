@@ -78,7 +78,7 @@ async def _report(store: clickhouse.ClickHouse, status: Path, stored: writing.Wr
             kept = {found[name] for name in ("ev", *schema.ROLLUPS)}
             draft = status.with_suffix(".new")
             draft.write_text(
-                json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1, "whole": stored.log_is_whole()})
+                json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1, "whole": not stored.holds})
             )
             draft.replace(status)
         await asyncio.sleep(0.1)

@@ -195,7 +195,7 @@ async def load(url: str, platform_key: str, folder: Path, rate: float) -> AsyncI
         finally:
             over.set()
     async with Door(url, key) as door:
-        read, _ = await reading.settled(door, links, visits.promised)
+        read = (await reading.settled(door, links, visits.promised)).books
     visits.wrong = [f"{each.name}: {each.sentence}" for each in oracle.judge(visits.promised, read) if not each.holds]
 
 

@@ -141,6 +141,33 @@ async def test_half_of_the_requests_under_way_may_be_streams_so_that_watchers_ke
             writer.close()
 
 
+async def test_streams_that_wait_for_their_first_answer_are_streams_too(tmp_path: Path) -> None:
+    async with opened(tmp_path, settings(requests_max=4)) as door:
+        door.library.delay_s = LONG_S
+        waiting = await connected(door, 2)
+        for _, writer in waiting:
+            writer.write(WATCH)
+        await until(lambda: door.application.in_flight == 2)
+        refused = await door.get("/v1/books:watch")
+        assert b"Too many streams are open." in refused.content
+        for _, writer in waiting:
+            writer.close()
+
+
+async def test_connections_that_ask_before_and_after_a_look_are_counted_once(tmp_path: Path) -> None:
+    """As many as may stay, all busy."""
+    async with opened(tmp_path, settings(connections_max=PLACES)) as door:
+        door.library.locations["abc"] = pb.FollowCodeResponse(location="https://a.example/")
+        await door.client.aclose()
+        kept = await connected(door, PLACES // 2)
+        first = [await asked(each, CODE) for each in kept]
+        await holding(PLACES // 2)
+        again = [await asked(each, CODE) for each in kept]
+        assert not [head for head in first + again if b"connection: close" in head]
+        for _, writer in kept:
+            writer.close()
+
+
 def test_the_limit_of_descriptors_is_raised_and_bounds_the_places_with_a_reserve_kept() -> None:
     """In a process of its own, since a hard limit that is lowered stays so."""
     program = """

@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from groundswell.kernel.bus import frames
+from groundswell.kernel.bus.frames import records
 from groundswell.kernel.bus.frames.producer import JOURNAL_BYTES
 from groundswell.kernel.resources import Resources
 
@@ -96,6 +97,19 @@ async def test_a_placement_that_returns_finds_its_journal_free_and_sends_nothing
         log = await read(kafka_address, topic, 200)
     assert sorted(log.rows(once=False)) == rows
     assert len({frame.header.producer_id for _, frame in log.frames}) == 1
+
+
+async def test_a_journal_that_cannot_be_read_keeps_neither_the_process_nor_the_next_journal_from_its_work(
+    tmp_path: Path, kafka_address: str, topic: str
+) -> None:
+    rows = some_rows(200)
+    await left(tmp_path / "all", rows[:100])
+    await left(tmp_path / "web", rows[100:])
+    for segment in (tmp_path / "all" / "journal").glob("*.log"):
+        segment.write_bytes(records.framed(b"? is no kind of record"))
+    async with process(tmp_path / "gateway", kafka_address, topic, "all", "web"):
+        log = await read(kafka_address, topic, 100)
+    assert sorted(log.rows()) == rows[100:]
 
 
 async def test_a_process_that_ends_while_the_log_is_away_leaves_what_others_left(tmp_path: Path) -> None:

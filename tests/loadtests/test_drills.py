@@ -135,6 +135,8 @@ def test_a_control_holds_only_when_it_fails_where_and_as_its_file_says(name: str
         each for each, found in endings.items() if Journal(EVENT_KILL, "small", 1, control, ran(found)).control_holds
     ]
     assert held == [holds]
+    unsettled = replace(ran(endings[holds]), steady=False)
+    assert not Journal(EVENT_KILL, "small", 1, control, unsettled).control_holds
 
 
 def test_the_page_is_one_file_with_the_verdict_the_kills_and_the_command_and_asks_no_network() -> None:

@@ -299,6 +299,24 @@ async def test_what_is_refused_of_one_policy_is_made_for_the_others() -> None:
     assert [records.labels(each)._value.get() for each in ("refused", "created")] == [1, 1]
 
 
+async def test_a_record_that_one_policy_refuses_for_good_waits_for_another_that_refuses_it_for_a_moment() -> None:
+    policies: list[dict[str, Any]] = [made(name, spec=SPEC) for name in ("closed", "default")]
+    passing, created = iter([403]), list[str]()
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return 200, {"items": policies}
+        owner = asked.value["metadata"]["ownerReferences"][0]["name"]
+        if owner == "closed" or next(passing, 0):
+            return (422 if owner == "closed" else 403), {"message": "no"}
+        created.append(owner)
+        return 201, asked.value
+
+    async with answering(answer) as (_, requests):
+        await taker(requests)[0].take([seen()])
+    assert created == ["default"]
+
+
 @pytest.mark.parametrize("level", [Spike.VIRAL, Spike.HOT])
 async def test_a_spike_whose_object_is_gone_comes_again_with_its_next_record(level: Spike.Level.ValueType) -> None:
     store = Store()

@@ -168,7 +168,7 @@ class Bridge:
                 await self._sources.beat()  # policies by the hundred take longer than it may be silent
                 late = self._taker.late(each.policy.name)
                 source = Source(lag is not None, self._last_lag, self._taker.last_record_s, late)
-                await self._sources.tell(each.value, source, time.time())
+                await self._sources.tell(each.value, source, self._intake.now_s())
             self._said, self._looked_s = said, time.monotonic()
         except (*ODD, Away, Refused, Conflict) as error:
             log.warning("the source's state was not written: %s", error)

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 K = TypeVar("K")
 T = TypeVar("T")
 MANAGER = "groundswell-bridge"
+PASSING = (401, 403)
+"""What is refused so may be taken a little later: a token is renewed, a Role is replaced by an upgrade, a quota has room again."""
 REMEMBERED_MAX = 10_000
 """Spikes of which it is remembered what the API server knows, so that a repeated record costs no request; and as many that are over."""
 KNOWN_S = 10.0
@@ -102,7 +104,8 @@ class Intake:
                 if not await self._taken(seen, each):
                     late.append(each.policy.name)
             except (Refused, Conflict) as error:
-                failed = failed or error  # the other policies get theirs first
+                # The other policies get theirs first; what may be taken soon decides whether the record is asked for again.
+                failed = error if failed is None or passes(error) else failed
         if failed is not None:
             raise failed
         return late
@@ -209,6 +212,11 @@ def _lasts(found: Object, governed: Governed) -> bool:
     metadata = found["metadata"]
     owners = [each["uid"] for each in metadata.get("ownerReferences", ())]
     return "deletionTimestamp" not in metadata and governed.uid in owners
+
+
+def passes(refused: Refused | Conflict) -> bool:
+    """Whether what is refused now may be taken a little later."""
+    return isinstance(refused, Conflict) or refused.status in PASSING
 
 
 def _unsaid(found: Object, level: Level, over_s: float | None) -> Mapping[str, str]:

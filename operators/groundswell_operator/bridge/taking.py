@@ -12,13 +12,11 @@ from prometheus_client import Counter
 
 from groundswell_operator.applying.errors import Away, Conflict, Refused
 from groundswell_operator.applying.requests import RETRY_S
-from groundswell_operator.bridge.intake import Governed, Intake
+from groundswell_operator.bridge.intake import Governed, Intake, passes
 from groundswell_operator.bridge.records import Malformed, Sighting, sighting
 
 log = logging.getLogger(__name__)
 
-PASSING = (401, 403)
-"""What is refused so may be taken a little later: a token is renewed, a Role is replaced by an upgrade, a quota has room again."""
 PASSING_S_MAX = 30.0
 """So long a record waits for that, counted from its making, and from the first time that it was asked for: it must not hold up others for
 ever."""
@@ -83,7 +81,7 @@ class Taker:
         try:
             late = await self._intake.take(seen, policies)
         except (Refused, Conflict) as refused:
-            if _passes(refused) and self._waits(seen, asked_s):
+            if passes(refused) and self._waits(seen, asked_s):
                 raise Away(str(refused), RETRY_S) from refused
             self._records.labels("refused").inc()
             log.warning("%s/%d was refused: %s", seen.partition, seen.offset, refused)
@@ -94,10 +92,6 @@ class Taker:
     def _waits(self, seen: Sighting, asked_s: float) -> bool:
         age_s = self._intake.now_s() - seen.recorded_s
         return max(age_s, time.monotonic() - asked_s) < self._passing_s_max
-
-
-def _passes(refused: Refused | Conflict) -> bool:
-    return isinstance(refused, Conflict) or refused.status in PASSING
 
 
 def ranked(seen: Sequence[Sighting]) -> Sequence[Sighting]:

@@ -42,7 +42,7 @@ def claimed(port: int, folder: Path | None = None) -> Iterator[bool]:
 
     `folder` is the one of the claims, which is the system's for temporary files unless it is given.
     """
-    path = (folder or Path(tempfile.gettempdir())) / f"groundswell-port-{port}-{os.getuid()}.lock"
+    path = (folder or _claims()) / f"{port}.lock"
     held = _locked(path)
     try:
         yield held is not None
@@ -52,6 +52,22 @@ def claimed(port: int, folder: Path | None = None) -> Iterator[bool]:
                 missing_ok=True
             )  # before it is let go: who opened it meanwhile sees that it is not the one there
             held.close()
+
+
+def _claims() -> Path:
+    """The folder of this user's claims, which is nobody else's; raises `SupervisorError` when there can be none."""
+    path = Path(tempfile.gettempdir()) / f"groundswell-ports-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        if path.is_symlink() or path.stat().st_uid != os.getuid():
+            raise PermissionError("it is somebody else's")
+        (path / "claims").touch()
+    except OSError as error:
+        raise SupervisorError(
+            f"No file can be made in {path}, where homes say which ports they have: {error.strerror or error}. "
+            "Make room there, or name another folder in TMPDIR."
+        ) from error
+    return path
 
 
 def _locked(path: Path) -> IO[str] | None:

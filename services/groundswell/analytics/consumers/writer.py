@@ -113,11 +113,12 @@ class Writer:
         self._storing: dict[int, Storing] = {}
         self._rest_until_s = 0.0
         self.ready = asyncio.Event()
-        """Set once partitions were given and their intents repeated."""
+        """Set once a partition was given and its intent repeated, or it is held: what the process holds beside it goes on."""
 
-    def log_is_whole(self) -> bool:
-        """Whether the log holds all that was read from the partitions of this process: none is held."""
-        return not self._held
+    @property
+    def holds(self) -> bool:
+        """Whether the log lacks what was read from some partition of this process."""
+        return bool(self._held)
 
     async def run(self) -> None:
         """Stores until cancelled."""
@@ -135,13 +136,14 @@ class Writer:
             self._pending.setdefault(partition, _Pending()).add(records)
         failpoints.reach("writer.after_fetch")
         self._held.keep(self._membership.partitions)
-        due = any(pending.is_due(self._config, self._rest_until_s) for pending in self._pending.values())
-        if not due and not self._held.due(self._membership.fresh):
+        if self._held.due(self._membership.fresh):
+            async with self._membership.turn():  # one of its own: a log may be long to look through
+                for partition in self._held.due(self._membership.fresh):
+                    self._pending.pop(partition, None)
+                    await self._look_at(partition)
+        if not any(pending.is_due(self._config, self._rest_until_s) for pending in self._pending.values()):
             return
         async with self._membership.turn():
-            for partition in self._held.due(self._membership.fresh):
-                self._pending.pop(partition, None)
-                await self._look_at(partition)
             owned = self._membership.partitions - self._membership.fresh
             pending = {p: self._pending.pop(p).records for p in list(self._pending)}
             began_s = time.monotonic()
@@ -154,12 +156,12 @@ class Writer:
         try:
             await self._recover(partition)
             self._held.release(partition)
-            self.ready.set()
         except LogLost as error:
             self._membership.hold(partition)
             self._held.hold(error, pause=not self._config.refill)
             if self._config.refill:
                 await self._refill(error)
+        self.ready.set()
 
     async def _recover(self, partition: int) -> None:
         """Finds where the partition stands, repeating what a predecessor had begun; raises `LogLost`."""
@@ -206,13 +208,19 @@ class Writer:
             await self._append_voids(partition, min(lacking, voids.TOGETHER_MAX))
 
     async def _store_strangers(self, partition: int) -> None:
-        """Appends voids, and stores in them the frames below them that the store lacks."""
-        first = await self._append_voids(partition, voids.TOGETHER_MAX)
+        """Appends voids, and stores in them the frames below them that the store lacks: those that the voids can hold.
+
+        The way to the first of them may be long, so each time it is seen whether the partition is still ours.
+        """
+        first, mark = await self._append_voids(partition, voids.TOGETHER_MAX), await self._membership.mark(partition)
         await self._begin(partition, first)
         async for strangers in self._strangers(partition, first):
-            if strangers[-1].offset >= first + voids.TOGETHER_MAX:
+            last = strangers[-1].offset
+            if last >= first + voids.TOGETHER_MAX:
                 break
+            await self._membership.renew(partition, mark)
             await self._store_all({partition: strangers})
+            mark = Mark(last + 1)
 
     async def _strangers(self, partition: int, first: int) -> AsyncIterator[list[LogRecord]]:
         """The strangers below the offset `first`, some at a time, as records of that offset and those behind it."""

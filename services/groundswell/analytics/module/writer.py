@@ -69,7 +69,7 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
             "writer",
             servicers=[StoreRpc(answering)],
             tasks={"store": partial(_after, tables, stored.run), "rollups": partial(_after, tables, rolled.run)},
-            ready={"partitions": stored.ready.is_set, "log": stored.log_is_whole},
+            ready={"partitions": stored.ready.is_set},
         )
 
 

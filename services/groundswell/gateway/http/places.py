@@ -25,8 +25,8 @@ _INFO = struct.Struct("=44xI4xI72xQ")
 _SOCKETS = "/proc/self/fd"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Peer = tuple[str, int]
-"""Address and port of the other end, which tell two connections apart."""
+Peer = tuple[str, str]
+"""Address and port of the other end, as granian tells them: they tell two connections apart."""
 
 
 class Swept(NamedTuple):
@@ -149,7 +149,7 @@ def _peer(found: socket.socket, port: int) -> Peer | None:
         address, peer_port, *_ = found.getpeername()
     except OSError:  # listening
         return None
-    return address, peer_port
+    return address, str(peer_port)
 
 
 def _shut_down(connection: socket.socket) -> bool:

@@ -56,7 +56,7 @@ class Request:
     headers: Mapping[bytes, bytes]
     host: str
     address: str
-    peer: tuple[str, int]
+    peer: tuple[str, str]
     id: bytes
     receive: Receive
 

@@ -33,6 +33,8 @@ class Streams:
         """`heartbeat_s` is how often an idle stream sends its comment, `open_max` how many streams there may be."""
         self._heartbeat_s, self._open_max = heartbeat_s, open_max
         self._open: set[asyncio.Task[None]] = set()
+        self._begun = 0
+        """Those that are open, and those that still wait for their first answer."""
         self._closing = asyncio.Event()
 
     def __len__(self) -> int:
@@ -43,8 +45,17 @@ class Streams:
     ) -> None:
         """Sends `answers` until they end, the client leaves or the process drains; raises only before the first byte. `extra` are headers
         that any answer to this request has."""
-        if len(self._open) >= self._open_max:
+        if self._begun >= self._open_max:
             raise errors.Unavailable("Too many streams are open. Try again in a second.")
+        self._begun += 1
+        try:
+            await self._serve(send, request, route, answers, extra)
+        finally:
+            self._begun -= 1
+
+    async def _serve(
+        self, send: Send, request: Request, route: Route, answers: AsyncIterator[Message], extra: Sequence[Header]
+    ) -> None:
         first = asyncio.ensure_future(anext(answers, None))
         await self._first_or_closing(first)
         writing = asyncio.create_task(_written(send, request, route, answers, first, self._heartbeat_s, extra))

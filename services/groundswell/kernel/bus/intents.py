@@ -113,6 +113,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             self._began_s = time.monotonic()
             yield
 
+    async def renew(self, partition: int, mark: Mark | None) -> None:
+        """Lets the turn begin now, since the newest mark of `partition` is still `mark`: nobody else has worked on it. Raises `Fenced`."""
+        began_s = time.monotonic()
+        if await self.mark(partition) != mark:
+            raise Fenced("another member has worked on the partition")
+        self._began_s = began_s
+
     async def commit(self, marks: Mapping[int, Mark], *, intent: bool = False) -> None:
         """Commits inside a turn; raises `Fenced` when the partitions may belong to another member.
 

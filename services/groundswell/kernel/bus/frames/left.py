@@ -20,9 +20,13 @@ RETRY_S = 5.0
 
 
 async def send_left(bootstrap: str, folders: Sequence[Path], config: FrameSettings) -> None:
-    """Sends what the journals in `folders` hold, one after the other, and then rests; raises what ends a partition for good."""
+    """Sends what the journals in `folders` hold, one after the other, and then rests. One that cannot be read is passed over aloud: it is
+    nobody's any more, and must not keep the process that looks after it from its own work."""
     for folder in folders:
-        await _sent(bootstrap, folder, config)
+        try:
+            await _sent(bootstrap, folder, config)
+        except Exception:
+            log.exception("%s could not be sent and stays as it is: what it holds is not counted", folder)
     await asyncio.Event().wait()
 
 
