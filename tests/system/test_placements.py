@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -13,15 +12,12 @@ import psutil
 import pytest
 
 from loadtests import scenario
-from loadtests.platform.api import Door, Link
-from loadtests.platform.installation import Installation, PlatformFailed
+from loadtests.platform.installation import Installation
 
 pytestmark = pytest.mark.alone
 
 SECONDS = 16
 BACK_S_MAX = 15.0
-SPOOLED = 5
-COUNTED_S_MAX = 60.0
 
 
 @pytest.mark.promise("ANALYTICS-2", "LINKS-5")
@@ -72,47 +68,3 @@ async def test_one_process_that_holds_everything_redirects_again_while_an_engine
             await platform.start(engine)
             await platform.ready("all", BACK_S_MAX, other_than=pid)
             assert await all_redirect()
-
-
-@pytest.mark.promise("GATEWAY-8", "LINKS-5")
-async def test_clicks_that_are_spooled_in_one_topology_are_counted_after_a_start_in_the_other(home: Path) -> None:
-    """Goal: placement strands nothing. Method: there and back, each time with clicks that the log did not see before all was stopped."""
-    platform, clicks = Installation(home), 0
-    await platform.up("all", port=0)
-    tenant = await scenario.prepare(platform, "moved", 1)
-    await scenario.warm(platform, tenant)
-    link = tenant.links[0]
-    for topology in ("each", "all"):
-        await platform.stop("kafka")
-        await spooled(platform, link, SPOOLED)
-        clicks += SPOOLED
-        await platform.down()
-        await platform.up(topology, port=None)
-        async with Door(platform.credentials().url, tenant.key) as door:
-            await until_settled(door, link, clicks)
-
-
-async def spooled(platform: Installation, link: Link, clicks: int) -> None:
-    """Clicks until so many were answered `spooled`, and none otherwise."""
-    views: list[str] = []
-    async with (
-        httpx.AsyncClient(base_url=platform.credentials().url, trust_env=False) as client,
-        asyncio.timeout(BACK_S_MAX),
-    ):
-        while len(views) < clicks:
-            answer = await client.get(link.path, headers={"Host": link.host})
-            views += [answer.headers["groundswell-view"]] if answer.status_code == 302 else []
-    assert set(views) == {"spooled"}
-
-
-async def until_settled(door: Door, link: Link, clicks: int) -> None:
-    """Waits until the link's total and the books have as many; more are told at once."""
-    async with asyncio.timeout(COUNTED_S_MAX):
-        while True:
-            # A question may take too long while all of a platform starts; its caller tries again.
-            with suppress(PlatformFailed, httpx.TransportError):
-                total, balance = (await door.clicks(link)).total, await door.balance()
-                assert max(total, balance.stored) <= clicks
-                if (total, balance.stored, balance.difference) == (clicks, clicks, 0):
-                    return
-            await asyncio.sleep(0.1)
