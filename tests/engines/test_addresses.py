@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,13 @@ def test_a_home_that_keeps_one_port_for_two_names_heals_at_its_next_start(tmp_pa
 def test_a_range_of_ports_that_is_none_is_refused_by_the_name_of_its_variable(text: str) -> None:
     with pytest.raises(SupervisorError, match=re.escape(f"{ports.VARIABLE} must be FIRST-LAST, such as 20000-32000;")):
         ports.draw(1, {ports.VARIABLE: text})
+
+
+@pytest.mark.parametrize("spoil", [Path.mkdir, lambda path: path.symlink_to("/dev/null")], ids=["a folder", "a link"])
+def test_a_port_that_cannot_be_claimed_is_told_in_a_sentence(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    with ports.claimed(30_000, tmp_path):
+        (lock,) = tmp_path.iterdir()
+    assert not lock.exists()
+    spoil(lock)
+    with pytest.raises(SupervisorError, match="name another folder in TMPDIR"), ports.claimed(30_000, tmp_path):
+        pass

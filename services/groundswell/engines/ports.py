@@ -42,7 +42,7 @@ def claimed(port: int, folder: Path | None = None) -> Iterator[bool]:
 
     `folder` is the one of the claims, which is the system's for temporary files unless it is given.
     """
-    path = (folder or _claims()) / f"{port}.lock"
+    path = (folder or Path(tempfile.gettempdir())) / f"groundswell-port-{port}-{os.getuid()}.lock"
     held = _locked(path)
     try:
         yield held is not None
@@ -54,25 +54,16 @@ def claimed(port: int, folder: Path | None = None) -> Iterator[bool]:
             held.close()
 
 
-def _claims() -> Path:
-    """The folder of this user's claims, which is nobody else's; raises `SupervisorError` when there can be none."""
-    path = Path(tempfile.gettempdir()) / f"groundswell-ports-{os.getuid()}"
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        if path.is_symlink() or path.stat().st_uid != os.getuid():
-            raise PermissionError("it is somebody else's")
-        (path / "claims").touch()
-    except OSError as error:
-        raise SupervisorError(
-            f"No file can be made in {path}, where homes say which ports they have: {error.strerror or error}. "
-            "Make room there, or name another folder in TMPDIR."
-        ) from error
-    return path
-
-
 def _locked(path: Path) -> IO[str] | None:
+    """The lock, or None while another holds it; raises `SupervisorError` where there can be none."""
     while True:
-        held = path.open("a")
+        try:
+            held = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
+        except OSError as error:
+            raise SupervisorError(
+                f"No file can be made at {path}, where homes say that they have the port: {error.strerror}. "
+                "Make room there, or name another folder in TMPDIR."
+            ) from error
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(path.stat(), os.fstat(held.fileno())):
