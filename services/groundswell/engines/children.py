@@ -87,7 +87,8 @@ class Child:
         if self.exit_code is None:
             self._process.send_signal(self.launch.stop_signal)
             try:
-                await asyncio.wait_for(self.wait(), self.launch.grace_s)
+                async with asyncio.timeout(self.launch.grace_s):
+                    await self.wait()
             except TimeoutError:
                 self.kill()
         return await self.wait()

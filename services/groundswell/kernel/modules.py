@@ -166,4 +166,5 @@ async def _cancelled(tasks: Collection[asyncio.Future[None]]) -> None:
 async def _drained(modules: Sequence[Module]) -> None:
     drains = [module.drain() for module in modules if module.drain]
     if drains:
-        await asyncio.wait_for(asyncio.gather(*drains, return_exceptions=True), DRAIN_S)
+        async with asyncio.timeout(DRAIN_S):
+            await asyncio.gather(*drains, return_exceptions=True)

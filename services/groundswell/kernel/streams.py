@@ -171,7 +171,8 @@ class GuardedConsumer(driver.Consumer):
     async def commit_and_end_transactions(self) -> None:
         """The last commit. A broker that is away is not waited for: what is not committed is read again."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(super().commit_and_end_transactions(), ANSWER_S_MAX)
+            async with asyncio.timeout(ANSWER_S_MAX):
+                await super().commit_and_end_transactions()
 
     def _new_offset(self, tp: TP) -> int | None:
         for kept in (self._acked, self._acked_index, self._gap):
@@ -294,7 +295,8 @@ async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> 
         partitions = [TopicPartition(*tp) for tp in app.consumer.assignment()]
         asked_s = time.monotonic()
         try:
-            ends = await asyncio.wait_for(consumer.end_offsets(partitions), ANSWER_S_MAX) if partitions else {}
+            async with asyncio.timeout(ANSWER_S_MAX):
+                ends = await consumer.end_offsets(partitions) if partitions else {}
         except (KafkaError, TimeoutError):
             movement = _Movement()  # without a broker nobody can move
             continue

@@ -36,7 +36,8 @@ class Positions:
         if time.monotonic() < self._away_until_s:
             raise LogAway
         try:
-            return await asyncio.wait_for(self._asked(moment_ms), self._wait_s_max)
+            async with asyncio.timeout(self._wait_s_max):
+                return await self._asked(moment_ms)
         except (KafkaError, TimeoutError) as error:
             self._away_until_s = time.monotonic() + AWAY_S
             raise LogAway from error

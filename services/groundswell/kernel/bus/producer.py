@@ -77,7 +77,9 @@ class Producer:
         if self._connection is None:
             return
         try:
-            await asyncio.wait_for(self._connection.flush(), CLOSE_S_MAX)
+            # Not wait_for: in 3.11 it takes a cancellation for itself that comes as the work ends.
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await self._connection.flush()
         except TimeoutError:
             log.warning("the log does not answer: whoever has what was on its way sends it again")
         connection, self._connection = self._connection, None
@@ -134,5 +136,10 @@ async def _given_up(connection: AIOKafkaProducer) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     connection._message_accumulator.fail_all(ProducerClosed())
     connection._closed = True  # else aiokafka warns of a producer that nobody closed
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
     with suppress(TimeoutError):
-        await asyncio.wait_for(connection.client.close(), DISCONNECT_S_MAX)
+        async with asyncio.timeout(DISCONNECT_S_MAX):
+            await connection.client.close()
+    if task and task.cancelling() > cancelled:  # aiokafka takes a cancellation for itself that comes meanwhile
+        raise asyncio.CancelledError

@@ -198,7 +198,8 @@ async def opened(dsn: str, ids: Ids, *, connections_max: int = 10, prepared: boo
         yield Database(pool, ids, dsn, prepared=prepared)
     finally:
         with suppress(TimeoutError):  # the pool has ended the connections without the server's leave then
-            await asyncio.wait_for(pool.close(), CLOSE_S_MAX)
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await pool.close()
 
 
 async def _unreset(connection: asyncpg.Connection) -> None:
