@@ -7,7 +7,7 @@ something else to do: they come afterwards, one after the other.
 import subprocess
 import sys
 
-BESIDE = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not alone")
+BESIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not alone")
 ALONE = ("-m", "alone")
 
 

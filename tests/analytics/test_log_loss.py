@@ -150,7 +150,7 @@ async def test_a_refill_that_is_killed_at_any_step_is_gone_on_with(
         assert await child.wait() == -signal.SIGKILL
     await log.give([9])
     await writer_process.start(**REFILL)
-    await writer_process.done(9 * ROWS)
+    await writer_process.done(9 * ROWS, timeout_s=180)  # a machine with other work needs minutes for a quarter of one
     await ended(writer_process)
     counts = await writer_process.counts()
     assert unequal(counts, 9 * ROWS) == {}, counts

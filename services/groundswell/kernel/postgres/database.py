@@ -33,8 +33,7 @@ COMMAND_S_MAX = 10.0
 CLOSE_S_MAX = 5.0
 TELLING_S = 0.5
 """What a transaction leaves of its caller's time: for its ROLLBACK, and for the way of the answer."""
-ROLLBACK_S_MIN, ROLLBACK_S_MAX = 0.2, 1.0
-"""How long the server may take over a ROLLBACK: at most half of what its caller has left, since one that is silent is silent then too."""
+ROLLBACK_S_MAX = 0.2
 POSITION_S_MAX = 1.0
 """Longest wait for the position after a COMMIT."""
 _POSITION = "SELECT pg_current_wal_insert_lsn()::text"
@@ -125,7 +124,7 @@ class Database:
                 ask = partial(connection.fetchval, _POSITION)
                 reached.position = await _answered(connection, ask, POSITION_S_MAX) or ""
         except BaseException as error:
-            await _answered(connection, partial(connection.execute, "ROLLBACK"), _rollback_s(deadline_s))
+            await _answered(connection, partial(connection.execute, "ROLLBACK"), ROLLBACK_S_MAX)
             if (translated := _translated(error, writes=writes)) is None:
                 raise
             raise translated from error
@@ -139,12 +138,6 @@ def _left_s(deadline_s: float | None) -> float:
         return math.inf
     left_s = deadline_s - time.monotonic()
     return left_s - min(TELLING_S, left_s / 2)
-
-
-def _rollback_s(deadline_s: float | None) -> float:
-    if deadline_s is None:
-        return ROLLBACK_S_MAX
-    return min(ROLLBACK_S_MAX, max(ROLLBACK_S_MIN, (deadline_s - time.monotonic()) / 2))
 
 
 async def _answered(connection: asyncpg.Connection, ask: Callable[[], Awaitable[T]], seconds_max: float) -> T | None:
