@@ -172,7 +172,7 @@ def _now(world: World, but: Target | None = None) -> dict[str, Baseline]:
 
 
 def _settled(world: World, before: Mapping[str, Baseline], but: Target | None = None) -> dict[str, Baseline]:
-    """What was there before, with the replicas that the load calls for now."""
+    """What was there before, with the replicas that the present load calls for."""
     wants = {
         target.name: scaled.autoscaler.wants if scaled.autoscaler else None
         for target, scaled in world.state.targets.items()

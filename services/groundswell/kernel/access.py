@@ -130,7 +130,7 @@ class Verifier:
             self.forget()
 
     def forget(self) -> None:
-        """Forgets what was checked: every credential is asked for anew, also one that is being asked for now."""
+        """Forgets what was checked: every credential is asked for anew, also one whose check is under way."""
         self._known.clear()
         self._forgotten += 1
 

@@ -27,6 +27,10 @@ async def send_left(bootstrap: str, folders: Sequence[Path], config: FrameSettin
             await _sent(bootstrap, folder, config)
         except Exception:
             log.exception("%s could not be sent and stays as it is: what it holds is not counted", folder)
+        if (
+            task := asyncio.current_task()
+        ) and task.cancelling():  # what ends a connection may have taken it for itself
+            raise asyncio.CancelledError
     await asyncio.Event().wait()
 
 
