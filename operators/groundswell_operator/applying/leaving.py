@@ -56,9 +56,10 @@ def _first(state: Namespace, look: Look[T]) -> Collection[str]:
     fits, breaks = 0, len(spikes)
     while breaks - fits > 1:
         half = (fits + breaks) // 2
-        fits, breaks = (
-            (half, breaks) if _takes(look, dataclasses.replace(state, spikes=dict(spikes[:half]))) else (fits, half)
-        )
+        if _takes(look, dataclasses.replace(state, spikes=dict(spikes[:half]))):
+            fits = half
+        else:
+            breaks = half
     return [name for name, _ in spikes[fits:breaks]]
 
 

@@ -82,9 +82,8 @@ async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) ->
         _items(requests, paths.stateful_sets),
         _scalers(requests, paths, scaled_objects),
     )
-    if _disowned(
-        owners, policies
-    ):  # the lists are not of one moment: of a policy that was replaced this one may be the old one
+    # The lists are not of one moment: of a policy that was replaced this one may be the old one.
+    if _disowned(owners, policies):
         policies = await _items(requests, paths.policies)
     for name in _disowned(owners, policies):
         spikes[name] = dataclasses.replace(spikes[name], policy="")

@@ -48,9 +48,8 @@ def claimed(port: int, folder: Path | None = None) -> Iterator[bool]:
         yield held is not None
     finally:
         if held is not None:
-            path.unlink(
-                missing_ok=True
-            )  # before it is let go: who opened it meanwhile sees that it is not the one there
+            # Before it is let go: who opened it meanwhile sees that it is not the one there.
+            path.unlink(missing_ok=True)
             held.close()
 
 
