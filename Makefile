@@ -11,7 +11,7 @@ NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split("
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench drill up down ps logs test test-cluster check docs promises format proto observability letters release cluster-tools console lock clean
+.PHONY: help setup demo bench drill up down ps logs test test-cluster check docs promises format proto observability letters picture release cluster-tools console lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ observability: .venv/installed ## Rebuild the chart's rules and dashboards from 
 
 letters: .venv/installed ## Rebuild what links know of letters: scripts and look-alikes, from ICU (needs the network)
 	$(BIN)/uv run --quiet --no-project --script services/letters.py
+
+picture: setup console ## Take the README's picture anew: the live page in a real browser under a minute of traffic (needs Chromium)
+	LIVE_PAGE_S=60 $(BIN)/python -m pytest -q tests/system/test_live_page.py && test .proof/live.png -nt Makefile && cp .proof/live.png docs/images/live.png
 
 release: .venv/installed ## Keep the chart of this version as an archive, which later versions are upgraded from in tests
 	$(BIN)/python -m charts.releasing

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 
-from benchmarks import creation, doors, footprint, frames, scale, startup
+from benchmarks import creation, demo, doors, footprint, frames, scale, startup
 from benchmarks.result import Result, Skipped, save
 
 BENCHMARKS: dict[str, Callable[[], Coroutine[object, object, Result]]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], Coroutine[object, object, Result]]] = {
     "frames": frames.run,
     "creation": creation.run,
     "startup": startup.run,
+    "demo": demo.run,
     "scale": scale.run,
     "operator": footprint.run,
 }

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import browser as browser
+
 
 @pytest.fixture
 def home() -> Iterator[Path]:

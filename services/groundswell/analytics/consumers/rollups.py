@@ -1,8 +1,8 @@
 """Rollups: what is stored, grouped by second, minute, hour and item, under the same protocol as the rows themselves.
 
 The group's offset says how far the rollups are; its intent, what range is being added. After a range is in every rollup, the
-absolute totals of the items that it touched are published, at once or with those of the next ranges, and the note `T:x` moves on;
-after a crash everything since x is published again, which changes nothing where it had arrived.
+absolute totals of the items that it touched are published, at once or, while more comes, with those of the next ranges, and the note
+`T:x` moves on; after a crash everything since x is published again, which changes nothing where it had arrived.
 """
 
 import asyncio
@@ -29,6 +29,8 @@ OFFSETS_MAX = 2_000
 REST = 8.0
 """The pause after a rollup, as a multiple of the time that it took: the busier the machine, the more rows share a rollup."""
 REST_S_MAX = 8.0
+QUIET_S = 0.5
+"""A pause ends when nothing more was stored for so long: it would gather nothing."""
 TOTALS_REST = 10.0
 """The pause after totals were published, as a multiple of the time that it took. A total stands for all that came before it, so what is
 published less often is less: with one hot item nobody notices, with a million items the log is spared."""
@@ -68,7 +70,8 @@ class Rollups:
         async with self._membership.joined():
             while True:
                 try:
-                    await self._membership.records(max(self._config.rollup_ms / 1000, rest_s))
+                    await self._membership.records(self._config.rollup_ms / 1000)
+                    await self._gather(rest_s - self._config.rollup_ms / 1000)
                     began_s = time.monotonic()
                     async with self._membership.turn():
                         await self._cycle()
@@ -78,21 +81,41 @@ class Rollups:
                     self._membership.restart()
                     await asyncio.sleep(RETRY_S)
 
+    async def _gather(self, rest_s: float) -> None:
+        """Lets more come for so long, while more does come."""
+        until_s = time.monotonic() + rest_s
+        before = {partition: place.next - 1 for partition, place in self._places.items()}
+        while (left_s := until_s - time.monotonic()) > 0:
+            await self._membership.records(min(left_s, QUIET_S))
+            stored = await self._stored()
+            if all(newest == before[partition] for partition, newest in stored.items()):
+                return
+            before |= stored
+
     async def _cycle(self) -> None:
         if self._membership.fresh:
             await self._recover(sorted(self._membership.fresh))
-        due = [of for partition in sorted(self._membership.partitions) if (of := await self._pending(partition))]
+        due = await self._due()
         if due:
             await self._roll_up(due)
-        if time.monotonic() >= self._totals_rest_until_s:
+        if not due or time.monotonic() >= self._totals_rest_until_s:
             await self._publish_totals(sorted(self._membership.partitions))
 
-    async def _pending(self, partition: int) -> Range | None:
-        place = self._places[partition]
-        newest = await self._ranges.newest(partition, place.next)
-        BEHIND.labels(str(partition)).set(max(0, newest + 1 - place.next))
-        last = min(newest, place.next + OFFSETS_MAX - 1)
-        return Range(partition, place.next, last) if last >= place.next else None
+    async def _stored(self) -> dict[int, int]:
+        """The last offset of each partition that has some to roll up."""
+        owned = sorted(self._membership.partitions - self._membership.fresh)
+        return await self._ranges.newest({partition: self._places[partition].next for partition in owned})
+
+    async def _due(self) -> list[Range]:
+        """What is stored and not rolled up, of each partition as much as one rollup takes."""
+        stored, due = await self._stored(), []
+        for partition in sorted(self._membership.partitions):
+            first = self._places[partition].next
+            newest = stored.get(partition, first - 1)
+            BEHIND.labels(str(partition)).set(newest + 1 - first)
+            if newest >= first:
+                due.append(Range(partition, first, min(newest, first + OFFSETS_MAX - 1)))
+        return due
 
     async def _roll_up(self, due: Sequence[Range]) -> None:
         notes = {}

@@ -39,6 +39,8 @@ REST = 8.0
 """How long the next rows wait at least, as a multiple of the time that the last ones took: the busier the machine, the bigger the blocks,
 and big blocks are what makes the store cheap."""
 REST_S_MAX = 3.0
+QUIET_S = 0.5
+"""They wait no longer when nothing came for so long: nobody would share their block."""
 
 STRANGERS_MAX = 64
 """Frames that a range of strangers holds at most: as many rows as another range."""
@@ -80,16 +82,18 @@ class _Pending:
     records: list[LogRecord] = field(default_factory=list)
     rows: int = 0
     since_s: float = 0.0
+    newest_s: float = 0.0
 
     def add(self, records: Sequence[LogRecord]) -> None:
+        self.newest_s = time.monotonic()
         if not self.records:
-            self.since_s = time.monotonic()
+            self.since_s = self.newest_s
         self.records += records
         self.rows += sum(_rows_of(record.headers) for record in records)
 
     def is_due(self, config: WriterSettings, rest_until_s: float) -> bool:
         """Whether there are enough rows, or they have waited long enough."""
-        due_s = max(self.since_s + config.flush_ms / 1000, rest_until_s)
+        due_s = max(self.since_s + config.flush_ms / 1000, min(rest_until_s, self.newest_s + QUIET_S))
         return bool(self.records) and (self.rows >= config.flush_rows or time.monotonic() >= due_s)
 
 
@@ -166,7 +170,7 @@ class Writer:
     async def _recover(self, partition: int) -> None:
         """Finds where the partition stands, repeating what a predecessor had begun; raises `LogLost`."""
         mark = await self._membership.mark(partition) or Mark(await self._membership.beginning(partition))
-        stored_to = await self._store.newest(partition, mark.offset) + 1
+        stored_to = (await self._store.newest({partition: mark.offset})).get(partition, -1) + 1
         intent = intents.parse(mark.note).intent
         begun = Range(partition, *intent) if intent is not None and stored_to <= intent[1] else None
         at = begun.last + 1 if begun else max(mark.offset, stored_to)

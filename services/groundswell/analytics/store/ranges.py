@@ -1,6 +1,6 @@
 """Ranges of the log on their way into the store, and what the store says about how far it is."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,15 +98,16 @@ class RangeStore:
             else:
                 raise StoreUnavailable(f"{table} does not take the offsets {of.first} to {of.last} of {of.partition}.")
 
-    async def newest(self, partition: int, at_least: int) -> int:
-        """The last offset that is stored, -1 when none at or above `at_least` is."""
+    async def newest(self, since: Mapping[int, int]) -> dict[int, int]:
+        """The last offset of each partition that is stored at or above the one given for it; none for one without any."""
+        if not since:
+            return {}
+        beyond = " OR ".join(f"(_p = {{p{n}:UInt8}} AND _o >= {{o{n}:UInt64}})" for n in range(len(since)))
+        bound = {f"p{n}": p for n, p in enumerate(since)} | {f"o{n}": o for n, o in enumerate(since.values())}
         answer = await self._store.query(
-            f"SELECT toInt64(max(_o)), count() FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {{p:UInt8}} AND _o >= {{o:UInt64}}",
-            {"p": partition, "o": at_least},
-            own=True,
+            f"SELECT _p, max(_o) FROM {schema.FRAMES} WHERE tenant = 0 AND ({beyond}) GROUP BY _p", bound, own=True
         )
-        newest, found = answer.rows[0]
-        return int(newest) if found else -1
+        return {int(partition): int(newest) for partition, newest in answer.rows}
 
     async def named(self, partition: int, at_most: int) -> tuple[int, set[tuple[int, int]]] | None:
         """The newest offset up to `at_most` that a frame is stored from, and the (producer, number) of what is; None when there is none."""
