@@ -7,7 +7,6 @@ The load takes `LIVE_PAGE_S` seconds, 12 unless the environment says otherwise. 
 import asyncio
 import itertools
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,8 +14,10 @@ import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from loadtests import demo, scenario
+from loadtests.generator.child import Progress
+from loadtests.oracles.freshness import Sample
 from loadtests.platform.installation import Installation
-from loadtests.scenario import Ran, Tenant
+from loadtests.scenario import Ran
 
 pytestmark = pytest.mark.alone
 
@@ -36,43 +37,47 @@ async def test_a_person_reads_every_visit_of_a_viral_link_from_the_page(browser:
     await platform.up("each", port=0)
     tenant = await scenario.prepare(platform, "watched", LINKS)
     await scenario.warm(platform, tenant)
+    plan, kills = demo.plan_of(SECONDS, seed=1), demo.kills_of(SECONDS, ("gateway",))
     url = platform.credentials().url
     page = await browser.new_page(viewport=DESK)
     asked, errors = [], []
     page.on("request", lambda request: asked.append(urlsplit(request.url).netloc))
     page.on("pageerror", lambda error: errors.append(str(error)))
     await page.goto(f"{url}/#key={tenant.key}")
-    watching = asyncio.create_task(_watched(page))
+    reader = _Reader(page)
+    reading = asyncio.create_task(reader.run())
     try:
-        ran = await _load(platform, tenant, home.parent)
-        numbers = await watching
-        await _shows(page, ran)
+        ran = await scenario.run(platform, tenant, plan, kills, home.parent, reader.hear, print)
     finally:
-        watching.cancel()
-    rises = [later for earlier, later in itertools.pairwise(numbers) if later > earlier]
-    assert len(rises) > SECONDS / 4, numbers
+        reading.cancel()
+    assert all(finding.holds for finding in ran.findings), ran.findings
+    await _shows(page, ran)
+    rises = [later for earlier, later in itertools.pairwise(reader.numbers) if later > earlier]
+    assert len(rises) > SECONDS / 4, reader.numbers
     assert not errors
     assert set(asked) == {urlsplit(url).netloc}
 
 
-async def _load(platform: Installation, tenant: Tenant, folder: Path) -> Ran:
-    plan = demo.plan_of(SECONDS, seed=1)
-    kills = demo.kills_of(SECONDS, ("gateway",))
-    ran = await scenario.run(platform, tenant, plan, kills, folder, lambda *_: None, print)
-    assert all(finding.holds for finding in ran.findings), ran.findings
-    return ran
+class _Reader:
+    """Reads what the page counts, four times a second, and takes its picture while the load is high."""
 
+    def __init__(self, page: Page) -> None:
+        self._page, self._elapsed_s = page, 0.0
+        self.numbers: list[int] = []
 
-async def _watched(page: Page) -> Sequence[int]:
-    """What the page counted, read four times a second for most of the load; photographed at the end of that."""
-    numbers = []
-    for _ in range(int(SECONDS * PICTURE_SHARE * 4)):
-        shown = await page.get_by_test_id("window-events").get_attribute("data-value")
-        numbers.append(int(shown or 0))
-        await asyncio.sleep(0.25)
-    PROOFS.mkdir(exist_ok=True)
-    await page.screenshot(path=PROOFS / "live.png")
-    return numbers
+    def hear(self, progress: Progress, _: Sample | None) -> None:
+        self._elapsed_s = progress.elapsed_s
+
+    async def run(self) -> None:
+        pictured = False
+        while True:
+            shown = await self._page.get_by_test_id("window-events").get_attribute("data-value")
+            self.numbers.append(int(shown or 0))
+            if not pictured and self._elapsed_s >= SECONDS * PICTURE_SHARE:
+                PROOFS.mkdir(exist_ok=True)
+                await self._page.screenshot(path=PROOFS / "live.png")
+                pictured = True
+            await asyncio.sleep(0.25)
 
 
 async def _shows(page: Page, ran: Ran) -> None:
