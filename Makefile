@@ -4,8 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 NAME ?=
-# Node 20 or newer of the machine, else the one that comes as a wheel.
-NODE_PATH_FIRST = PATH="$$(node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
+# The machine's Node where it is as new as the console wants it, else the one that comes as a wheel.
+NODE_NEW = const of = (text) => text.match(/[0-9]+/g).map(Number), [major, minor] = of(process.versions.node); \
+	const [least, lesser] = of(require("$(CURDIR)/console/package.json").engines.node); \
+	process.exit(+(major < least || (major == least && minor < lesser)))
+NODE_PATH_FIRST = PATH="$$(node -e '$(NODE_NEW)' 2>/dev/null || echo $(CURDIR)/$(BIN):)$$PATH"
 
 # Four locks: all that development wants, what runs in the image, what builds its wheel, and what loads it. No index address is kept.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
@@ -39,7 +42,7 @@ ps: .venv/installed ## Show what runs
 logs: .venv/installed ## Show the end of a log (NAME=gateway ARGS=-f)
 	@$(BIN)/groundswell logs $(NAME) $(ARGS)
 
-test: setup console ## Run all tests (ARGS="tests/links -k codes")
+test: setup console protos/node_modules ## Run all tests (ARGS="tests/links -k codes")
 	$(BIN)/python -m tests $(ARGS)
 
 test-cluster: setup console ## Run the proofs of operator and cluster in full: every fault, fifty raises, 10,000 walks; 40 min (after cluster-tools)
@@ -75,11 +78,14 @@ observability: .venv/installed ## Rebuild the chart's rules and dashboards from 
 letters: .venv/installed ## Rebuild what links know of letters: scripts and look-alikes, from ICU (needs the network)
 	$(BIN)/uv run --quiet --no-project --script services/letters.py
 
-picture: setup console ## Take the README's picture anew: the live page in a real browser under a minute of traffic (needs Chromium)
-	LIVE_PAGE_S=60 $(BIN)/python -m pytest -q tests/system/test_live_page.py && test .proof/live.png -nt Makefile && cp .proof/live.png docs/images/live.png
+picture: setup console ## Take the README's picture anew: the live page in a browser under a minute of traffic (needs Chromium)
+	rm -f .proof/live.png
+	LIVE_PAGE_S=60 $(BIN)/python -m pytest -q tests/system/test_live_page.py
+	cp .proof/live.png docs/images/live.png
 
-release: .venv/installed ## Keep the chart of this version as an archive, which later versions are upgraded from in tests
+release: .venv/installed ## Keep the chart and the protos of this version, which later versions are upgraded from and held against
 	$(BIN)/python -m charts.releasing
+	$(BIN)/python protos/releasing.py
 
 cluster-tools: .venv/installed ## Build what the cluster's tests run from its Go modules, once (needs Go 1.26.7)
 	@$(BIN)/python -m tests.cluster.tools.build

@@ -1,7 +1,7 @@
 """The demo: one link goes viral while the writer, the gateway and the broker are killed, and the books are shown at the
 end.
 
-python -m loadtests demo [--stop] [--json FILE] [--topology all|each] [--seconds N] [--seed N] [--home DIR]
+python -m loadtests demo [--stop] [--json FILE] [--topology all|each] [--seconds N] [--still N] [--seed N] [--home DIR]
 """
 
 import argparse
@@ -81,8 +81,9 @@ async def _show(installation: Installation, options: argparse.Namespace, screen:
         f"sending {len(plan):,} visits in {options.seconds:.0f} s; one link goes from {CALM:.0f} to {HIGH:,.0f} a second"
     )
     with tempfile.TemporaryDirectory(prefix="groundswell-demo-") as folder:
+        kills = kills_of(options.seconds)
         ran = await scenario.run(
-            installation, tenant, plan, kills_of(options.seconds), Path(folder), screen.watch, screen.say
+            installation, tenant, plan, kills, Path(folder), screen.watch, screen.say, options.still
         )
     seconds = time.monotonic() - began_s
     told = freshness.told(ran.calm_samples())
@@ -101,6 +102,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict for machines as well")
     parser.add_argument("--topology", choices=("all", "each"), default="each", help="which modules share a process")
     parser.add_argument("--seconds", type=_seconds, default=60.0, metavar="N", help="length of the load (default 60)")
+    parser.add_argument(
+        "--still", type=float, default=math.inf, metavar="N",
+        help="judge books that are wrong once they have stood still for N seconds (default: after a minute)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed sends the same visits")
     parser.add_argument("--home", type=Path, default=DEFAULT_HOME, metavar="DIR", help="home folder")
     parser.add_argument("--port", type=int, metavar="N", help="public port (default 8080; 0 a free one)")

@@ -33,9 +33,11 @@ def generate(out: Path) -> None:
         (folder / "__init__.py").write_text(PACKAGE_DOCSTRING)
 
 
-def image(protos: Path, out: Path) -> None:
-    """Writes the compiled descriptors of the protos under `protos`, with their comments and imports, to the file `out`."""
-    _protoc(_files(protos), "--include_imports", "--include_source_info", f"--descriptor_set_out={out}", protos=protos)
+def image(protos: Path, out: Path, *, comments: bool = True) -> None:
+    """Writes the compiled descriptors of the protos under `protos`, with their imports, to the file `out`; without their `comments` and
+    places in the files it is a fifth of the size."""
+    told = ["--include_source_info"] if comments else []
+    _protoc(_files(protos), "--include_imports", *told, f"--descriptor_set_out={out}", protos=protos)
 
 
 def _files(protos: Path) -> list[Path]:

@@ -43,7 +43,7 @@ TOPICS = ["tenancy.events.v1", "identity.revocations.v1", "bookmarks.events.v1"]
 def project(tmp_path: Path) -> Path:
     """A copy of the sources with the new service in it."""
     copied(tmp_path)
-    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    shutil.copytree(ROOT / "protos", tmp_path / "protos", ignore=shutil.ignore_patterns("node_modules"))
     shutil.copytree(
         TEMPLATE,
         tmp_path / "services" / "groundswell" / "bookmarks",

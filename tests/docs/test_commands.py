@@ -1,5 +1,6 @@
 """The commands that the README and the pages show exist, and those of the README work on the platform that it starts."""
 
+import ast
 import asyncio
 import json
 import os
@@ -51,13 +52,16 @@ def test_every_command_of_groundswell_that_a_page_names_exists() -> None:
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
 ELSEWHERE = {
-    "make test": "runs this",
-    "make demo": "tests/system/test_placements.py",
-    'make up ARGS="--topology each"': "tests/system/test_outages.py",
-    "make drill NAME=event-kill": "tests/system/test_drills.py",
-    "make drill NAME=event-kill CONTROL=journal-off": "loadtests/drills/event-kill.yaml",
+    "make test": ("tests/docs/test_commands.py", ["def test_"]),
+    "make demo": ("tests/system/test_placements.py", ['"loadtests"', '"demo"']),
+    'make up ARGS="--topology each"': ("tests/system/test_outages.py", ['.up("each"']),
+    "make drill NAME=event-kill": ("tests/system/test_drills.py", ['"loadtests"', '"drill"', '"event-kill"']),
+    "make drill NAME=event-kill CONTROL=journal-off": (
+        "tests/system/test_drills.py",
+        ['"loadtests"', '"drill"', '"event-kill"', '"--control"', '"journal-off"'],
+    ),
 }
-"""Commands of the README that need more than the platform that it starts, and where they are run."""
+"""Commands of the README that need more than the platform that it starts: the tests that run them, and the words by which they do."""
 
 
 def commands() -> list[str]:
@@ -113,7 +117,6 @@ def reader() -> Iterator[Reader]:
 def test_every_command_of_the_readme_works_on_the_platform_that_it_starts(reader: Reader) -> None:
     """Method: all of them in their order, but for the start and the end, which are the fixture's, and the ports."""
     assert {"make up", "make down"} < set(commands())
-    assert not [each for each in ELSEWHERE if each not in README]
     port = ports.draw(1)[0]
     said = {
         each: reader.run(each.replace(":9090", f":{port}"))
@@ -129,6 +132,18 @@ def test_every_command_of_the_readme_works_on_the_platform_that_it_starts(reader
     assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
     door = httpx.URL(reader.credentials()["url"])
     reader.run(f".venv/bin/groundswell restart gateway --set GATEWAY_ADDRESS={door.host}:{door.port}")
+
+
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_a_command_of_the_readme_that_is_run_elsewhere_is_run_there(command: str) -> None:
+    """Method: its words are in the functions of that file, as arguments of what they start."""
+    file, words = ELSEWHERE[command]
+    tree = ast.parse((ROOT / file).read_text())
+    tests = [each for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert any(each.name.startswith("test_") for each in tests)
+    assert command in README
+    code = "\n".join(ast.unparse(each) for each in tests).replace("'", '"')
+    assert [each for each in words if each not in code] == []
 
 
 def test_the_readmes_reader_gets_a_short_link_and_sees_its_click(reader: Reader) -> None:

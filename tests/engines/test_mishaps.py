@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -28,14 +27,6 @@ from tests.engines.homes import TOPOLOGY, WAIT_S_MAX, Platform, environment, gon
 
 FULL = Path("/dev/full")
 """Takes nothing: no space left on device."""
-
-
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
-    """A home of its own, stopped at the end."""
-    made = Platform(tmp_path / "home")
-    yield made
-    made.run("down")
 
 
 def is_up(platform: Platform) -> bool:

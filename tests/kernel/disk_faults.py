@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from groundswell.kernel.bus import frames
-from tests.kernel.test_frames import Log, rows_of, some_rows, until_delivered
+from tests.kernel.framing import Log, rows_of, some_rows, until_delivered
 from tests.kernel.test_resources import until
 
 PARTITIONS = 2

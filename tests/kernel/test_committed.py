@@ -69,14 +69,13 @@ async def test_a_stream_does_not_begin_at_the_logs_beginning_because_the_coordin
 
 
 async def test_no_letter_goes_back_twice_because_the_coordinator_loads(
-    producer: Producer, topic: str, kafka_address: str, monkeypatch: pytest.MonkeyPatch
+    producer: Producer, topic: str, kafka_address: str
 ) -> None:
-    monkeypatch.setattr(dead_letters, "COORDINATOR_S_MAX", 0.5)
     loading = Loading()
     await producer.send_and_wait(f"{topic}.dlq", b"body", key=b"k")
     assert await dead_letters.redrive(kafka_address, topic) == 1
     async with loading.before(kafka_address) as bootstrap:
         with pytest.raises(Unavailable):
-            await dead_letters.redrive(bootstrap, topic)
+            await dead_letters.redrive(bootstrap, topic, coordinator_s_max=0.5)
         loading.on = False
         assert await dead_letters.redrive(bootstrap, topic) == 0

@@ -12,7 +12,7 @@ from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.frames import codec
 from groundswell.kernel.resources import Resources
 
-from .test_frames import Log, died, producer, segments, some_rows, until_delivered
+from .framing import Log, died, producer, segments, some_rows, until_delivered
 from .test_resources import environment
 
 

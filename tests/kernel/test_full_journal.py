@@ -16,7 +16,7 @@ import pytest
 
 from groundswell.kernel.bus import frames
 
-from .test_frames import DIGEST, Log, died, producer, segments, some_rows, until_delivered
+from .framing import DIGEST, Log, died, producer, segments, some_rows, until_delivered
 
 ROOT = Path(__file__).parents[2]
 SEGMENT_BYTES = 1 << 20

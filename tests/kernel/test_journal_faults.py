@@ -16,7 +16,7 @@ import pytest
 from groundswell.kernel.bus import frames
 
 from . import disk_faults
-from .test_frames import Log, rows_of, until_delivered
+from .framing import Log, rows_of, until_delivered
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ from groundswell.kernel.bus.frames import records
 from groundswell.kernel.bus.frames.producer import JOURNAL_BYTES
 from groundswell.kernel.resources import Resources
 
-from .test_frames import Log, died, producer, some_rows
+from .framing import Log, died, producer, some_rows
 from .test_resources import environment, until
 
 

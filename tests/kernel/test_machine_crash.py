@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError
 from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.frames import codec, records
 
-from .test_frames import DIGEST, Log, died, segments, some_rows, until_delivered
+from .framing import DIGEST, Log, died, segments, some_rows, until_delivered
 
 PARTITIONS = 2
 

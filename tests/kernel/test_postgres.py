@@ -299,17 +299,12 @@ async def test_many_processes_may_migrate_at_once(postgres_dsn: str, service_nam
 
 
 async def test_a_start_does_not_wait_for_ever_for_a_migration_that_another_holds_up(
-    postgres_dsn: str,
-    service_name: str,
-    migrations: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    postgres_dsn: str, service_name: str, migrations: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Goal: the process serves what it can and tries again, as while the server is away. Method: a session has the lock and keeps it."""
-    monkeypatch.setattr(postgres.migrations, "LOCK_S_MAX", 0.2)
 
     async def migrate() -> None:
-        await postgres.migrate(postgres_dsn, service_name, migrations, KEY)
+        await postgres.migrate(postgres_dsn, service_name, migrations, KEY, lock_s_max=0.2)
 
     vanished = await asyncpg.connect(dsn_of(postgres_dsn, "postgres"))
     app_dsn = postgres.app_dsn(postgres_dsn, service_name, KEY)

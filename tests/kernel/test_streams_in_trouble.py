@@ -42,14 +42,13 @@ async def test_a_rebuild_that_fails_ends_the_stream(tmp_path: Path, names: dict[
 
 
 async def test_a_stream_that_stands_still_while_the_log_goes_on_dies_and_one_that_has_nothing_to_read_lives(
-    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(streams, "STALL_S_MAX", 3.0)
-    spy = Spy()
+    spy, stall_s_max = Spy(), 3.0
     await sent(producer, topic, 4)
-    async with running(quiet(tmp_path, spy.handle, spy.rebuild, **names)) as task:
+    async with running(quiet(tmp_path, spy.handle, spy.rebuild, **names, stall_s_max=stall_s_max)) as task:
         await until(lambda: len(spy.handled) == 4)
-        await asyncio.sleep(streams.STALL_S_MAX + 3)
+        await asyncio.sleep(stall_s_max + 3)
         assert not task.done()
         spy.gate.clear()
         await sent(producer, topic, 4)
@@ -148,7 +147,7 @@ async def test_a_stream_that_is_told_to_end_does_not_wait_for_a_broker_that_is_a
 
 def test_one_partition_that_stands_still_is_noticed_whatever_the_others_do() -> None:
     stuck, busy, idle = (TopicPartition("frames", partition) for partition in range(3))
-    movement, told = streams._Movement(), []
+    movement, told = streams._Movement(streams.STALL_S_MAX), []
     for second in range(int(streams.STALL_S_MAX) + 3):
         ends, reached = {stuck: 9, busy: second + 5, idle: 7}, {stuck: 3, busy: second, idle: 7}
         told.append(movement.looked(ends, reached, float(second)))

@@ -17,7 +17,7 @@ from groundswell.kernel import bus, postgres, rpc, telemetry
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.relay import relay
 
-from .test_events import ALICE, event, running, until
+from .publishing import ALICE, event, running, until
 from .test_rpc import ALICE as CALLER
 from .test_rpc import address, channel, stub
 

@@ -5,6 +5,7 @@ An outage takes `OUTAGE_S` seconds, 8 unless the environment says otherwise; `ma
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -17,10 +18,11 @@ import numpy as np
 import pytest
 
 from groundswell.analytics.service.live import STILL_MS
+from groundswell.kernel.access import CHECK_KEPT_S
 from loadtests import scenario
 from loadtests.arrivals import Stream, Visitors, constant, draw
 from loadtests.generator.log import PROMISED, Outcome
-from loadtests.platform.api import Door
+from loadtests.platform.api import Door, asking
 from loadtests.platform.installation import Installation
 from loadtests.scenario import Ran, Tenant
 
@@ -36,6 +38,9 @@ RETURN_S = 5.0
 """What an engine takes to return, about."""
 IN_FLIGHT_S = 1.0
 """Visits that were due so shortly before a kill may have died with it."""
+REFUSED_S_MAX = CHECK_KEPT_S / 2
+"""Within this a revoked key is refused, or not because of its revocation: what was remembered of it would still be good."""
+REVOCATIONS_MAX = 5
 RATE, LINKS = 200.0, 20
 SUCCESS_MIN = 0.999
 
@@ -96,6 +101,56 @@ async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_u
             async with asyncio.timeout(1.0):
                 assert "event: error" in [line async for line in lines]
         await change("resume", (302, 200))
+
+
+@pytest.mark.promise("IDENTITY-5")
+async def test_a_revoked_key_is_refused_by_a_door_that_remembers_its_check_and_ends_its_open_stream(
+    platform: Installation,
+) -> None:
+    """Goal: the news goes from identity's outbox over the log into the door's memory, which nobody else would tell. Method: identity says
+    whether it was asked meanwhile; a door that the log had left behind asks, which shows nothing, so that another key is revoked."""
+    tenant = await scenario.prepare(platform, "revoked", 1)
+    async with httpx.AsyncClient(base_url=platform.credentials().url, trust_env=False) as client:
+        for _ in range(REVOCATIONS_MAX):
+            if await refused_without_asking(platform, client, asking(tenant.key)):
+                return
+    pytest.fail("each time the door asked identity, whatever it had heard")
+
+
+async def refused_without_asking(platform: Installation, client: httpx.AsyncClient, owner: dict[str, str]) -> bool:
+    """Makes a key, revokes it while the door remembers it, and waits for its refusal and for the end of its stream; whether the door knew
+    by itself."""
+    asked = {"apiKey": {"displayName": "taken back", "scopes": ["*"]}}
+    made = (await client.post("/v1/apiKeys", headers=owner, json=asked)).raise_for_status().json()
+    holder = asking(made["secret"])
+
+    async def status() -> int:
+        return (await client.get("/v1/links", headers=holder)).status_code
+
+    async with client.stream("GET", "/v1/metrics:watch", headers=holder) as page:
+        lines = page.aiter_lines()
+        await anext(lines)
+        checks = -1
+        while checks != (checks := await checks_of_keys(platform)):
+            assert await status() == 200
+        (await client.delete(f"/v1/{made['apiKey']['name']}", headers=owner)).raise_for_status()
+        began_s = time.monotonic()
+        async with asyncio.timeout(REFUSED_S_MAX):
+            while await status() != 401:
+                await asyncio.sleep(0.01)
+            print(f"refused {time.monotonic() - began_s:.3f} s after its revocation was answered")
+            assert "event: error" in [line async for line in lines]
+            print(f"its stream ended after {time.monotonic() - began_s:.3f} s")
+    assert {await status() for _ in range(20)} == {401}
+    return checks == await checks_of_keys(platform)
+
+
+async def checks_of_keys(platform: Installation) -> int:
+    """How often identity was asked who holds a key."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        told = (await client.get(f"http://{platform.addresses('identity')['ops']}/metrics")).text
+    found = re.findall(r"^groundswell_rpc_handled_total\{.*VerifyApiKey.*\} (\S+)$", told, re.MULTILINE)
+    return sum(int(float(each)) for each in found)
 
 
 @pytest.mark.promise("LINKS-4", "LINKS-5")

@@ -36,6 +36,7 @@ BUFFER_RECORDS_MAX = 64
 COMMIT_S = 1.0
 CHECK_S = 0.5
 STALL_S_MAX = 60.0
+"""How long a partition may stand still although its log goes on."""
 SESSION_S = 10.0
 ANSWER_S_MAX = 5.0
 
@@ -79,6 +80,7 @@ class Stream:
     handle: Callable[[Sequence[Record]], Awaitable[None]]
     rebuild: Callable[[Sequence[Assignment]], Awaitable[None]]
     complete: Callable[[float], None] = lambda _: None
+    stall_s_max: float = STALL_S_MAX
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once partitions were assigned and rebuilt."""
     rebuilding: asyncio.Event = field(default_factory=asyncio.Event)
@@ -286,7 +288,7 @@ async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
 
 async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> None:
     """Returns never; raises when the app crashed, or when a partition stands still although there is something to read."""
-    completeness, movement = _Completeness(stream.complete), _Movement()
+    completeness, movement = _Completeness(stream.complete), _Movement(stream.stall_s_max)
     guard = app.consumer.guard  # type: ignore[attr-defined]  # our GuardedConsumer
     while True:
         await asyncio.sleep(CHECK_S)
@@ -298,24 +300,25 @@ async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> 
             async with asyncio.timeout(ANSWER_S_MAX):
                 ends = await consumer.end_offsets(partitions) if partitions else {}
         except (KafkaError, TimeoutError):
-            movement = _Movement()  # without a broker nobody can move
+            movement = _Movement(stream.stall_s_max)  # without a broker nobody can move
             continue
         done = {tp: guard.committable(TP(*tp)) for tp in partitions}
         reached = {tp: offset for tp, offset in done.items() if offset is not None}
         if partitions and reached.keys() == ends.keys():
             completeness.looked(asked_s, ends, reached)
         if stream.rebuilding.is_set():
-            movement = _Movement()
+            movement = _Movement(stream.stall_s_max)
         if stalled := movement.looked(ends, reached, time.monotonic()):
             raise StreamDied(
-                f"The partitions {stalled} of {stream.topic} did not move for {STALL_S_MAX:.0f} s although their logs went on."
+                f"The partitions {stalled} of {stream.topic} did not move for {stream.stall_s_max:.0f} s although their logs went on."
             )
 
 
 class _Movement:
     """When each partition moved last, or had nothing to read."""
 
-    def __init__(self) -> None:
+    def __init__(self, stall_s_max: float) -> None:
+        self._stall_s_max = stall_s_max
         self._moved: dict[TopicPartition, tuple[int, float]] = {}
 
     def looked(self, ends: Ends, reached: Ends, now_s: float) -> list[int]:
@@ -325,7 +328,7 @@ class _Movement:
             offset = reached.get(tp, -1)
             at, since_s = before.get(tp, (offset, now_s))
             self._moved[tp] = (offset, since_s if offset == at and offset < end else now_s)
-        return [tp.partition for tp, (_, since_s) in self._moved.items() if now_s - since_s > STALL_S_MAX]
+        return [tp.partition for tp, (_, since_s) in self._moved.items() if now_s - since_s > self._stall_s_max]
 
 
 class _Completeness:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 GROUP = "groundswell.dlq"
 COORDINATOR_S_MAX = 10.0
+"""How long a coordinator that cannot say yet how far the last redrive came is asked again."""
 REASON_HEADERS = frozenset({"dlq_reason", "dlq_group", "dlq_topic"})
 
 
@@ -69,14 +70,14 @@ async def list_letters(bootstrap: str, topic: str) -> list[DeadLetter]:
         return [_letter(record) async for record, _ in _waiting(bootstrap, topic)]
 
 
-async def redrive(bootstrap: str, topic: str) -> int:
+async def redrive(bootstrap: str, topic: str, *, coordinator_s_max: float = COORDINATOR_S_MAX) -> int:
     """Sends the waiting dead letters of `topic` to it again; returns how many. Raises as `list_letters` does, and `KeyMissing` at one
     without a key."""
     producer = Producer.of_events(bootstrap)
     count = 0
     try:
         with _asking(bootstrap):
-            async for record, consumer in _waiting(bootstrap, topic):
+            async for record, consumer in _waiting(bootstrap, topic, coordinator_s_max):
                 if any(name == CUT_HEADER for name, _ in record.headers):
                     log.warning(
                         "the letter %d of partition %d was cut, so it does not go back", record.offset, record.partition
@@ -105,7 +106,9 @@ def _asking(bootstrap: str) -> Iterator[None]:
         raise errors.Unavailable(f"The broker at {bootstrap} does not answer. Start it, then try again.") from error
 
 
-async def _waiting(bootstrap: str, topic: str) -> AsyncIterator[tuple[ConsumerRecord, AIOKafkaConsumer]]:
+async def _waiting(
+    bootstrap: str, topic: str, coordinator_s_max: float = COORDINATOR_S_MAX
+) -> AsyncIterator[tuple[ConsumerRecord, AIOKafkaConsumer]]:
     """Each letter from the last redrive to the end as it is now, with the consumer that read it."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, group_id=f"{GROUP}.{topic}", enable_auto_commit=False, auto_offset_reset="earliest"
@@ -116,7 +119,7 @@ async def _waiting(bootstrap: str, topic: str) -> AsyncIterator[tuple[ConsumerRe
         consumer.assign(partitions)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         async with connected(bootstrap) as client:
-            marks = await committed_within(COORDINATOR_S_MAX, client, f"{GROUP}.{topic}", partitions)
+            marks = await committed_within(coordinator_s_max, client, f"{GROUP}.{topic}", partitions)
         for partition, mark in marks.items():
             consumer.seek(partition, max(mark.offset if mark else 0, begins[partition]))
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):

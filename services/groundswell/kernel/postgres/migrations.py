@@ -29,9 +29,9 @@ class MigrationFailed(Exception):
 class MigrationWaits(Exception):
     """Another process migrates on this server, or has vanished while it did; it passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock_s_max: float) -> None:
         super().__init__(
-            f"Another process has held the lock of migrations for {LOCK_S_MAX:.0f} s. It is tried again; if no process migrates, "
+            f"Another process has held the lock of migrations for {lock_s_max:.0f} s. It is tried again; if no process migrates, "
             "end the session that pg_locks shows for the advisory lock."
         )
 
@@ -54,17 +54,19 @@ def app_dsn(admin_dsn: str, service: str, internal_key: bytes) -> str:
     return dsn_of(admin_dsn, f"gs_{service}", app, role_password(app, internal_key))
 
 
-async def migrate(admin_dsn: str, service: str, folder: Path, internal_key: bytes) -> str:
+async def migrate(
+    admin_dsn: str, service: str, folder: Path, internal_key: bytes, *, lock_s_max: float = LOCK_S_MAX
+) -> str:
     """Creates what is missing of a service's database and applies its new migrations; returns the app role's DSN.
 
     `admin_dsn` may create databases and roles, and need not be a superuser. Safe to run from many processes at once. Raises
-    `MigrationFailed`, `MigrationWaits`, and what asyncpg raises when the server is away.
+    `MigrationFailed`, `MigrationWaits` after `lock_s_max`, and what asyncpg raises when the server is away.
     """
     database, owner, app = f"gs_{service}", f"gs_{service}_owner", f"gs_{service}_app"
     admin = await asyncpg.connect(dsn_of(admin_dsn, "postgres"), timeout=CONNECT_S_MAX)
     try:
         _require_version(admin.get_server_version())
-        await _lock(admin)
+        await _lock(admin, lock_s_max)
         for role in (owner, app):
             await _ensure_role(admin, role, role_password(role, internal_key))
         if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
@@ -84,14 +86,14 @@ def _require_version(version: asyncpg.ServerVersion) -> None:
         )
 
 
-async def _lock(admin: asyncpg.Connection) -> None:
+async def _lock(admin: asyncpg.Connection, lock_s_max: float) -> None:
     """Takes the lock, which lasts as long as the session; the time is the transaction's."""
     try:
         async with admin.transaction():
-            await admin.execute(f"SET LOCAL lock_timeout = {int(LOCK_S_MAX * 1000)}")
+            await admin.execute(f"SET LOCAL lock_timeout = {int(lock_s_max * 1000)}")
             await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
     except asyncpg.LockNotAvailableError as error:
-        raise MigrationWaits from error
+        raise MigrationWaits(lock_s_max) from error
 
 
 async def _ensure_role(admin: asyncpg.Connection, role: str, password: str) -> None:

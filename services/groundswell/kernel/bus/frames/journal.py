@@ -89,14 +89,20 @@ class Journal(Unjournaled):
     """
 
     def __init__(
-        self, folder: Path, partitions: int, *, bytes_max: int = 256 << 20, segment_bytes: int = 16 << 20
+        self,
+        folder: Path,
+        partitions: int,
+        *,
+        bytes_max: int = 256 << 20,
+        segment_bytes: int = 16 << 20,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         """Takes the folder and reads what a predecessor left, which takes seconds when that is much; raises `JournalBusy` when it
-        is alive."""
+        is alive after `lock_wait_s`."""
         super().__init__(partitions)
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._bytes_max, self._segment_bytes = folder, bytes_max, segment_bytes
-        self._lock = _locked(folder)
+        self._lock = _locked(folder, lock_wait_s)
         self.producer_id = _identity(folder)
         self._closed: deque[_Segment] = deque()
         self._current, self._fd, self._number = _Segment(folder, 0, []), -1, 0
@@ -229,10 +235,10 @@ def _write(fd: int, record: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path, lock_wait_s: float) -> int:
     """Takes the folder's lock, waiting a little for a predecessor that is just dying."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    deadline = time.monotonic() + LOCK_WAIT_S
+    deadline = time.monotonic() + lock_wait_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
