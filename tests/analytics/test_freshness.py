@@ -81,8 +81,8 @@ async def _answered(stub: analytics_pb2_grpc.AnalyticsServiceStub, at_least: int
     request = pb.RunQueryRequest(measures=["events"])
     request.range.start.seconds, request.range.end.seconds = now_s - 3_600, now_s + 3_600
     while True:
-        with suppress(errors.Unavailable):  # the store is still starting
-            found = await rpc.call(stub.RunQuery, request, CALLER)
+        with suppress(errors.Unavailable, errors.Exhausted):  # the store is still starting, or the machine is busy
+            found = await rpc.call(stub.RunQuery, request, CALLER, timeout_s=LONG_S)
             if (events := sum(int(row.measures["events"]) for row in found.rows)) >= at_least:
                 return events
         await asyncio.sleep(0.05)
