@@ -214,7 +214,7 @@ async def _measured(store: clickhouse.ClickHouse, end_ms: int, made_s: float) ->
     Signer.key, address = secrets.token_bytes(32), f"127.0.0.1:{ports.draw(1)[0]}"
     ours: dict[str, list[float]] = {name: [] for name in QUESTIONS}
     bare: dict[str, list[float]] = {name: [] for name in QUESTIONS}
-    rows_read, levels = {}, {}
+    levels: dict[str, str] = {}
     async with (
         rpc.serve([StoreRpc(answering)], address, Signer.key, access.Verifier(_nobody)),
         rpc.channel(address) as channel,
@@ -229,7 +229,7 @@ async def _measured(store: clickhouse.ClickHouse, end_ms: int, made_s: float) ->
                 if number >= 0:  # the first round warms up
                     ours[name].append((middle_s - began_s) * 1_000)
                     bare[name].append((time.perf_counter() - middle_s) * 1_000)
-                rows_read[name], levels[name] = answer.rows_read, answer.level
+                levels[name] = answer.level
         is_right = await _is_right(asked, caller, end_ms)
     longest_ms = max(max(each) for each in ours.values())
     return Result(
@@ -252,7 +252,6 @@ async def _measured(store: clickhouse.ClickHouse, end_ms: int, made_s: float) ->
                     "p95_ms": round(_p95(times), 1),
                     "by_hand_p50_ms": round(float(np.median(bare[name])), 1),
                     "level": levels[name],
-                    "rows_read": rows_read[name],
                 }
                 for name, times in ours.items()
             },
