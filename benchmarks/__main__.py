@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 
-from benchmarks import creation, demo, doors, footprint, frames, scale, startup
+from benchmarks import creation, demo, doors, footprint, frames, queries, scale, startup
 from benchmarks.result import Result, Skipped, save
 
 BENCHMARKS: dict[str, Callable[[], Coroutine[object, object, Result]]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], Coroutine[object, object, Result]]] = {
     "near_cache": doors.near_cache,
     "unary": doors.unary,
     "frames": frames.run,
+    "queries": queries.run,
     "creation": creation.run,
     "startup": startup.run,
     "demo": demo.run,

@@ -2,7 +2,8 @@
 
 A platform runs as `make up` starts it. A paced producer appends columns to its journal, as a busy service would; the clock stops when the
 last event is in the store and in every rollup. The figure is the CPU time of all who take part (this producer, broker, live counters,
-writer) for a million events; the reference is the same frames sent by a plain client to a topic that nobody reads.
+writer) for a million events; how old the live page says that its newest numbers are is told beside it. The reference is the same frames
+sent by a plain client to a topic that nobody reads.
 """
 
 import asyncio
@@ -54,10 +55,14 @@ async def _measured(installation: Installation, folder: Path) -> Result:
     reference_s = await _plain(broker, blocks)
     parts = {name: installation.processes()[name].pid or 0 for name in ("kafka", "live", "writer")}
     before = {name: cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
-    began_s = time.monotonic()
-    sent, late_s = await _produce(broker, folder / "journal", blocks)
-    sent_s = time.monotonic() - began_s
+    ages_ms: list[int] = []
     async with Door(installation.credentials().url, tenant.key) as door:
+        watching = asyncio.create_task(_watched(door, ages_ms))
+        began_s = time.monotonic()
+        sent, late_s = await _produce(broker, folder / "journal", blocks)
+        sent_s = time.monotonic() - began_s
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)  # a stream that broke shows in the number of looks
         behind_s = await _stored(door, sent, before_s=time.monotonic())
         live = (await door.look("view")).window_events
     after = {name: cpu_s(pid) for name, pid in parts.items()} | {"producer": time.process_time()}
@@ -79,6 +84,8 @@ async def _measured(installation: Installation, folder: Path) -> Result:
             "latest_append_s": round(late_s, 2),
             "stored_and_rolled_up_after_s": round(behind_s, 1),
             "live_window_equals_sent": live == sent,
+            "live_age_ms": {f"p{p}": round(float(np.percentile(ages_ms or [0], p))) for p in (50, 99)}
+            | {"looks": len(ages_ms)},
             "by_part": by_part,
         },
     )
@@ -130,6 +137,13 @@ async def _produce(broker: str, journal: Path, blocks: list[pa.RecordBatch]) -> 
         for position in positions:
             assert await producer.acknowledged(position, 60.0)
     return sent, late_s
+
+
+async def _watched(door: Door, ages_ms: list[int]) -> None:
+    """Keeps what the live page tells of its age, four times a second, until it is cancelled."""
+    async for look in door.watch("view"):
+        if look.window_events:
+            ages_ms.append(look.freshness_ms)  # noqa: PERF401  # a comprehension keeps nothing when it is cancelled
 
 
 async def _stored(door: Door, events: int, *, before_s: float) -> float:

@@ -3,6 +3,8 @@
 No package registry has a ClickHouse server of these years. The engine that stores, deduplicates and answers is the real one; only the
 reading of the requests is ours, so what is proven with it is what several processes do to one store, not the server's own HTTP.
 
+While the file FOLDER.hold lies there, statements wait that are given the value `held`; each that waits or works has a file in FOLDER.held.
+
 `python -m tests.analytics.clickhouse_server FOLDER PORT`
 """
 
@@ -10,7 +12,11 @@ import json
 import re
 import sys
 import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import clickhouse_connect
@@ -58,9 +64,10 @@ class Requests(BaseHTTPRequestHandler):
     def _ask(self, given: dict[str, str], body: str) -> bytes:
         bound = {name: value for name, value in given.items() if name.startswith("param_")}
         backend: SyncBackend = self._engine()._backend  # below the driver's own binding: these values are text already
-        return backend.execute_raw_query(
-            given.get("query", body), bound, None, QueryRuntime(settings=_settings(given)), None
-        )
+        with _held(self.folder, bound):
+            return backend.execute_raw_query(
+                given.get("query", body), bound, None, QueryRuntime(settings=_settings(given)), None
+            )
 
     def _engine(self) -> SyncBackendClient:
         if not hasattr(self._local, "engine"):
@@ -85,6 +92,20 @@ class Requests(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+@contextmanager
+def _held(folder: str, bound: Mapping[str, str]) -> Iterator[None]:
+    if not any("'held'" in value for value in bound.values()):
+        yield
+        return
+    here = Path(f"{folder}.held", str(threading.get_native_id()))
+    here.parent.mkdir(exist_ok=True)
+    here.touch()
+    while Path(f"{folder}.hold").exists():
+        time.sleep(0.02)
+    yield
+    here.unlink()
 
 
 def _settings(given: dict[str, str]) -> dict[str, str]:

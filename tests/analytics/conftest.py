@@ -5,7 +5,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,6 +132,21 @@ class Server:
         if self.child is not None and self.child.returncode is None:
             self.child.kill()
             await self.child.wait()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Statements that are given the value `held` wait meanwhile."""
+        hold = self.folder.with_name(f"{self.folder.name}.hold")
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
+
+    @property
+    def held(self) -> int:
+        """How many of those statements are here."""
+        return len([*self.folder.parent.glob(f"{self.folder.name}.held/*")])
 
     async def _answers(self) -> bool:
         try:

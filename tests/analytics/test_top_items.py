@@ -64,7 +64,7 @@ class Analytics:
         if end_ms is not None:
             request.start_time.FromMilliseconds(end_ms - 60 * MINUTE_MS)
             request.end_time.FromMilliseconds(end_ms)
-        found = await rpc.call(self.stub.ListTopItems, request, who)
+        found = await rpc.call(self.stub.ListTopItems, request, who, timeout_s=LONG_S)
         return [(each.item, each.events, each.users) for each in found.items]
 
     async def shows(self, wanted: Top, who: Context = ALICE, end_ms: int | None = None) -> None:

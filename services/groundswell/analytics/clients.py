@@ -10,6 +10,7 @@ from groundswell.kernel import rpc
 from groundswell.kernel.context import Context
 
 QUERY_S_MAX = 10.0
+"""The store refuses a question before this is over, or its caller's own time: `service.answering.LEAVE_S`."""
 BALANCE_S_MAX = 3.0
 
 

@@ -31,7 +31,7 @@ class QueryInvalid(errors.Invalid):
 class QueryTooExpensive(errors.Exhausted):
     def __init__(self) -> None:
         super().__init__(
-            "This query reads too much. Ask for a shorter range, fewer dimensions or a coarser interval.",
+            "This query takes more time or memory than one may. Ask for a shorter range, fewer dimensions or a coarser interval.",
             retry_after_s=1.0,
         )
 

@@ -32,6 +32,7 @@ class AnalyticsSettings:
     acknowledge_s: float = 10.0
     """How long the collector waits for the log before it says that the outcome is unknown."""
     queries_per_tenant: int = 8
-    """Queries of one tenant at once; the next one is refused."""
+    """Queries of one tenant at once, of which the store works on some and the others wait; the next one is refused. One that its caller
+    has given up counts until the store is done with it."""
     answers_kept: int = 1_000
     """Answers over closed ranges that are kept for a minute."""

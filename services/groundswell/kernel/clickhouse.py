@@ -1,9 +1,9 @@
 """ClickHouse: the same calls to the engine inside this process (`chdb://folder`) and to a server (`http://…`).
 
 The drivers block, so every call runs in a thread of a small pool, one connection a thread; callers' questions have a pool of their own,
-so that whoever writes does not wait for them. Queries are bounded in time and memory;
-values are always bound parameters (`{name:Type}`), never text of the query. An insert carries a token: the table drops it when a
-block with that token is already there, which is what makes a replay harmless.
+so that whoever writes does not wait for them. Queries are bounded in time and memory; a thread cannot be taken off its question, so one
+that is given up counts as running until its thread is free. Values are always bound parameters (`{name:Type}`), never text of the query.
+An insert carries a token: the table drops it when a block with that token is already there, which is what makes a replay harmless.
 
 One process owns an embedded folder; two that open it would destroy it, so the folder is locked.
 """
@@ -11,12 +11,14 @@ One process owns an embedded folder; two that open it would destroy it, so the f
 import asyncio
 import fcntl
 import logging
+import math
 import os
 import re
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ EMBEDDED = "chdb://"
 NICENESS_MAX = 19
 THREADS_KEPT = 2
 """So many fewer than threads in all do callers' questions get."""
+LEFT_S_MIN = 0.001
+"""With less time than this left no question begins: the engine would take the rest of it for "no bound"."""
 ANSWER_S_MAX = 5.0
 """How much longer than a question may run a server may take to answer it: the driver would hold its thread for five minutes."""
 KEEP_MEMORY = ("JE_MALLOC_CONF", "dirty_decay_ms:60000,muzzy_decay_ms:60000")
@@ -52,6 +56,7 @@ stopping), its disk is full, too many parts, cancelled."""
 _CODE = re.compile(r"Code: (\d+)\.")
 _AWAY = "The store of events does not answer. Try again soon."
 _BUSY = "The store of events cannot take this now. Try again soon."
+_LATE = "The query takes too long. Ask for a shorter range or fewer dimensions."
 
 
 @settings.section("CLICKHOUSE")
@@ -61,7 +66,7 @@ class ClickHouseSettings:
     dsn: str = ""
     """`chdb:///folder` for the engine inside this process, `http://user:password@host:8123/database` for a server."""
     query_s_max: float = 10.0
-    """Seconds a query may run."""
+    """Seconds a query may run. Who asks may have less time, and the query then has what is left of it."""
     query_bytes_max: int = 1_000_000_000
     """Bytes of memory a query may take."""
     threads: int = 6
@@ -96,8 +101,10 @@ class ClickHouse:
         if self.embedded:
             os.environ.setdefault(*KEEP_MEMORY)
         # Two pools and no semaphore: a thread goes on with a question that nobody waits for any more.
+        self.callers = max(1, config.threads - THREADS_KEPT)
+        """Callers' questions that run at once."""
         self._own = self._pool(config.threads)
-        self._callers = self._pool(max(1, config.threads - THREADS_KEPT))
+        self._callers = self._pool(self.callers)
         self._local = threading.local()
         self._clients: list[Any] = []
         self._limits: dict[str, int | float] = {
@@ -118,22 +125,21 @@ class ClickHouse:
         seconds_max: float | None = None,
         own: bool = False,
     ) -> Answer:
-        """Runs a SELECT within the limits, or within `seconds_max`; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`.
+        """Runs a SELECT within the limits and `seconds_max` from now; raises `DeadlineExceeded`, `StoreOverloaded`, `StoreUnavailable`.
 
         `own` is what the process itself waits for: it does not queue behind callers' questions, and has no limits, which would not
-        protect the process but stop it; unless `seconds_max` says that it is a caller's question all the same.
+        protect the process but stop it; unless `seconds_max` says that it is a caller's question all the same. A caller's question
+        that is cancelled ends when its thread is free: whoever counts questions counts what runs.
         """
-        limits = dict(self._limits)
-        if seconds_max is not None:
-            limits["max_execution_time"] = seconds_max
-        elif own:
-            limits = dict.fromkeys(self._limits, 0)
+        is_callers = seconds_max is not None or not own
+        until_s = time.monotonic() + (math.inf if seconds_max is None else seconds_max)
 
         def run(client: Client) -> Answer:
+            limits = self._within(until_s) if is_callers else dict.fromkeys(self._limits, 0)
             result = client.query(sql, parameters=dict(parameters or {}), settings=limits)
             return Answer(result.result_rows, int(result.summary.get("read_rows", 0)))
 
-        return await self._call(run, self._own if own else self._callers)
+        return await self._call(run, self._own if own else self._callers, to_its_end=is_callers)
 
     async def execute(
         self, sql: str, parameters: Mapping[str, Any] | None = None, options: Mapping[str, str | int] | None = None
@@ -172,7 +178,14 @@ class ClickHouse:
         for client in self._clients:
             client.close()
 
-    async def _call(self, run: Callable[[Client], T], threads: ThreadPoolExecutor) -> T:
+    def _within(self, until_s: float) -> dict[str, int | float]:
+        """The limits of a question that begins now; raises `DeadlineExceeded` when it has waited until its time was over."""
+        left_s = until_s - time.monotonic()
+        if left_s < LEFT_S_MIN:
+            raise errors.DeadlineExceeded(_LATE)
+        return self._limits | {"max_execution_time": min(self._config.query_s_max, left_s)}
+
+    async def _call(self, run: Callable[[Client], T], threads: ThreadPoolExecutor, *, to_its_end: bool = False) -> T:
         def guarded() -> T:
             try:
                 return run(self._client(answers=threads is self._callers))
@@ -185,7 +198,8 @@ class ClickHouse:
                     raise
                 raise ours(error) from error
 
-        return await asyncio.get_running_loop().run_in_executor(threads, guarded)
+        begun = threads.submit(guarded)
+        return await (_to_its_end(begun) if to_its_end else asyncio.wrap_future(begun))
 
     def _pool(self, threads: int) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(
@@ -214,6 +228,17 @@ class ClickHouse:
             engine = self._local.engine = connect(self._config.dsn.removeprefix(EMBEDDED))
             self._clients.append(engine)
         return engine
+
+
+async def _to_its_end(begun: Future[T]) -> T:
+    """What came of it; upon a cancellation it is taken out of the queue or, once it runs, waited for."""
+    waiting = asyncio.wrap_future(begun)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not begun.cancel():
+            await asyncio.wait([waiting])
+        raise
 
 
 def _step_back() -> None:
@@ -250,7 +275,7 @@ def ours(error: Exception) -> Exception:
     found = _CODE.match(str(error))
     code = getattr(error, "code", None) or (int(found[1]) if found else None)
     if code in (_TIMEOUT_EXCEEDED, _TOO_SLOW):
-        return errors.DeadlineExceeded("The query takes too long. Ask for a shorter range or fewer dimensions.")
+        return errors.DeadlineExceeded(_LATE)
     if code == _MEMORY_LIMIT_EXCEEDED or (code == _PYTHON_FAILED and "memory limit exceeded" in str(error)):
         return StoreOverloaded("The store cannot take this now. Ask for less, or try again later.", retry_after_s=5.0)
     if code in _PASSING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from groundswell.analytics import errors
+from groundswell.analytics.model import intake
 from groundswell.kernel.bus import frames
 
 MEASURES = ("events", "users", "nonbots", "bots", "value")
@@ -20,6 +21,8 @@ INTERVALS_MS = {"": 0, "second": 1_000, "minute": MINUTE_MS, "hour": HOUR_MS, "d
 DEVICES = ("unknown", "desktop", "mobile", "tablet", "tv", "bot")
 LIMIT_DEFAULT, LIMIT_MAX = 1_000, 10_000
 VALUES_MAX = 1_000
+VALUE_LENGTH_MAX = intake.ITEM_LENGTH_MAX
+"""Characters of a filter's value: no item has more, and no kind as many."""
 FILTERS_MAX = 50
 RANGE_DAYS_MAX = 3 * 366
 SECONDS_RANGE_MS_MAX = DAY_MS
@@ -153,6 +156,8 @@ def _among(field: str, given: Sequence[str], allowed: Sequence[str]) -> None:
 
 def code(dimension: str, text: str) -> int | str:
     """The store's form of a filter's value; raises `QueryInvalid`."""
+    if len(text) > VALUE_LENGTH_MAX:
+        raise errors.QueryInvalid(f"A filter's value has at most {VALUE_LENGTH_MAX} characters.", field="filters")
     if dimension == "kind":
         return text
     if dimension == "item":

@@ -49,7 +49,7 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
         ranges, rollups = RangeStore(store, frames.topic), RollupStore(store, frames.topic)
         at_once = resources.settings(AnalyticsSettings).queries_per_tenant
         queries = QueryStore(store, frames.partitions, rollups.adding)
-        answering = Answering(queries, BookStore(store), resources.clock, at_once)
+        answering = Answering(queries, BookStore(store), resources.clock, at_once, store.callers)
         stored = writing.Writer(
             Membership(kafka, writing.GROUP, frames.topic, instance=instance),
             ranges,

@@ -1,9 +1,14 @@
-"""Answers from the store: questions within limits, and the books."""
+"""Answers from the store: questions within limits, and the books.
+
+A question has a place from when it is asked until the store is done with it, also when its caller is long gone: else who asks and hangs
+up, again and again, has any number of them running. Of a tenant's places only some are at work at a time, so that one tenant's questions
+never take all threads. And a caller hears of a bound before the own time is over: the wait here ends before the one around it.
+"""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import math
+from dataclasses import dataclass
+from functools import partial
 
 from groundswell.analytics import errors
 from groundswell.analytics.model import questions
@@ -18,25 +23,44 @@ from groundswell.kernel.errors import DeadlineExceeded
 BOOKS_S = 0.5
 """How long books are told again instead of read: many watch, and they change no faster than ranges are stored."""
 TENANTS_MAX = 1_000
+LEAVE_S = 0.5
+"""What a question leaves of its caller's time, or half of it where there is less than a second."""
+
+
+@dataclass(slots=True)
+class _Places:
+    """A tenant's questions that the store is not done with, and whose turn it is."""
+
+    turns: asyncio.Semaphore
+    taken: int = 0
 
 
 class Answering:
     """Answers callers; each sees its own tenant."""
 
-    def __init__(self, queries: QueryStore, books: BookStore, clock: Clock, at_once: int) -> None:
-        self._queries, self._books, self._clock, self._at_once = queries, books, clock, at_once
-        self._running: defaultdict[int, int] = defaultdict(int)
+    def __init__(self, queries: QueryStore, books: BookStore, clock: Clock, at_once: int, threads: int) -> None:
+        """`at_once` questions a tenant are taken; of the `threads` that answer, one tenant gets half."""
+        self._queries, self._books, self._clock = queries, books, clock
+        self._at_once, self._at_work = at_once, max(1, threads // 2)
+        self._places: dict[int, _Places] = {}
         self._known: dict[int, tuple[float, asyncio.Future[Books]]] = {}
 
     async def ask(self, context: Context, question: Question) -> Found:
         """Raises `QueryInvalid`, `QueryTooExpensive`, `TooManyQueries`."""
         tenant = context.require_tenant()
         checked = questions.checked(question, self._clock.now_ms())
-        async with self._slot(tenant):
-            try:
-                return await self._queries.answer(tenant, checked)
-            except (DeadlineExceeded, StoreOverloaded) as error:
-                raise errors.QueryTooExpensive from error
+        until_s = self._until_s(context)
+        asked = self._placed(tenant, checked, until_s)
+        try:
+            await asyncio.wait([asked], timeout=until_s - self._clock.monotonic_s())
+        finally:
+            asked.cancel()  # of one that is answered nothing is left to cancel
+        if not asked.done():
+            raise errors.QueryTooExpensive
+        try:
+            return asked.result()
+        except (DeadlineExceeded, StoreOverloaded) as error:
+            raise errors.QueryTooExpensive from error
 
     async def books(self, context: Context) -> Books:
         """The tenant's books, at most half a second old; callers at the same time share one reading."""
@@ -49,14 +73,30 @@ class Answering:
             known = self._known[tenant] = self._clock.monotonic_s() + BOOKS_S, reading
         return await asyncio.shield(known[1])
 
-    @asynccontextmanager
-    async def _slot(self, tenant: int) -> AsyncIterator[None]:
-        if self._running[tenant] >= self._at_once:
+    def _until_s(self, context: Context) -> float:
+        """Until when there is an answer, or a word why not."""
+        if context.deadline_s is None:
+            return math.inf
+        left_s = context.deadline_s - self._clock.monotonic_s()
+        return context.deadline_s - min(LEAVE_S, left_s / 2)
+
+    def _placed(self, tenant: int, question: Question, until_s: float) -> asyncio.Task[Found]:
+        places = self._places.setdefault(tenant, _Places(asyncio.Semaphore(self._at_work)))
+        if places.taken >= self._at_once:
             raise errors.TooManyQueries(self._at_once)
-        self._running[tenant] += 1
-        try:
-            yield
-        finally:
-            self._running[tenant] -= 1
-            if not self._running[tenant]:
-                del self._running[tenant]
+        places.taken += 1
+        asked = asyncio.create_task(self._answer(places, tenant, question, until_s))
+        asked.add_done_callback(partial(self._left, tenant, places))
+        return asked
+
+    async def _answer(self, places: _Places, tenant: int, question: Question, until_s: float) -> Found:
+        async with places.turns:
+            return await self._queries.answer(tenant, question, until_s - self._clock.monotonic_s())
+
+    def _left(self, tenant: int, places: _Places, asked: asyncio.Task[Found]) -> None:
+        """Frees the place of a question that has ended; how, nobody may be left to hear."""
+        if not asked.cancelled():
+            asked.exception()
+        places.taken -= 1
+        if not places.taken:
+            del self._places[tenant]

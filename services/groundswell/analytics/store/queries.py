@@ -9,6 +9,8 @@ The tenant is bound in every SELECT on every table, and nothing of a caller's is
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from groundswell.analytics import errors
 from groundswell.analytics.model.questions import INTERVALS_MS, RAW, Level, Plan, Question, Stretch, plan
 from groundswell.analytics.store import schema
-from groundswell.kernel.clickhouse import ClickHouse
+from groundswell.kernel.clickhouse import Answer, ClickHouse
 from groundswell.kernel.errors import DeadlineExceeded
 
 _TYPES = {
@@ -51,6 +53,17 @@ class Found:
     as_of: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Time:
+    """Until when a question may take, over all its statements. While it is `still` rollups wait for it, and it for no other question."""
+
+    until_s: float
+    still: bool = False
+
+    async def query(self, store: ClickHouse, sql: str, values: Mapping[str, Any] | None = None) -> Answer:
+        return await store.query(sql, values, seconds_max=self.until_s - time.monotonic(), own=self.still)
+
+
 @dataclass(slots=True)
 class _Bound:
     """Values on their way into a statement."""
@@ -71,25 +84,27 @@ class QueryStore:
         self._store, self._partitions, self._adding = store, partitions, adding
         self._still = asyncio.Lock()
 
-    async def answer(self, tenant: int, question: Question) -> Found:
-        """The rows of a checked question; raises `StoreBusy` when rollups of other processes move all the time."""
-        as_of, levels = await self._as_of(), plan(question)
-        marks: Marks = {level.name: await self._marks(level.name) for level in levels if level is not RAW}
+    async def answer(self, tenant: int, question: Question, seconds_max: float = math.inf) -> Found:
+        """The rows of a checked question; raises `StoreBusy` when rollups of other processes move all the time, `DeadlineExceeded`."""
+        limit = _Time(time.monotonic() + seconds_max)
+        as_of, levels = await self._as_of(limit), plan(question)
+        marks: Marks = {level.name: await self._marks(level.name, limit) for level in levels if level is not RAW}
         for _ in range(TRIES):
-            found, met = await self._tried(tenant, question, levels, marks, as_of)
+            found, met = await self._tried(tenant, question, levels, marks, as_of, limit)
             if met == marks:
                 return found
             marks = met
-        return await self._while_still(tenant, question, levels, marks, as_of)
+        return await self._while_still(tenant, question, levels, marks, as_of, limit.until_s)
 
     async def _while_still(
-        self, tenant: int, question: Question, levels: Plan, marks: Marks, as_of: list[int]
+        self, tenant: int, question: Question, levels: Plan, marks: Marks, as_of: list[int], until_s: float
     ) -> Found:
         """An answer while nobody in this process adds to a rollup: one question at a time, and not for long, since rollups wait for it."""
         try:
             async with self._still, self._adding:
-                marks = {level: await self._marks(level, STILL_S_MAX) for level in marks}
-                found, met = await self._tried(tenant, question, levels, marks, as_of, seconds_max=STILL_S_MAX)
+                limit = _Time(min(until_s, time.monotonic() + STILL_S_MAX), still=True)
+                marks = {level: await self._marks(level, limit) for level in marks}
+                found, met = await self._tried(tenant, question, levels, marks, as_of, limit)
         except DeadlineExceeded as error:
             raise errors.StoreBusy from error
         if met != marks:
@@ -103,9 +118,9 @@ class QueryStore:
         levels: Plan,
         marks: Marks,
         as_of: list[int],
-        seconds_max: float | None = None,
+        limit: _Time,
     ) -> tuple[Found, Marks]:
-        """An answer cut at `marks`, and the marks that its scans met. With `seconds_max` rollups wait for it, and it for no question."""
+        """An answer cut at `marks`, and the marks that its scans met."""
         bound = _Bound()
         sources = [
             source
@@ -113,7 +128,7 @@ class QueryStore:
             for source in self._sources(bound, tenant, question, (number, level), stretches, marks.get(level.name, {}))
         ]
         sql = _outer(question, sources, bound, len(levels) * self._partitions)
-        found = await self._store.query(sql, bound.values, seconds_max=seconds_max, own=seconds_max is not None)
+        found = await limit.query(self._store, sql, bound.values)
         finest = min(levels, key=lambda level: level.bucket_ms)
         rows = [row for row in found.rows if row[0] >= 0]
         met: Marks = {name: {} for name in marks}
@@ -122,14 +137,15 @@ class QueryStore:
             met[[*levels][number].name][partition] = int(row[-1])
         return Found(_rows(question, rows), finest.name, found.rows_read, as_of), met
 
-    async def _as_of(self) -> list[int]:
-        answer = await self._store.query(f"SELECT _p, max(_o) + 1 FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p")
+    async def _as_of(self, limit: _Time) -> list[int]:
+        sql = f"SELECT _p, max(_o) + 1 FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p"
+        answer = await limit.query(self._store, sql)
         ends = {int(p): int(end) for p, end in answer.rows}
         return [ends.get(p, 0) for p in range(self._partitions)]
 
-    async def _marks(self, level: str, seconds_max: float | None = None) -> dict[int, int]:
+    async def _marks(self, level: str, limit: _Time) -> dict[int, int]:
         sql = f"SELECT _p, max(w) FROM {schema.DATABASE}.{level} WHERE {_MARKER} GROUP BY _p"
-        found = await self._store.query(sql, seconds_max=seconds_max, own=seconds_max is not None)
+        found = await limit.query(self._store, sql)
         return {int(p): int(mark) for p, mark in found.rows}
 
     def _sources(
