@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from groundswell.engines import topics
 from tests.cluster import dockerfile
 from tests.cluster.control_plane.api import Api
-from tests.cluster.control_plane.handle import ControlPlane, running
+from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
 from tests.cluster.forms import SLOW
 from tests.cluster.operating import Operated, install_kinds, operated, own_namespace
 from tests.cluster.tools.families import MONITORING, Shelf, shelf
@@ -111,6 +112,13 @@ async def place(
     """A namespace in which operators run under their own account."""
     async with operated(control_plane, admin, namespace, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def log(kafka_address: str) -> str:
+    """The address of a broker that has the platform's topics."""
+    await topics.create(kafka_address, ROOT / "protos" / "topics")
+    return kafka_address
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from groundswell.engines import ports
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import Operated, scales, spike
-from tests.cluster.test_saga import lives_until, with_targets
+from tests.cluster.raising import lives_until, with_targets
 
 SETS = {"name": "cache", "configMapPatch": {"name": "flags", "data": {"ttl": "60", "stale": "yes"}}}
 TELLS = {"name": "chat", "notify": {"webhookSecretRef": {"name": "hook"}}}

@@ -23,8 +23,8 @@ from tests.cluster import storm
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.forms import form, slow
 from tests.cluster.operating import ACCOUNT, Operated, Process, kubeconfig, scales
+from tests.cluster.raising import with_targets
 from tests.cluster.storm import CONFLICTING, FAILING, LOST_ANSWER, TOO_MANY, Fault
-from tests.cluster.test_saga import with_targets
 
 TARGETS = ("readers", "web")
 BASELINES = {"readers": {"replicas": 4, "hpaMin": 4, "hpaMax": 20}, "web": {"replicas": 3, "hpaMin": 3, "hpaMax": 20}}

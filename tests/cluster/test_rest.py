@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import Operated, scales
-from tests.cluster.test_saga import with_targets
+from tests.cluster.raising import with_targets
 
 CHANGES = 40
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import Operated, scales
-from tests.cluster.test_saga import READERS, WEB, with_targets
+from tests.cluster.raising import READERS, WEB, with_targets
 
 
 async def with_readers_and_web(place: Operated, cpu: str) -> Object:
