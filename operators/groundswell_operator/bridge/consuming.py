@@ -112,7 +112,7 @@ class Bridge:
         while True:
             try:
                 await self._beside(self._consumer.start(), joins=True)
-                self._reads = True
+                self._reads, self._reported_s = True, float("-inf")  # what it knows now is said at once
                 return
             except KafkaError as error:
                 log.warning("waiting for Kafka: %s", type(error).__name__)
@@ -159,15 +159,17 @@ class Bridge:
     async def _report(self, joins: bool) -> None:
         """Says that the bridge looks, and in each policy's status whether the log answers; that this fails is no reason to stop.
 
-        Who only `joins` the group does not know that yet, unless there is no topic that it could read.
+        Who only `joins` the group does not know that yet, and is not heard of, unless there is no topic that it could read.
         """
         try:
             lag, is_missing = await self._behind()
             self._lag.set(lag if lag is not None else float("nan"))
             self._last_lag = self._last_lag if lag is None else lag
+            if joins and not is_missing:
+                return
             await self._sources.beat()
             said = lag, self._taker.last_record_s, is_missing
-            if (joins and not is_missing) or (said == self._said and time.monotonic() - self._looked_s < LOOK_S):
+            if said == self._said and time.monotonic() - self._looked_s < LOOK_S:
                 return
             source = Source(lag is not None, self._last_lag, self._taker.last_record_s, 0, is_missing)
             told = [await self._told(each, source) for each in await self._intake.policies()]
