@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import httpx
 from aiokafka import AIOKafkaProducer
@@ -15,6 +16,8 @@ from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from groundswell_operator.bridge.consuming import GROUP_ID
 from groundswell_operator.bridge.records import TOPIC
 from tests.cluster.operating import BRIDGE, Operated, Process
+
+END_S_MAX = 30.0
 
 
 def event(
@@ -57,6 +60,16 @@ def bridge(place: Operated, log: str, identity: str = "bridge") -> Process:
     return place.start(
         identity, "groundswell_operator", "bridge", account=BRIDGE, environment={"KAFKA_BOOTSTRAP_SERVERS": log}
     )
+
+
+def end(place: Operated) -> None:
+    """Ends the bridges of a place that run, by a signal: of one that is killed its group hears after ten seconds only."""
+    running = [each.popen for each in place.processes if each.popen.poll() is None]
+    bridges = [each for each in running if "bridge" in cast(Sequence[str], each.args)]
+    for each in bridges:
+        each.terminate()
+    for each in bridges:
+        each.wait(END_S_MAX)
 
 
 def new_id() -> str:

@@ -19,6 +19,11 @@ async def with_targets(place: Operated, reader_delay: str = "1s") -> None:
     )
 
 
+async def led_with_targets(place: Operated, reader_delay: str = "1s") -> None:
+    """The same, while an operator comes to lead: both take their time."""
+    await asyncio.gather(with_targets(place, reader_delay), place.leads(place.start("one")))
+
+
 def raised_once(place: Operated, *targets: str) -> None:
     """The floor of each was written once, and its scale once afterwards, unless its autoscaler was quicker."""
     written = place.foreign()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
+import httpx
 import pytest
 from google.protobuf.message import Message
 from prometheus_client import Counter
@@ -28,7 +29,7 @@ from tests.cluster.operating import BRIDGE, QUICK, WRITING, Operated, scales
 
 RECORDS = 10_000
 ENDS_EVERY = 500
-MANY = form(200, 1_000)
+MANY = form(100, 1_000)
 SEED = 7
 
 
@@ -88,9 +89,8 @@ async def test_a_name_that_does_not_follow_from_the_spike_makes_an_object_of_eac
 
 
 async def test_a_record_becomes_a_raise_and_the_end_of_its_spike_the_return(place: Operated, log: str) -> None:
-    await place.target("workers", 2)
     process = bridge(place, log)
-    await place.leads(place.start("one"))
+    await asyncio.gather(place.target("workers", 2), place.leads(place.start("one")))
     policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
     identifier = new_id()
     await publish(log, [event(SpikeStarted, identifier)])
@@ -108,9 +108,8 @@ async def test_a_policy_that_is_replaced_in_the_middle_of_a_spike_gets_it_with_i
     place: Operated, log: str
 ) -> None:
     """As `kubectl replace --force` does it: another one of the same name, while the cluster collects what was the first one's."""
-    await place.target("workers", 2)
     bridge(place, log)
-    await place.leads(place.start("one"))
+    await asyncio.gather(place.target("workers", 2), place.leads(place.start("one")))
     words: Object = {"actions": [scales("workers", 3)], "cooldown": QUICK}
     policy, identifier = await place.policy(**words), new_id()
     await publish(log, [event(SpikeStarted, identifier)])
@@ -137,9 +136,8 @@ async def test_a_policy_that_is_replaced_in_the_middle_of_a_spike_gets_it_with_i
 async def test_an_end_that_comes_before_its_start_is_that_spikes_all_the_same_and_nothing_is_raised(
     place: Operated, log: str
 ) -> None:
-    await place.target("workers", 2)
     process = bridge(place, log)
-    await place.leads(place.start("one"))
+    await asyncio.gather(place.target("workers", 2), place.leads(place.start("one")))
     policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
     identifier = new_id()
     await publish(log, [event(SpikeEnded, identifier, Spike.OVER)])
@@ -239,5 +237,25 @@ async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Opera
         return not await place.gone(path)
 
     await until(made, 60)
+    process.popen.terminate()
+    assert process.popen.wait(10) == 0
+
+
+async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place: Operated, log: str) -> None:
+    await place.policy(mode="Observe", actions=[scales("web", 10)])
+    process, identifier = bridge(place, log), new_id()
+    await publish(log, [event(SpikeStarted, identifier)], timestamp_ms=int((time.time() - 600) * 1000))
+
+    async def said() -> Object:
+        conditions = (await place.admin.get(f"{place.policies}/default")).get("status", {}).get("conditions", [])
+        found: list[Object] = [each for each in conditions if each["reason"] == "OldRecordsSkipped"]
+        return found[0] if found else {}
+
+    condition = await until(said, 60)
+    assert (condition["type"], condition["status"]) == ("SourceConnected", "True")
+    assert not [each for each in await place.admin.items(place.spikes) if each["spec"]["spikeId"] == identifier]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
+        figures = (await asking.get("/metrics")).text
+    assert 'groundswell_bridge_records_total{outcome="too_old"} 1.0' in figures
     process.popen.terminate()
     assert process.popen.wait(10) == 0

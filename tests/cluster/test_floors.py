@@ -11,16 +11,16 @@ from groundswell_operator.applying import scalers
 from tests.cluster import load
 from tests.cluster.control_plane.api import until
 from tests.cluster.operating import QUICK, Operated, scales
-from tests.cluster.raising import WEB, with_targets
+from tests.cluster.raising import WEB, led_with_targets
 
 NEEDED = 12
 """Pods of web that the load calls for after a spike, more than before it."""
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-3")
 async def test_who_resets_the_floor_finds_it_raised_again_within_five_seconds(place: Operated) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(actions=[scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "Holding")
@@ -39,8 +39,7 @@ async def test_who_resets_the_floor_finds_it_raised_again_within_five_seconds(pl
 
 @pytest.mark.promise("OPERATOR-8")
 async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_them(place: Operated) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(actions=[scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "Holding")
@@ -55,8 +54,7 @@ async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_t
 @pytest.mark.promise("OPERATOR-8")
 async def test_a_floor_that_somebody_raises_above_the_spikes_stays_and_the_spike_names_it(place: Operated) -> None:
     """A person who sets 35 while the spike holds 30 finds 35 afterwards, and reads why nothing came back."""
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(actions=[scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "Holding")
@@ -69,6 +67,7 @@ async def test_a_floor_that_somebody_raises_above_the_spikes_stays_and_the_spike
     assert "web" in told
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-8")
 async def test_a_floor_is_taken_back_in_halves_and_never_below_what_the_load_calls_for(place: Operated) -> None:
     average = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}

@@ -12,6 +12,7 @@ from tests.cluster.raising import with_targets
 
 TAKEOVER_S_MAX = 15.0
 END_S_MAX = 5.0
+pytestmark = pytest.mark.alone
 
 
 @pytest.mark.promise("OPERATOR-9")

@@ -33,6 +33,8 @@ from tests.cluster.operating import BRIDGE, Operated, scales
 from tests.cluster.prometheus import Prometheus, scraping
 from tests.cluster.tools.families import Shelf
 
+pytestmark = pytest.mark.alone
+
 LINKS = 40
 ANSWERED_S_MAX = 90.0
 PAUSE_S = 0.2

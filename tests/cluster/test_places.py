@@ -11,9 +11,9 @@ from groundswell_operator.applying.requests import WRITES_S_MAX
 from tests.cluster.control_plane.api import until
 from tests.cluster.forms import form
 from tests.cluster.operating import QUICK, Operated, scales
-from tests.cluster.raising import looks_s, moment_s, with_targets
+from tests.cluster.raising import led_with_targets, looks_s, moment_s, with_targets
 
-WAITING = form(100, 300)
+WAITING = form(60, 300)
 
 
 @pytest.mark.promise("OPERATOR-6")
@@ -21,8 +21,7 @@ WAITING = form(100, 300)
 async def test_observing_writes_nothing_foreign_and_says_what_it_would_do(
     place: Operated, mode: str, writes: set[int]
 ) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     budget = {"maxConcurrentSpikes": 10}
     policy = await place.policy(mode=mode, actions=[scales("web", 10)], cooldown=QUICK, budget=budget)
     paths = [await place.spike(f"vs-{number}", policy) for number in range(10)]
@@ -39,8 +38,7 @@ async def test_observing_writes_nothing_foreign_and_says_what_it_would_do(
 
 @pytest.mark.promise("OPERATOR-6")
 async def test_a_spike_is_acted_upon_once_a_person_has_approved_it(place: Operated) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(mode="Approve", actions=[scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "AwaitingApproval")
@@ -50,6 +48,7 @@ async def test_a_spike_is_acted_upon_once_a_person_has_approved_it(place: Operat
     await place.comes_to(path, "Holding")
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-7")
 async def test_what_the_budget_does_not_cover_is_clamped_and_its_use_survives_a_restart(place: Operated) -> None:
     await with_targets(place)
@@ -88,8 +87,7 @@ async def test_what_the_budget_does_not_cover_is_clamped_and_its_use_survives_a_
 async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_conditions_name_both(
     place: Operated,
 ) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     lax = await place.policy("lax", actions=[scales("web", 10)])
     await place.policy("strict", actions=[scales("web", 2, most=12)])
     for name in ("lax", "strict"):

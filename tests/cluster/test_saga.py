@@ -12,15 +12,14 @@ from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ProgramFailed
 from tests.cluster.forms import slow
 from tests.cluster.operating import QUICK, Operated, scales
-from tests.cluster.raising import lives_until, looks_s, raised_once, with_targets
+from tests.cluster.raising import led_with_targets, lives_until, looks_s, raised_once, with_targets
 
 
 @pytest.mark.promise("OPERATOR-1", "OPERATOR-3", "OPERATOR-12")
 async def test_a_spike_raises_readers_and_web_tells_each_transition_once_and_gives_all_back_when_deleted(
     place: Operated,
 ) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(actions=[scales("readers", 5), scales("web", 10)])
     path = await place.spike("vs-a", policy)
     status = await place.comes_to(path, "Holding")
@@ -63,10 +62,10 @@ async def test_consumers_of_a_log_are_raised_to_their_partitions_only_and_the_po
     assert not place.refusals()
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-10")
 async def test_the_second_half_of_web_waits_until_the_readers_are_ready(place: Operated) -> None:
-    await with_targets(place, reader_delay="4s")
-    await place.leads(place.start("one"))
+    await led_with_targets(place, reader_delay="4s")
     policy = await place.policy(actions=[scales("readers", 5, order=0), scales("web", 10, order=1)])
     path = await place.spike("vs-a", policy)
     await until(lambda: place.ready("web", 17))
@@ -75,11 +74,11 @@ async def test_the_second_half_of_web_waits_until_the_readers_are_ready(place: O
     assert await place.ready("web", 30)
 
 
+@pytest.mark.alone
 @slow
 @pytest.mark.promise("OPERATOR-10")
 async def test_readers_that_need_twenty_seconds_keep_web_waiting_for_ten(place: Operated) -> None:
-    await with_targets(place, reader_delay="20s")
-    await place.leads(place.start("one"))
+    await led_with_targets(place, reader_delay="20s")
     policy = await place.policy(actions=[scales("readers", 5, order=0), scales("web", 10, order=1)])
     path = await place.spike("vs-a", policy)
     await until(lambda: place.ready("web", 17))
@@ -110,8 +109,7 @@ async def test_an_operator_that_is_killed_after_every_single_step_makes_one_rais
 
 @pytest.mark.promise("OPERATOR-12")
 async def test_deleting_a_policy_gives_back_what_its_spikes_raised(place: Operated) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(actions=[scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "Holding")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
-
-import httpx
 
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeStarted
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
@@ -16,30 +13,10 @@ from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
 from groundswell_operator.bridge.records import object_name
 from tests.cluster.bridging import bridge, event, new_id, publish
-from tests.cluster.control_plane.api import Object, until
+from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ROOT
 from tests.cluster.forms import slow
 from tests.cluster.operating import QUICK, Operated, scales
-
-
-async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place: Operated, log: str) -> None:
-    await place.policy(mode="Observe", actions=[scales("web", 10)])
-    process, identifier = bridge(place, log), new_id()
-    await publish(log, [event(SpikeStarted, identifier)], timestamp_ms=int((time.time() - 600) * 1000))
-
-    async def said() -> Object:
-        conditions = (await place.admin.get(f"{place.policies}/default")).get("status", {}).get("conditions", [])
-        found: list[Object] = [each for each in conditions if each["reason"] == "OldRecordsSkipped"]
-        return found[0] if found else {}
-
-    condition = await until(said, 60)
-    assert (condition["type"], condition["status"]) == ("SourceConnected", "True")
-    assert not [each for each in await place.admin.items(place.spikes) if each["spec"]["spikeId"] == identifier]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
-        figures = (await asking.get("/metrics")).text
-    assert 'groundswell_bridge_records_total{outcome="too_old"} 1.0' in figures
-    process.popen.terminate()
-    assert process.popen.wait(10) == 0
 
 
 @slow
