@@ -1,0 +1,4 @@
+"""All tests. `python -m tests` runs them."""
+
+SHARED = "GROUNDSWELL_TESTS_SHARED"
+"""The variable that names a folder for what several runs of pytest need and one of them makes, such as the image."""

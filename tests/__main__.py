@@ -1,25 +1,40 @@
-"""`python -m tests`: all tests, in two runs of pytest; behind `--of` those of some folders. With other arguments it is pytest itself.
+"""`python -m tests`: all tests, in three runs of pytest; behind `--of` those of some folders. With other arguments it is pytest itself.
 
-Most tests wait more than they work, and stand beside others. Those marked `alone` measure, or count what a machine refuses that has
-something else to do: they come afterwards, one after the other.
+Most tests wait more than they work, and stand beside others. Those with a control plane wait most, and stand beside each other, each
+session with a plane of its own, so that what works keeps none of them waiting. Those marked `alone` measure, or count what a machine
+refuses that has something else to do: they come afterwards, one after the other.
 """
 
+import os
 import subprocess
 import sys
+import tempfile
 
-BESIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not alone")
-ALONE = ("-m", "alone")
+from tests import SHARED
+
+BESIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+RUNS = (
+    (*BESIDE, "-m", "not alone and not plane"),
+    (*BESIDE, "-m", "plane and not alone"),
+    ("-m", "alone"),
+)
+FOUND_NONE = 5
+"""pytest's code where an expression is true of no test."""
 
 
 def main(words: list[str]) -> int:
-    """Returns the exit code of the first session that failed."""
+    """Returns the exit code of the first run that failed."""
     of = words[1:] if words[:1] == ["--of"] else []
-    codes = [_pytest(*each, *of) for each in (BESIDE, ALONE)] if of or not words else [_pytest(*words)]
-    return next(filter(None, codes), 0)
+    if words and not of:
+        return _pytest(words)
+    with tempfile.TemporaryDirectory(prefix="groundswell-shared-") as shared:
+        codes = [_pytest([*each, *of], shared) for each in RUNS]
+    return next((each for each in codes if each not in (0, FOUND_NONE)), 0)
 
 
-def _pytest(*words: str) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *words], check=False).returncode
+def _pytest(words: list[str], shared: str = "") -> int:
+    environment = {**os.environ, SHARED: shared} if shared else None
+    return subprocess.run([sys.executable, "-m", "pytest", *words], env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

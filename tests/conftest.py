@@ -104,9 +104,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test with a control plane stands alone."""
+    """A test with a control plane stands beside others that have one each."""
     if PLANE in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.alone)
+        item.add_marker(pytest.mark.plane)
 
 
 class Results:

@@ -6,6 +6,7 @@ session names them and says what to run.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import shutil
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import dockerfile
+from groundswell.engines import topics
+from tests import SHARED
+from tests.cluster import bridging, dockerfile
 from tests.cluster.control_plane.api import Api
-from tests.cluster.control_plane.handle import ControlPlane, running
+from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
 from tests.cluster.forms import SLOW
 from tests.cluster.operating import Operated, install_kinds, operated, own_namespace
 from tests.cluster.tools.families import MONITORING, Shelf, shelf
@@ -37,10 +40,8 @@ def loadtests_image(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Imag
 
 
 def _built(folders: pytest.TempPathFactory, target: str) -> dockerfile.Image:
-    """The image of a target; of sessions that stand beside each other the first makes it for all."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return dockerfile.build(folders.mktemp(target), target)
-    root = folders.getbasetemp().parent / target
+    """The image of a target; of sessions that stand beside each other, or come one after the other, the first makes it for all."""
+    root = Path(os.environ.get(SHARED) or _of_sessions(folders)) / target
     made = root.with_suffix(".made")
     with root.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,6 +51,11 @@ def _built(folders: pytest.TempPathFactory, target: str) -> dockerfile.Image:
             dockerfile.build(root, target)
             made.touch()
     return dockerfile.Image(root, dockerfile.STAGES[target])
+
+
+def _of_sessions(folders: pytest.TempPathFactory) -> Path:
+    """The folder that sessions beside each other share, or this one's own."""
+    return folders.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else folders.getbasetemp()
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +117,20 @@ async def place(
     """A namespace in which operators run under their own account."""
     async with operated(control_plane, admin, namespace, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def log(place: Operated, kafka_address: str) -> AsyncIterator[str]:
+    """The address of a broker that has the platform's topics. Bridges that read it leave their group with the test."""
+    await topics.create(kafka_address, ROOT / "protos" / "topics")
+    yield kafka_address
+    await asyncio.to_thread(bridging.end, place)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first file whose tests want the image begins, since that takes a minute to build; the others come last, and find it there."""
+    wanting = [*dict.fromkeys(each.path for each in items if "image" in getattr(each, "fixturenames", ()))]
+    items.sort(key=lambda each: (each.path in wanting) - 2 * (each.path in wanting[:1]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from groundswell.engines import ports
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import Operated, scales, spike
-from tests.cluster.test_saga import lives_until, with_targets
+from tests.cluster.raising import led_with_targets, lives_until
 
 SETS = {"name": "cache", "configMapPatch": {"name": "flags", "data": {"ttl": "60", "stale": "yes"}}}
 TELLS = {"name": "chat", "notify": {"webhookSecretRef": {"name": "hook"}}}
@@ -164,9 +164,9 @@ async def test_what_is_said_of_a_spike_is_in_the_body_only_and_a_notice_that_is_
     assert not place.refusals()
 
 
+@pytest.mark.alone
 async def test_a_receiver_that_never_answers_keeps_nobody_waiting_for_replicas(place: Operated) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     async with receiving(place) as receiver:
         receiver.silent = True
         policy = await place.policy(actions=[TELLS, scales("web", 10)])

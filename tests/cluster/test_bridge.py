@@ -6,108 +6,31 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeEscalated, SpikeStarted, SpikeUpdated
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
-from groundswell.engines import ports, running, topics
-from groundswell.engines.children import Child
-from groundswell.engines.engine import Folders
-from groundswell.engines.kafka import Kafka
 from groundswell_operator.applying.reading import level_of, over_of
 from groundswell_operator.applying.requests import WRITES_S_MAX
-from groundswell_operator.bridge.consuming import GROUP_ID
 from groundswell_operator.bridge.intake import Intake
-from groundswell_operator.bridge.records import TOPIC, object_name, sighting
+from groundswell_operator.bridge.records import object_name, sighting
 from groundswell_operator.policies import Level
 from tests.cluster.asking import asking_as
+from tests.cluster.bridging import bridge, committed, counts, event, new_id, publish
 from tests.cluster.control_plane.api import Object, until
-from tests.cluster.control_plane.handle import ROOT
-from tests.cluster.forms import form, slow
-from tests.cluster.operating import BRIDGE, QUICK, WRITING, Operated, Process, scales
+from tests.cluster.forms import form
+from tests.cluster.operating import BRIDGE, QUICK, WRITING, Operated, scales
 
 RECORDS = 10_000
 ENDS_EVERY = 500
-MANY = form(200, 1_000)
+MANY = form(100, 1_000)
 SEED = 7
-VIRAL, HOT = Spike.VIRAL, Spike.HOT
-
-
-def event(
-    kind: type[Message],
-    identifier: str,
-    level: Spike.Level.ValueType = VIRAL,
-    sequence: int = 1,
-    tenant: str = "acme",
-    views: int = 1_000_000,
-) -> Message:
-    """What spikes says of one spike that was detected just now."""
-    spike = Spike(
-        name=f"spikes/{identifier}",
-        tenant=tenant,
-        kind="link",
-        item="links/7",
-        level=level,
-        projected_views_hour=views,
-    )
-    spike.detected_time.GetCurrentTime()
-    return kind(spike=spike, sequence=sequence)
-
-
-async def publish(address: str, messages: Iterable[Message], timestamp_ms: int | None = None) -> None:
-    """Onto partitions in turn, so that their order is nobody's."""
-    producer = AIOKafkaProducer(bootstrap_servers=address)
-    await producer.start()
-    try:
-        for number, each in enumerate(messages):
-            headers = [("ce_type", each.DESCRIPTOR.full_name.encode())]
-            await producer.send(
-                TOPIC, each.SerializeToString(), partition=number % 4, headers=headers, timestamp_ms=timestamp_ms
-            )
-        await producer.flush()
-    finally:
-        await producer.stop()
-
-
-@pytest.fixture
-async def log(kafka_address: str) -> str:
-    """The address of a broker that has the topic."""
-    await topics.create(kafka_address, ROOT / "protos" / "topics")
-    return kafka_address
-
-
-def bridge(place: Operated, log: str, identity: str = "bridge") -> Process:
-    return place.start(
-        identity, "groundswell_operator", "bridge", account=BRIDGE, environment={"KAFKA_BOOTSTRAP_SERVERS": log}
-    )
-
-
-def new_id() -> str:
-    return secrets.token_hex(8)
-
-
-async def committed(log: str) -> int:
-    """The records whose offsets the group has left behind."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=log)
-    await admin.start()
-    try:
-        offsets = await admin.list_consumer_group_offsets(GROUP_ID)
-    except GroupCoordinatorNotAvailableError:  # there was no group yet
-        return 0
-    else:
-        return sum(each.offset for each in offsets.values() if each.offset > 0)
-    finally:
-        await admin.close()
 
 
 @pytest.mark.promise("OPERATOR-4")
@@ -139,7 +62,8 @@ async def test_ten_thousand_records_doubled_and_shuffled_make_one_object_though_
 
 def _shuffled(identifier: str) -> Sequence[Message]:
     chance = random.Random(SEED)
-    kinds = [(SpikeStarted, VIRAL), (SpikeUpdated, VIRAL), (SpikeEscalated, HOT), (SpikeUpdated, HOT)]
+    viral, hot = Spike.VIRAL, Spike.HOT
+    kinds = [(SpikeStarted, viral), (SpikeUpdated, viral), (SpikeEscalated, hot), (SpikeUpdated, hot)]
     messages = [event(kinds[number % 4][0], identifier, kinds[number % 4][1], number) for number in range(RECORDS // 2)]
     messages[::ENDS_EVERY] = [event(SpikeEnded, identifier, Spike.OVER) for _ in messages[::ENDS_EVERY]]
     doubled = [*messages, *messages]
@@ -165,9 +89,8 @@ async def test_a_name_that_does_not_follow_from_the_spike_makes_an_object_of_eac
 
 
 async def test_a_record_becomes_a_raise_and_the_end_of_its_spike_the_return(place: Operated, log: str) -> None:
-    await place.target("workers", 2)
     process = bridge(place, log)
-    await place.leads(place.start("one"))
+    await asyncio.gather(place.target("workers", 2), place.leads(place.start("one")))
     policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
     identifier = new_id()
     await publish(log, [event(SpikeStarted, identifier)])
@@ -185,9 +108,8 @@ async def test_a_policy_that_is_replaced_in_the_middle_of_a_spike_gets_it_with_i
     place: Operated, log: str
 ) -> None:
     """As `kubectl replace --force` does it: another one of the same name, while the cluster collects what was the first one's."""
-    await place.target("workers", 2)
     bridge(place, log)
-    await place.leads(place.start("one"))
+    await asyncio.gather(place.target("workers", 2), place.leads(place.start("one")))
     words: Object = {"actions": [scales("workers", 3)], "cooldown": QUICK}
     policy, identifier = await place.policy(**words), new_id()
     await publish(log, [event(SpikeStarted, identifier)])
@@ -214,13 +136,12 @@ async def test_a_policy_that_is_replaced_in_the_middle_of_a_spike_gets_it_with_i
 async def test_an_end_that_comes_before_its_start_is_that_spikes_all_the_same_and_nothing_is_raised(
     place: Operated, log: str
 ) -> None:
-    await place.target("workers", 2)
     process = bridge(place, log)
-    await place.leads(place.start("one"))
+    await asyncio.gather(place.target("workers", 2), place.leads(place.start("one")))
     policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
     identifier = new_id()
     await publish(log, [event(SpikeEnded, identifier, Spike.OVER)])
-    await until(lambda: _counts(process, "ignored", 1), 60)
+    await until(lambda: counts(process, "ignored", 1), 60)
     await publish(log, [event(SpikeStarted, identifier)])
     path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
 
@@ -286,6 +207,40 @@ def _writes_of_the_bridge(place: Operated) -> list[float]:
     return sorted(datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in writes)
 
 
+async def test_a_suspicion_and_a_tenant_that_the_policy_does_not_name_make_no_object(place: Operated, log: str) -> None:
+    policy = await place.policy(mode="Observe", match={"tenants": ["acme"]}, actions=[scales("web", 10)])
+    process, (suspected, unknown, known) = bridge(place, log), (new_id() for _ in range(3))
+    stranger = event(SpikeStarted, unknown, tenant="somebody else")
+    await publish(log, [event(SpikeStarted, suspected, Spike.SUSPECT), stranger])
+    await publish(log, [event(SpikeStarted, known)] * 4)  # one on each partition, behind the others
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], known)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made, 60)
+
+    async def read() -> bool:
+        return await counts(process, "ignored", 2) and await counts(process, "repeated", 3)
+
+    await until(read)
+    assert [each["spec"]["spikeId"] for each in await place.admin.items(place.spikes)] == [known]
+
+
+async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Operated, log: str) -> None:
+    policy = await place.policy(mode="Observe", actions=[scales("web", 10)])
+    process, identifier = bridge(place, log), new_id()
+    await publish(log, [event(SpikeStarted, "no id"), event(SpikeStarted, identifier)])
+    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
+
+    async def made() -> bool:
+        return not await place.gone(path)
+
+    await until(made, 60)
+    process.popen.terminate()
+    assert process.popen.wait(10) == 0
+
+
 async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place: Operated, log: str) -> None:
     await place.policy(mode="Observe", actions=[scales("web", 10)])
     process, identifier = bridge(place, log), new_id()
@@ -302,146 +257,5 @@ async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
         figures = (await asking.get("/metrics")).text
     assert 'groundswell_bridge_records_total{outcome="too_old"} 1.0' in figures
-    process.popen.terminate()
-    assert process.popen.wait(10) == 0
-
-
-@slow
-async def test_a_bridge_that_dies_is_told_of_and_what_is_raised_stays_though_the_spike_was_over(
-    place: Operated, log: str
-) -> None:
-    await place.target("workers", 2)
-    process = bridge(place, log)
-    await place.leads(place.start("one"))
-    policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
-    identifier = new_id()
-    await publish(log, [event(SpikeStarted, identifier)])
-    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
-    await until(lambda: place.ready("workers", 6), 60)
-    await place.says(f"{place.policies}/default", "SourceConnected", "Connected", 60)
-    process.kill()
-    silent = await place.says(f"{place.policies}/default", "SourceConnected", "BridgeSilent", 60)
-    assert silent["status"] == "False"
-    source = (await place.admin.get(f"{place.policies}/default"))["status"]["source"]
-    assert source["lag"] == 0
-    assert source["lastRecordTime"]
-    await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
-    await publish(log, [event(SpikeEnded, identifier, Spike.OVER)])
-    assert await place.ready("workers", 6)
-    bridge(place, log, "another")
-    await place.says(f"{place.policies}/default", "SourceConnected", "Connected", 60)
-    await place.comes_to(path, "Restored", 60)
-    assert not place.refusals()
-
-
-@slow
-async def test_a_log_that_dies_is_told_of_with_what_was_last_known_and_so_is_its_return(
-    place: Operated, engines_home: Path
-) -> None:
-    broker = Kafka(Folders.under(engines_home, "dying-kafka"), *ports.draw(2))
-    await asyncio.to_thread(broker.prepare, print)
-    child = await _started(broker)
-    try:
-        await topics.create(broker.address, ROOT / "protos" / "topics")
-        policy, identifier = await place.policy(mode="Observe", actions=[scales("web", 10)]), new_id()
-        bridge(place, broker.address)
-        await publish(broker.address, [event(SpikeStarted, identifier)])
-        name = object_name(policy["metadata"]["name"], identifier)
-
-        async def made() -> bool:
-            return not await place.gone(f"{place.spikes}/{name}")
-
-        await until(made, 60)
-        where = f"{place.policies}/default"
-        await place.says(where, "SourceConnected", "Connected", 60)
-        lease = place.path("coordination.k8s.io/v1", "leases", "groundswell-bridge")
-        before = (await place.admin.get(lease))["spec"]["renewTime"]
-        await child.stop()
-        away = await place.says(where, "SourceConnected", "KafkaAway", 60)
-        assert (away["status"], away["message"]) == ("False", "what is raised stays raised")
-        source = (await place.admin.get(where))["status"]["source"]
-        assert {"lag", "lastRecordTime"} <= source.keys()
-
-        async def heard() -> bool:
-            return bool((await place.admin.get(lease))["spec"]["renewTime"] > before)
-
-        await until(heard, 60)
-        child = await _started(broker)
-        await place.says(where, "SourceConnected", "Connected", 60)
-    finally:
-        await child.stop()
-
-
-@slow
-async def test_a_bridge_that_starts_before_its_log_says_so_and_reads_once_it_is_there(
-    place: Operated, engines_home: Path
-) -> None:
-    broker = Kafka(Folders.under(engines_home, "late-kafka"), *ports.draw(2))
-    await asyncio.to_thread(broker.prepare, print)
-    policy, identifier = await place.policy(mode="Observe", actions=[scales("web", 10)]), new_id()
-    process = bridge(place, broker.address)
-    await place.says(f"{place.policies}/default", "SourceConnected", "KafkaAway", 60)
-    child = await _started(broker)
-    try:
-        await topics.create(broker.address, ROOT / "protos" / "topics")
-        await publish(broker.address, [event(SpikeStarted, identifier)])
-        path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
-
-        async def made() -> bool:
-            return not await place.gone(path)
-
-        await until(made, 60)
-        await place.says(f"{place.policies}/default", "SourceConnected", "Connected", 60)
-        assert process.popen.poll() is None
-    finally:
-        await child.stop()
-
-
-async def _started(broker: Kafka) -> Child:
-    child = await running.start(broker)
-    assert child is not None
-    return child
-
-
-async def test_a_suspicion_and_a_tenant_that_the_policy_does_not_name_make_no_object(place: Operated, log: str) -> None:
-    policy = await place.policy(mode="Observe", match={"tenants": ["acme"]}, actions=[scales("web", 10)])
-    process, (suspected, unknown, known) = bridge(place, log), (new_id() for _ in range(3))
-    stranger = event(SpikeStarted, unknown, tenant="somebody else")
-    await publish(log, [event(SpikeStarted, suspected, Spike.SUSPECT), stranger])
-    await publish(log, [event(SpikeStarted, known)] * 4)  # one on each partition, behind the others
-    path = f"{place.spikes}/{object_name(policy['metadata']['name'], known)}"
-
-    async def made() -> bool:
-        return not await place.gone(path)
-
-    await until(made, 60)
-
-    async def read() -> bool:
-        return await _counts(process, "ignored", 2) and await _counts(process, "repeated", 3)
-
-    await until(read)
-    assert [each["spec"]["spikeId"] for each in await place.admin.items(place.spikes)] == [known]
-
-
-async def _counts(process: Process, outcome: str, records: int) -> bool:
-    """Whether a bridge has had so many records with an outcome."""
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as asking:
-            figures = (await asking.get("/metrics")).text
-    except httpx.TransportError:  # it has only just begun
-        return False
-    return f'groundswell_bridge_records_total{{outcome="{outcome}"}} {records}.0' in figures
-
-
-async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Operated, log: str) -> None:
-    policy = await place.policy(mode="Observe", actions=[scales("web", 10)])
-    process, identifier = bridge(place, log), new_id()
-    await publish(log, [event(SpikeStarted, "no id"), event(SpikeStarted, identifier)])
-    path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
-
-    async def made() -> bool:
-        return not await place.gone(path)
-
-    await until(made, 60)
     process.popen.terminate()
     assert process.popen.wait(10) == 0

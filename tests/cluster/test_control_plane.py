@@ -31,6 +31,7 @@ async def test_a_deployment_of_three_gets_ready_on_different_nodes(admin: Api, n
     assert len({each["status"]["podIP"] for each in pods}) == 3
 
 
+@pytest.mark.alone
 async def test_a_pod_is_as_slow_as_its_annotation_says(admin: Api, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods"
     for name, delay in {"slow": "4s", "quick": "0s"}.items():

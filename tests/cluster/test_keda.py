@@ -6,6 +6,7 @@ bounds (`keda`, which says what that does not prove).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -74,13 +75,16 @@ async def follows(place: Operated, name: str, floor: int, ceiling: int) -> None:
 
 async def with_web(place: Operated, replicas: int = 3, **spec: object) -> None:
     """Web, whose ScaledObject says what `spec` does; an operator leads."""
-    await place.target("web", replicas)
-    await helm_sets(place, "web", **spec)
     floor, ceiling = spec.get("minReplicaCount", 1), spec.get("maxReplicaCount", 100)
     assert isinstance(floor, int)
     assert isinstance(ceiling, int)
-    await follows(place, "web", floor, ceiling)
-    await place.leads(place.start("one"))
+
+    async def governed() -> None:
+        await place.target("web", replicas)
+        await helm_sets(place, "web", **spec)
+        await follows(place, "web", floor, ceiling)
+
+    await asyncio.gather(governed(), place.leads(place.start("one")))
 
 
 def only_the_scaled_object_is_written(place: Operated) -> bool:
@@ -172,6 +176,7 @@ async def test_bounds_that_a_scaled_object_does_not_say_are_raised_and_absent_ag
     assert only_the_scaled_object_is_written(scaled)
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-3")
 async def test_who_resets_the_floor_of_a_scaled_object_finds_it_raised_again_within_five_seconds(
     scaled: Operated,
@@ -246,6 +251,7 @@ async def test_a_paused_scaled_object_is_named_and_left_as_it_is_until_it_goes_o
     assert await bounds(scaled, "web") == (30, 30)
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-8")
 @slow
 async def test_the_floor_of_a_scaled_object_is_taken_back_in_halves_and_never_below_what_its_autoscaler_calls_for(

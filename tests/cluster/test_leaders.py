@@ -8,10 +8,11 @@ import pytest
 
 from tests.cluster.control_plane.api import until
 from tests.cluster.operating import Operated, scales
-from tests.cluster.test_saga import with_targets
+from tests.cluster.raising import with_targets
 
 TAKEOVER_S_MAX = 15.0
 END_S_MAX = 5.0
+pytestmark = pytest.mark.alone
 
 
 @pytest.mark.promise("OPERATOR-9")

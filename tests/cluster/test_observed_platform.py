@@ -25,13 +25,15 @@ from aiokafka import AIOKafkaProducer
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeStarted
 from loadtests import scenario
 from loadtests.platform.installation import Installation
-from tests.cluster import test_bridge
+from tests.cluster import bridging
 from tests.cluster.control_plane.api import until
 from tests.cluster.forms import slow
 from tests.cluster.observed import queries, rules, selected
 from tests.cluster.operating import BRIDGE, Operated, scales
 from tests.cluster.prometheus import Prometheus, scraping
 from tests.cluster.tools.families import Shelf
+
+pytestmark = pytest.mark.alone
 
 LINKS = 40
 ANSWERED_S_MAX = 90.0
@@ -149,7 +151,7 @@ async def test_every_expression_has_an_answer_in_what_a_platform_at_work_emits(
     async with scraping(monitoring, tmp_path, {pod: at for pod, at in addresses.items() if at}) as prometheus:
         visitors = Visitors(platform, await scenario.prepare(platform, "observed", LINKS))
         await scenario.warm(platform, visitors.tenant)
-        await test_bridge.publish(kafka, [test_bridge.event(SpikeStarted, secrets.token_hex(8))])
+        await bridging.publish(kafka, [bridging.event(SpikeStarted, secrets.token_hex(8))])
         await bury(kafka)
         await visitors.meet_outages()
         coming = asyncio.create_task(visitors.come())

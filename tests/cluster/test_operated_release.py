@@ -44,6 +44,7 @@ async def release(
         yield place
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-3")
 async def test_an_upgrade_in_the_middle_of_a_spike_finds_its_floor_raised_again_within_five_seconds(
     release: Operated,

@@ -23,8 +23,8 @@ from tests.cluster import storm
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.forms import form, slow
 from tests.cluster.operating import ACCOUNT, Operated, Process, kubeconfig, scales
+from tests.cluster.raising import with_targets
 from tests.cluster.storm import CONFLICTING, FAILING, LOST_ANSWER, TOO_MANY, Fault
-from tests.cluster.test_saga import with_targets
 
 TARGETS = ("readers", "web")
 BASELINES = {"readers": {"replicas": 4, "hpaMin": 4, "hpaMax": 20}, "web": {"replicas": 3, "hpaMin": 3, "hpaMax": 20}}
@@ -146,6 +146,7 @@ async def test_an_api_server_that_dies_in_the_middle_of_a_raise_costs_neither_ba
         await given_back(place, path)
 
 
+@pytest.mark.alone
 async def test_watches_that_etcd_has_forgotten_the_versions_of_are_begun_anew(place: Operated) -> None:
     await with_targets(place)
     async with kept(place, "one") as operator:
@@ -239,6 +240,7 @@ async def test_a_clock_that_is_five_minutes_off_costs_neither_baseline_nor_retur
         await given_back(place, path)
 
 
+@pytest.mark.alone
 @pytest.mark.promise("OPERATOR-9")
 @slow
 async def test_two_operators_that_are_stopped_in_turns_make_one_raise_and_one_return(place: Operated) -> None:

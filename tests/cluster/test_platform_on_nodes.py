@@ -25,7 +25,7 @@ from tests.cluster.process_nodes.images import FolderImage
 from tests.cluster.release import Release, pid_of
 from tests.cluster.visitors import Visits, load
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.alone]
 
 NAMESPACE = "groundswell"
 NODE = "platform"
@@ -62,8 +62,10 @@ async def before(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def release(before: Release) -> Release:
-    """That release, brought to this version."""
-    await before.upgrade()
+    """That release, brought to this version unless it is there already."""
+    if {pod["spec"]["containers"][0]["image"] for pod in await before.pods()} != {f"groundswell:{VERSION}"}:
+        await before.upgrade()
+    await before.until_all_ready()
     return before
 
 

@@ -22,6 +22,8 @@ from tests.cluster.process_nodes.addresses import local
 from tests.cluster.process_nodes.handle import ProcessNodes, running
 from tests.cluster.tiny import HEALTHY, PORT, SERVING, TELLING, WAITING, Place
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def nodes(process_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNodes]:

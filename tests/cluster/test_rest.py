@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import Operated, scales
-from tests.cluster.test_saga import with_targets
+from tests.cluster.raising import led_with_targets
 
 CHANGES = 40
 
 
 async def test_changes_of_targets_and_of_statuses_begin_no_pass_while_no_spike_lives(place: Operated) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(actions=[scales("web", 10)])
 
     async def idle() -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.cluster.control_plane.api import Object, until
 from tests.cluster.operating import Operated, scales
-from tests.cluster.test_saga import READERS, WEB, with_targets
+from tests.cluster.raising import READERS, WEB, led_with_targets
 
 
 async def with_readers_and_web(place: Operated, cpu: str) -> Object:
     """Readers that ask for next to nothing, web that asks for `cpu` a pod; the policy that scales both at once."""
-    await place.target("readers", 4, scaler=READERS, cpu="1m")
-    await place.target("web", 3, scaler=WEB, cpu=cpu)
-    await place.leads(place.start("one"))
+    await asyncio.gather(
+        place.target("readers", 4, scaler=READERS, cpu="1m"),
+        place.target("web", 3, scaler=WEB, cpu=cpu),
+        place.leads(place.start("one")),
+    )
     return await place.policy(actions=[scales("readers", 2), scales("web", 10)])
 
 
@@ -75,8 +79,7 @@ async def test_pods_that_no_node_has_room_for_are_told_of_with_their_numbers_and
 async def test_an_autoscaler_that_is_deleted_during_a_spike_is_told_of_and_what_it_held_is_given_back(
     place: Operated,
 ) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     policy = await place.policy(actions=[scales("readers", 5), scales("web", 10)])
     path = await place.spike("vs-a", policy)
     await place.comes_to(path, "Holding")
@@ -93,8 +96,7 @@ async def test_an_autoscaler_that_is_deleted_during_a_spike_is_told_of_and_what_
 async def test_actions_whose_targets_are_missing_of_another_kind_or_elsewhere_are_named_and_the_others_go_on(
     place: Operated,
 ) -> None:
-    await with_targets(place)
-    await place.leads(place.start("one"))
+    await led_with_targets(place)
     elsewhere, odd = scales("web", 10), scales("daemon", 2)
     elsewhere["scale"]["targetRef"]["namespace"] = "default"
     odd["scale"]["targetRef"]["kind"] = "DaemonSet"

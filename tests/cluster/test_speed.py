@@ -11,6 +11,8 @@ from benchmarks import scale
 from tests.cluster.forms import slow
 from tests.cluster.tools.families import Shelf
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.promise("OPERATOR-2")
 @slow

@@ -200,5 +200,7 @@ async def test_spikes_that_are_only_told_of_keep_no_raise_waiting() -> None:
         number for number, step in enumerate(world.done) if isinstance(step, Hold | Record) and step.spike.name != "s99"
     ]
     assert max(raises) < min(others)
-    await run_for(world, 20)
-    assert len({spike for spike, _ in world.notices}) == 100
+    while len({spike for spike, _ in world.notices}) < 100:
+        done = len(world.done)
+        await run_for(world, 1)  # as much as a pass comes to on this machine
+        assert len(world.done) > done

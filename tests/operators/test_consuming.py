@@ -1,53 +1,110 @@
-"""The bridge while Kafka is not there yet: it waits, and says so."""
+"""What the bridge says of its log: while that is not there yet, while the topic is not, and where one policy takes nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-from groundswell.engines import ports
+from groundswell.engines import ports, running, topics
+from groundswell.engines.engine import Folders
+from groundswell.engines.kafka import Kafka
 from groundswell_operator.bridge.consuming import Bridge
 from groundswell_operator.bridge.sources import HEARD_S
 from groundswell_operator.settings import Settings
-from tests.operators.serving import Answer, Asked, answering
+from tests.operators.serving import Answer, Answering, Asked, answering
 from tests.operators.test_odd_objects import SPEC, made
 
 SAID_S_MAX = 6 * HEARD_S
+TOPICS = Path(__file__).parents[2] / "protos" / "topics"
+
+
+class Saying:
+    """Keeps what is written, and the status of each policy; those that are `closed` refuse theirs."""
+
+    def __init__(self, *policies: str, closed: str = "") -> None:
+        self._policies = {name: made(name, spec=SPEC) for name in policies}
+        self._closed = closed
+        self.said: list[Asked] = []
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.method == "PATCH":
+            self.said.append(asked)
+            name = asked.path.split("/")[-2]
+            if name == self._closed:
+                return 422, {"message": "denied"}
+            if name in self._policies:
+                self._policies[name]["status"] = asked.value["status"]
+        return 200, {"items": list(self._policies.values())}
+
+    def heartbeats(self) -> int:
+        return sum(each.path.endswith("/leases/groundswell-bridge") for each in self.said)
+
+    def reasons(self, policy: str = "default") -> set[Any]:
+        conditions = [each.value["status"]["conditions"] for each in self.said if f"/{policy}/status" in each.path]
+        return {each["reason"] for found in conditions for each in found}
+
+
+@asynccontextmanager
+async def bridging(kafka: str, answer: Answering) -> AsyncIterator[asyncio.Task[None]]:
+    """A bridge between a log and an API server that answers so."""
+    settings = Settings.of({"GROUNDSWELL_NAMESPACE": "here", "KAFKA_BOOTSTRAP_SERVERS": kafka})
+    async with answering(answer) as (_, requests):
+        bridge = asyncio.create_task(Bridge(settings, requests, requests).run())
+        try:
+            yield bridge
+        finally:
+            bridge.cancel()
+            with suppress(asyncio.CancelledError):
+                await bridge
+
+
+async def until(bridge: asyncio.Task[None], condition: Callable[[], bool]) -> None:
+    """Returns once a condition is met; raises what ended the bridge, or `TimeoutError`."""
+    async with asyncio.timeout(SAID_S_MAX):
+        while not condition():
+            assert not bridge.done(), bridge.exception()
+            await asyncio.sleep(0.05)
+
+
+def nowhere() -> str:
+    """An address at which nothing listens."""
+    return f"127.0.0.1:{ports.draw(1)[0]}"
 
 
 async def test_a_bridge_that_starts_before_kafka_is_there_lives_on_and_says_that_it_is_away() -> None:
     """Method: nothing listens where Kafka is to be; the second report is what ends a bridge that its first one broke."""
-    said: list[Asked] = []
-    reported = asyncio.Event()
-
-    def answer(asked: Asked) -> Answer:
-        if asked.method == "PATCH":
-            said.append(asked)
-            if len(_heartbeats(said)) == 2:
-                reported.set()
-        return 200, {"items": [made("default", spec=SPEC)]}
-
-    settings = Settings.of(
-        {"GROUNDSWELL_NAMESPACE": "here", "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ports.draw(1)[0]}"}
-    )
-    async with answering(answer) as (_, requests):
-        bridge = asyncio.create_task(Bridge(settings, requests, requests).run())
-        waiting = asyncio.create_task(reported.wait())
-        await asyncio.wait({bridge, waiting}, timeout=SAID_S_MAX, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        assert not bridge.done(), bridge.exception()
-        bridge.cancel()
-        with suppress(asyncio.CancelledError):
-            await bridge
-    assert len(_heartbeats(said)) == 2
-    assert _reasons(said) == {"KafkaAway"}
+    saying = Saying("default")
+    async with bridging(nowhere(), saying.answer) as bridge:
+        await until(bridge, lambda: saying.heartbeats() == 2)
+    assert saying.reasons() == {"KafkaAway"}
 
 
-def _heartbeats(said: list[Asked]) -> list[Asked]:
-    return [each for each in said if each.path.endswith("/leases/groundswell-bridge")]
+async def test_a_policy_that_takes_no_status_hides_the_source_from_no_other() -> None:
+    saying = Saying("a", "closed", "z", closed="closed")
+    async with bridging(nowhere(), saying.answer) as bridge:
+        await until(bridge, lambda: saying.heartbeats() == 2 and len(saying.said) >= 2 + 3 + 1)
+    assert [saying.reasons(name) for name in ("a", "closed", "z")] == [{"KafkaAway"}] * 3
+    told = [each.path.split("/")[-2] for each in saying.said if each.path.endswith("/status")]
+    assert (told.count("a"), told.count("z")) == (1, 1), "what has been taken is not said again"
+    assert told.count("closed") > 1, "and what has not, is"
 
 
-def _reasons(said: list[Asked]) -> set[Any]:
-    conditions = [each.value["status"]["conditions"] for each in said if each.path.endswith("/default/status")]
-    return {each["reason"] for found in conditions for each in found}
+async def test_a_log_that_has_no_such_topic_is_told_of_and_read_once_it_has(engines_home: Path) -> None:
+    """The group gives a bridge no partitions then, of which nothing would be unread."""
+    broker = Kafka(Folders.under(engines_home, "kafka-without-topics"), *ports.draw(2))
+    await asyncio.to_thread(broker.prepare, print)
+    child = await running.start(broker)
+    assert child is not None
+    saying = Saying("default")
+    try:
+        async with bridging(broker.address, saying.answer) as bridge:
+            await until(bridge, lambda: "TopicMissing" in saying.reasons())
+            assert saying.reasons() == {"TopicMissing"}
+            await topics.create(broker.address, TOPICS)
+            await until(bridge, lambda: "Connected" in saying.reasons())
+        assert saying.reasons() == {"TopicMissing", "Connected"}
+    finally:
+        await child.stop()

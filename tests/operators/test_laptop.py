@@ -3,6 +3,7 @@ programs, a real log, and the operator as a process of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeStarted
 from groundswell_operator.applying.errors import Away
 from groundswell_operator.laptop import policies
 from groundswell_operator.laptop.book import Book, Unreadable
+from groundswell_operator.laptop.command import followed
 from groundswell_operator.rehearsing import files
 from tests.engines.homes import Platform
 from tests.operators.laptops import POLICY, Laptop
 
 TOPOLOGY = Path(__file__).parents[1] / "engines" / "topology_with_log.yaml"
+WOKEN_S_MAX = 20.0
 
 
 @pytest.fixture
@@ -117,6 +120,21 @@ async def test_a_spike_that_waits_for_approval_is_acted_upon_once_the_file_says_
     assert laptop.ordered() == []
     laptop.write_policy({"groundswell.dev/approve": laptop.spike_name}, mode="Approve")
     laptop.wait_for(lambda: laptop.ordered() == [3])
+
+
+async def test_whoever_writes_the_file_of_a_policy_wakes_the_operator(tmp_path: Path) -> None:
+    """One that is put in its place, written, and taken away."""
+    file, woken = tmp_path / "policy.yaml", asyncio.Event()
+    following = asyncio.create_task(followed([file], woken.set))
+    await asyncio.sleep(0)  # it looks once before anything happens
+    try:
+        for change in (lambda: file.write_text("a"), lambda: file.write_text("b"), file.unlink):
+            change()
+            async with asyncio.timeout(WOKEN_S_MAX):
+                await woken.wait()
+            woken.clear()
+    finally:
+        following.cancel()
 
 
 async def test_what_the_budget_does_not_cover_is_not_raised(laptop: Laptop) -> None:

@@ -17,8 +17,8 @@ from groundswell.api.spikes.v1.spikes_pb2 import Spike
 from groundswell_operator.applying.reading import level_of, over_of
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.bridge.intake import KNOWN_S, Intake
-from groundswell_operator.bridge.records import TOPIC, TYPE, Malformed, object_name, sighting
-from groundswell_operator.bridge.taking import PASSING_S_MAX, Taker
+from groundswell_operator.bridge.records import TOPIC, TYPE, Malformed, sighting
+from groundswell_operator.bridge.taking import OLD_TRIES_MAX, PASSING_S_MAX, POLICIES_S_MAX, Taker
 from groundswell_operator.policies import Level
 from tests.operators.serving import Answer, Asked, answering
 from tests.operators.test_odd_objects import SPEC, made
@@ -91,10 +91,16 @@ class Store:
         return answer
 
 
-def taker(requests: Requests, passing_s_max: float = PASSING_S_MAX, known_s: float = KNOWN_S) -> tuple[Taker, Counter]:
+def taker(
+    requests: Requests,
+    passing_s_max: float = PASSING_S_MAX,
+    known_s: float = KNOWN_S,
+    old_tries_max: int = OLD_TRIES_MAX,
+    policies_s_max: float = POLICIES_S_MAX,
+) -> tuple[Taker, Counter]:
     records = Counter("records", "Records.", ["outcome"], registry=None)
     intake = Intake(requests, "here", records, known_s=known_s)
-    return Taker(intake, records, passing_s_max), records
+    return Taker(intake, records, passing_s_max, old_tries_max, policies_s_max), records
 
 
 @pytest.mark.parametrize("detected_s", [2**62, -(2**62), 253_402_300_800])
@@ -109,45 +115,6 @@ async def test_a_record_that_was_detected_in_no_year_is_passed_over(detected_s: 
 
 async def test_a_header_without_a_value_is_that_of_another_kind() -> None:
     assert sighting({TYPE: None}, b"", 0, 0, 0.0) is None  # type: ignore[dict-item]  # as the log gives it
-
-
-async def test_policies_are_asked_for_once_for_all_records_though_there_is_none() -> None:
-    async with answering(lambda _: (200, {"items": []})) as (server, requests):
-        found, _ = taker(requests)
-        await found.take([record(started(1), HEADERS)] * 50)
-    assert len(server.asked) == 1
-
-
-async def test_records_wait_where_the_kinds_are_not_installed_yet() -> None:
-    answers = iter([(404, {"message": "the server could not find the requested resource"}), (200, {"items": []})])
-
-    def answer(_: Asked) -> Answer:
-        return next(answers)
-
-    async with answering(answer) as (server, requests):
-        found, _ = taker(requests)
-        await found.take([record(started(1), HEADERS)])
-    assert len(server.asked) == 2
-
-
-@pytest.mark.parametrize("kind", [SpikeStarted, SpikeUpdated, SpikeEscalated])
-async def test_a_spike_that_was_deleted_while_it_lived_is_not_made_anew_though_the_bridge_begins_anew(
-    kind: type[Any],
-) -> None:
-    name = object_name("default", "00000000000000aa")
-    dismissing = {"dismissed": [{"name": name, "at": "2026-11-25T10:00:00Z"}]}
-    policies: list[dict[str, Any]] = [made("default", spec=SPEC, status=dismissing), made("another", spec=SPEC)]
-
-    def answer(asked: Asked) -> Answer:
-        return (
-            (200, {"items": policies}) if asked.method == "GET" else (201, {**asked.value, "status": {"level": "HOT"}})
-        )
-
-    async with answering(answer) as (server, requests):
-        found, records = taker(requests)
-        await found.take([seen(kind, Spike.HOT)])
-    assert [each.value["metadata"]["name"] for each in server.written()] == [object_name("another", "00000000000000aa")]
-    assert records.labels("dismissed")._value.get() == 1
 
 
 async def test_a_policy_that_is_for_higher_levels_only_gets_its_spike_when_it_escalates() -> None:
@@ -268,12 +235,35 @@ async def test_a_refusal_that_lasts_holds_up_other_records_for_a_while_only() ->
     assert records.labels("refused")._value.get() == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_start_that_is_older_than_a_refusal_is_waited_for_is_tried_again_all_the_same(status: int) -> None:
+    """As after an outage of the bridge: its token was renewed in between, and the record is young enough for its policy."""
+    store = Store()
+    async with answering(store.refusing("POST", [status])) as (server, requests):
+        found, records = taker(requests)
+        await found.take([seen(made_s=server.now_s() - 2 * PASSING_S_MAX)])
+    assert len(store.spikes) == 1
+    assert records.labels("refused")._value.get() == 0
+
+
+async def test_a_refusal_that_lasts_holds_old_records_up_for_few_tries_together() -> None:
+    store = Store()
+    async with answering(store.refusing("POST", itertools.repeat(403))) as (server, requests):
+        found, records = taker(requests, old_tries_max=2)
+        old_s = server.now_s() - 2 * PASSING_S_MAX
+        await found.take([seen(identifier=each, made_s=old_s) for each in range(20)])
+        assert len(server.written()) == 20 + 2
+        assert records.labels("refused")._value.get() == 20
+        await found.take([seen(identifier=0xBB, made_s=old_s)])
+    assert len(server.written()) == 20 + 2 + 3, "each look has its own"
+
+
 @pytest.mark.parametrize("status", [403, 409, 422])
 async def test_an_end_that_was_refused_for_too_long_is_said_again_at_a_later_look(status: int) -> None:
-    """Its record is as old as that of a bridge that was away: it waits for nothing, and its offset is committed."""
+    """Its record is as old as that of a bridge that was away, and is not tried again: its offset is committed."""
     store, ended = Store(), seen(SpikeEnded, Spike.OVER, made_s=time.time() - 3_600)
     async with answering(store.refusing("PATCH", [status])) as (server, requests):
-        found, records = taker(requests)
+        found, records = taker(requests, old_tries_max=0)
         await found.take([seen(), ended])
         assert not any(over_of(each) for each in store.spikes.values())
         assert records.labels("refused")._value.get() == 1
@@ -336,21 +326,3 @@ async def test_a_record_that_is_soon_repeated_costs_no_request_but_for_the_polic
         server.asked.clear()
         await found.take([seen(SpikeUpdated)] * 50)
     assert [each.path.rpartition("/")[2] for each in server.asked] == ["viralspikepolicies"]
-
-
-async def test_a_policy_that_was_replaced_gets_an_object_of_its_own_once_that_of_the_one_before_is_gone() -> None:
-    """Both have one name. Meanwhile nothing is said of the object that goes: it is of a policy that is not there any more."""
-    store = Store()
-    async with answering(store.answer) as (server, requests):
-        found, _ = taker(requests)
-        await found.take([seen()])
-        store.policy["metadata"]["uid"] = "another"
-        (spike,) = store.spikes.values()
-        spike["metadata"]["deletionTimestamp"] = "2026-11-25T10:00:00Z"
-        await found.take([seen(SpikeEscalated, Spike.HOT)])
-        assert not any(each.method == "PATCH" for each in server.asked)
-        store.spikes.clear()
-        await found.take([seen(SpikeUpdated, Spike.HOT)])
-    (spike,) = store.spikes.values()
-    assert spike["metadata"]["ownerReferences"][0]["uid"] == "another"
-    assert level_of(spike) is Level.HOT

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from aiokafka.structs import ConsumerRecord
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from groundswell_operator import health
 from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
 from groundswell_operator.applying.requests import Asking, Pace, Requests
-from groundswell_operator.bridge.intake import Intake
+from groundswell_operator.bridge.intake import Governed, Intake
 from groundswell_operator.bridge.records import TOPIC
 from groundswell_operator.bridge.sources import HEARD_S, WRITES_S_MAX, Source, Sources
 from groundswell_operator.bridge.taking import Taker
@@ -33,7 +33,9 @@ WAIT_MS = 500
 BROKER_RETRY_S = 1.0
 ASKED_S_MAX = 3.0
 REPORT_S = 1.0
-"""How often it is looked, while records are taken, whether it is time to say so."""
+"""How often it is looked, while it waits for the group or takes records, whether it is time to say so."""
+METADATA_MS_MAX = 10_000
+"""After which it asks again where the topic is: one that is made anew is read soon."""
 LOOK_S = 30.0
 """How often it looks for policies that nothing was said in yet, while there is nothing new to say."""
 
@@ -75,14 +77,15 @@ class Bridge:
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
             max_poll_interval_ms=600_000,
+            metadata_max_age_ms=METADATA_MS_MAX,
         )
         self._reads = False
-        """Whether Kafka has let it into the group: before that nothing can be asked of the consumer."""
+        """Whether Kafka has let it into the group: before that it is asked for no offset."""
         self._progressed_s = time.monotonic()
         self._reported_s = float("-inf")
         self._reporting: asyncio.Task[None] | None = None
         self._last_lag: int | None = None
-        self._said: tuple[int | None, float | None] = None, None
+        self._said: tuple[int | None, float | None, bool] = None, None, False
         self._looked_s = float("-inf")
 
     def progressed(self) -> float:
@@ -108,8 +111,8 @@ class Bridge:
     async def _started(self) -> None:
         while True:
             try:
-                await self._consumer.start()
-                self._reads = True
+                await self._beside(self._consumer.start(), joins=True)
+                self._reads, self._reported_s = True, float("-inf")  # what it knows now is said at once
                 return
             except KafkaError as error:
                 log.warning("waiting for Kafka: %s", type(error).__name__)
@@ -119,22 +122,21 @@ class Bridge:
 
     async def _once(self) -> None:
         batches = await self._consumer.getmany(timeout_ms=WAIT_MS, max_records=RECORDS_MAX)
-        await self._taken([each for records in batches.values() for each in records])
+        await self._beside(self._taker.take([each for records in batches.values() for each in records]))
         for partition, records in batches.items():
             await self._commit(partition, records[-1].offset + 1)
         self._report_in_time()
         self._progressed_s = time.monotonic()
 
-    async def _taken(self, records: Sequence[ConsumerRecord]) -> None:
-        """Takes them, and says meanwhile that the bridge looks: a thousand spikes at once are minutes of writes."""
-        taking = asyncio.create_task(self._taker.take(records))
+    async def _beside(self, doing: Coroutine[object, object, None], *, joins: bool = False) -> None:
+        """Says meanwhile that the bridge looks: a thousand spikes at once are minutes of writes, and a topic may be long in coming."""
+        task = asyncio.create_task(doing)
         try:
-            while not taking.done():
-                await asyncio.wait({taking}, timeout=REPORT_S)
-                self._report_in_time()
+            while not (await asyncio.wait({task}, timeout=REPORT_S))[0]:
+                self._report_in_time(joins=joins)
         finally:
-            taking.cancel()
-        await taking
+            task.cancel()
+        await task
 
     async def _commit(self, partition: TopicPartition, offset: int) -> None:
         try:
@@ -144,7 +146,7 @@ class Bridge:
         except KafkaError as error:
             log.warning("a commit waits for the next one: %s", type(error).__name__)
 
-    def _report_in_time(self) -> None:
+    def _report_in_time(self, *, joins: bool = False) -> None:
         """Beside the reading: a record must not wait for what is said of earlier ones. Raises what the last report did."""
         if time.monotonic() - self._reported_s >= HEARD_S:
             if self._reporting is not None:
@@ -152,36 +154,53 @@ class Bridge:
                     return
                 self._reporting.result()
             self._reported_s = time.monotonic()
-            self._reporting = asyncio.create_task(self._report())
+            self._reporting = asyncio.create_task(self._report(joins))
 
-    async def _report(self) -> None:
-        """Says that the bridge looks, and in each policy's status whether the log answers; that this fails is no reason to stop."""
+    async def _report(self, joins: bool) -> None:
+        """Says that the bridge looks, and in each policy's status whether the log answers; that this fails is no reason to stop.
+
+        Who only `joins` the group does not know that yet, and is not heard of, unless there is no topic that it could read.
+        """
         try:
-            lag = await self._behind()
+            lag, is_missing = await self._behind()
             self._lag.set(lag if lag is not None else float("nan"))
             self._last_lag = self._last_lag if lag is None else lag
+            if joins and not is_missing:
+                return
             await self._sources.beat()
-            said = lag, self._taker.last_record_s
+            said = lag, self._taker.last_record_s, is_missing
             if said == self._said and time.monotonic() - self._looked_s < LOOK_S:
                 return
-            for each in await self._intake.policies():
-                await self._sources.beat()  # policies by the hundred take longer than it may be silent
-                late = self._taker.late(each.policy.name)
-                source = Source(lag is not None, self._last_lag, self._taker.last_record_s, late)
-                await self._sources.tell(each.value, source, self._intake.now_s())
-            self._said, self._looked_s = said, time.monotonic()
+            source = Source(lag is not None, self._last_lag, self._taker.last_record_s, 0, is_missing)
+            told = [await self._told(each, source) for each in await self._intake.policies()]
+            if all(told):
+                self._said, self._looked_s = said, time.monotonic()
         except (*ODD, Away, Refused, Conflict) as error:
             log.warning("the source's state was not written: %s", error)
 
-    async def _behind(self) -> int | None:
-        """The records that were not read yet; None while Kafka does not say, or was never there."""
-        if not self._reads:
-            return None
-        partitions = self._consumer.assignment()
+    async def _told(self, governed: Governed, source: Source) -> bool:
+        """Whether it could be said in a policy's status: one that takes nothing keeps it from no other. Raises where nobody is told."""
+        await self._sources.beat()  # policies by the hundred take longer than it may be silent
+        name = governed.policy.name
+        try:
+            found = dataclasses.replace(source, too_old=self._taker.late(name))
+            await self._sources.tell(governed.value, found, self._intake.now_s())
+        except (*ODD, Away, Refused, Conflict) as error:
+            log.warning("the source's state was not written into the policy %s: %s", name, error)
+            return False
+        return True
+
+    async def _behind(self) -> tuple[int | None, bool]:
+        """The records that were not read yet, None while that is not known, and whether Kafka is there and the topic is not: a group
+        gives no partitions of it then, of which nothing would be unread."""
         try:
             async with asyncio.timeout(ASKED_S_MAX):
-                ends = await self._consumer.end_offsets(list(partitions))
+                if TOPIC not in await self._consumer.topics():
+                    return None, True
+                if not self._reads:
+                    return None, False
+                ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
                 read = [await self._consumer.position(each) for each in ends]
         except (KafkaError, TimeoutError):
-            return None
-        return int(sum(ends.values()) - sum(read))
+            return None, False
+        return int(sum(ends.values()) - sum(read)), False

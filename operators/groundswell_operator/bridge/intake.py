@@ -91,9 +91,7 @@ class Intake:
 
         It waits up to a tenth of a second before it looks again whether that is all, and the operator asks for all right afterwards.
         """
-        found = (await self._requests.get(self._paths.policies, resourceVersion="0"))["items"]
-        governed = [_governed(each) for each in found if "deletionTimestamp" not in each["metadata"]]
-        return [each for each in governed if each is not None]
+        return _all_governed(await self._requests.get(self._paths.policies, resourceVersion="0"))
 
     async def take(self, seen: Sighting, policies: Sequence[Governed]) -> Sequence[str]:
         """Does what a record calls for; the names of the policies for which it was too old, by the API server's clock."""
@@ -136,6 +134,9 @@ class Intake:
         over_s = self._over_s.get(name)
         found = None if known is None else await self._found(name)
         if found is None:
+            if known is not None and await self._is_dismissed(name, governed):
+                self._records.labels("dismissed").inc()
+                return
             found = await self._made(manifest(name, governed.value, seen, level, over_s))
         if not _lasts(found, governed):
             _remember(self._known, key, Known(level, float("-inf")))  # its next record looks whether this one is gone
@@ -154,6 +155,11 @@ class Intake:
             return None
         self._records.labels("repeated").inc()
         return found
+
+    async def _is_dismissed(self, name: str, governed: Governed) -> bool:
+        """Whether the policy dismisses a spike by now: that is written before its object goes, and may be newer than what was read."""
+        now = _all_governed(await self._requests.get(self._paths.policies))
+        return any(name in each.dismissed for each in now if each.uid == governed.uid)
 
     async def _made(self, value: Object) -> Object:
         """The object as it is there, whoever has made it."""
@@ -231,6 +237,12 @@ def _remember(found: OrderedDict[K, T], key: K, value: T) -> None:
     found.move_to_end(key)
     if len(found) > REMEMBERED_MAX:
         found.popitem(last=False)
+
+
+def _all_governed(found: Object) -> Sequence[Governed]:
+    """The policies of a list that can be read and were not deleted."""
+    governed = [_governed(each) for each in found["items"] if "deletionTimestamp" not in each["metadata"]]
+    return [each for each in governed if each is not None]
 
 
 def _governed(value: Object) -> Governed | None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from groundswell_operator.applying.reading import GROUP, Paths
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
+from groundswell_operator.bridge.records import TOPIC
 from groundswell_operator.policies import Object
 
 MANAGER = "groundswell-bridge"
@@ -25,12 +26,14 @@ class Source:
     """The state of the topic, as far as one policy is concerned."""
 
     answers: bool
-    """Whether Kafka does."""
+    """Whether Kafka does, and has the topic."""
     lag: int | None
     """Records that were not read yet when it last did; None where it never has."""
     last_record_s: float | None
     too_old: int
     """Records that were passed over for their age since the process began."""
+    is_missing: bool = False
+    """Whether Kafka is there and the topic is not."""
 
 
 class Sources:
@@ -73,7 +76,9 @@ def _micro_time(value_s: float) -> str:
 
 def _status(policy: Object, source: Source, now_s: float) -> Object:
     heard = source.answers
-    if not heard:
+    if source.is_missing:
+        reason, message = "TopicMissing", f"there is no {TOPIC}: what is raised stays raised"
+    elif not heard:
         reason, message = "KafkaAway", "what is raised stays raised"
     elif source.too_old:
         reason, message = "OldRecordsSkipped", f"{source.too_old} records were older than maxRecordAge"

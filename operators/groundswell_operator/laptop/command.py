@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from groundswell_operator.settings import Settings
 BOOK, LOCK = "spikes.json", "spikes.lock"
 GIVE_BACK_S_MAX = 60.0
 LOOK_S = 0.2
+FILES_S = 1.0
+"""How often it is looked whether somebody has written a policy's file."""
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +74,34 @@ async def _acted(options: argparse.Namespace, home: Path, kafka: str, acting: Ca
         local.changed = reconciler.wake
         if options.give_back:
             return await _given_back(local, reconciler)
-        return await _until_told(reconciler, Bridge(_settings(kafka), local, local))
+        bridge = Bridge(_settings(kafka), local, local)
+        return await _until_told(reconciler.run(), bridge.run(), followed(options.policies, reconciler.wake))
 
 
-async def _until_told(reconciler: Reconciler, bridge: Bridge) -> int:
-    """Raises what ends either of the two."""
+async def followed(policies: Sequence[Path], wake: Callable[[], None]) -> None:
+    """Calls `wake` after each change of a file, such as an approval: the next pass of a calm would come after half a minute."""
+    seen = [*map(_written_ns, policies)]
+    while True:
+        await asyncio.sleep(FILES_S)
+        if (found := [*map(_written_ns, policies)]) != seen:
+            seen = found
+            wake()
+
+
+def _written_ns(file: Path) -> int:
+    """When it was last written; 0 where it is not there."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+async def _until_told(*running: Coroutine[object, object, None]) -> int:
+    """Raises what ends one of them."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    tasks = [asyncio.create_task(each) for each in (reconciler.run(), bridge.run())]
+    tasks = [asyncio.create_task(each) for each in running]
     end = asyncio.create_task(told.wait())
     log.info("acts upon spikes; what is raised stays raised when this ends")
     try:

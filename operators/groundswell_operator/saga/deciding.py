@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from groundswell_operator.policies import Mode
+from groundswell_operator.policies import Mode, Policy
 from groundswell_operator.saga import admitting, configuring, policies, spikes, targets
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import told, with_condition
@@ -98,8 +98,13 @@ def _old(state: Namespace, now_s: float) -> Sequence[Remove]:
         if spike.progress.phase in OVER
         and spike.deleted_s is None
         and spike.policy in state.policies
-        and now_s - _over_s(spike) >= state.policies[spike.policy].policy.kept_s
+        and now_s - _over_s(spike) >= _kept_s(spike, state.policies[spike.policy].policy)
     ]
+
+
+def _kept_s(spike: Spike, policy: Policy) -> float:
+    """One that was not said to be over is told of again, and would be made anew: it stays for as long as one may last."""
+    return policy.kept_s if spike.over_s is not None else max(policy.kept_s, policy.budget.spike_duration_s_max)
 
 
 def _over_s(spike: Spike) -> float:

@@ -72,7 +72,7 @@ def _rises(asked: Held) -> bool:
 
 
 def _up(state: Namespace, scaled: Scaled, asked: Held, part: int) -> Iterator[Write]:
-    """Nothing is raised for spikes that only cool down, nor once the policy only observes: both give back. Nor is what would not hold."""
+    """What cools down is held at what it still asks. Nothing is raised once the policy only observes, nor what would not hold."""
     if scaled.autoscaler is not None and scaled.autoscaler.unusable:
         return
     may = any(
