@@ -1,4 +1,4 @@
-"""`python -m tests`: all tests, in two or three runs of pytest; behind `--of` those of some folders. With other arguments it is pytest itself.
+"""`python -m tests`: all tests, in two or three runs of pytest; behind `--of` those of some folders. With other arguments it is pytest.
 
 Most tests wait more than they work, and stand beside others. Those with a control plane wait most, and stand beside each other, each
 session with a plane of its own, so that what works keeps none of them waiting; where its programs are not built they are skipped with the
