@@ -89,14 +89,20 @@ class Journal(Unjournaled):
     """
 
     def __init__(
-        self, folder: Path, partitions: int, *, bytes_max: int = 256 << 20, segment_bytes: int = 16 << 20
+        self,
+        folder: Path,
+        partitions: int,
+        *,
+        bytes_max: int = 256 << 20,
+        segment_bytes: int = 16 << 20,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         """Takes the folder and reads what a predecessor left, which takes seconds when that is much; raises `JournalBusy` when it
-        is alive."""
+        is alive and does not end within `lock_wait_s`."""
         super().__init__(partitions)
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._bytes_max, self._segment_bytes = folder, bytes_max, segment_bytes
-        self._lock = _locked(folder)
+        self._lock = _locked(folder, lock_wait_s)
         self.producer_id = _identity(folder)
         self._closed: deque[_Segment] = deque()
         self._current, self._fd, self._number = _Segment(folder, 0, []), -1, 0
@@ -125,6 +131,20 @@ class Journal(Unjournaled):
         self._acknowledged_rows[partition] = rows_end
         with suppress(JournalFull):  # a successor sends the frame once more, and readers drop it
             self._append(b"A" + records.ACK.pack(partition, seq), bounded=False)
+        self._prune()
+
+    def vacate(self) -> None:
+        """Removes the segments once the log has all rows: for a folder that nobody goes on to write in. Raises `OSError`.
+
+        The newest holds the borders of frames whose rows lie in older ones. So it goes only after those are gone from the disk for
+        good: rows that came back without their border would be sent under another name.
+        """
+        self._prune()
+        if self._closed:
+            return
+        _sync(self._folder)
+        self._set_aside()
+        self._renewal_bytes = 0
         self._prune()
 
     def close(self) -> None:
@@ -229,10 +249,10 @@ def _write(fd: int, record: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path, wait_s: float) -> int:
     """Takes the folder's lock, waiting a little for a predecessor that is just dying."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    deadline = time.monotonic() + LOCK_WAIT_S
+    deadline = time.monotonic() + wait_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
