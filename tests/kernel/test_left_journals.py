@@ -132,16 +132,16 @@ async def test_a_journal_that_a_process_still_holds_keeps_no_other_waiting_and_i
 async def test_a_journal_that_cannot_be_opened_just_now_is_tried_again(
     tmp_path: Path, kafka_address: str, topic: str
 ) -> None:
-    """A folder where its lock belongs stands for whatever passes, such as descriptors that are all taken."""
+    """A folder with the name of a segment stands for whatever passes, such as descriptors that are all taken."""
     rows = some_rows(200)
     await left(tmp_path / "all", rows[:100])
     await left(tmp_path / "web", rows[100:])
-    lock = tmp_path / "all" / "journal" / "lock"
-    lock.unlink()
-    lock.mkdir()
+    (segment,) = segments(tmp_path / "all" / "journal")
+    unreadable = segment.with_name(segment.name.replace("1.log", "2.log"))
+    unreadable.mkdir()
     async with process(tmp_path / "gateway", kafka_address, topic, "all", "web"):
         assert sorted((await read(kafka_address, topic, 100)).rows()) == rows[100:]
-        lock.rmdir()
+        unreadable.rmdir()
         assert sorted((await read(kafka_address, topic, 200)).rows()) == rows
 
 

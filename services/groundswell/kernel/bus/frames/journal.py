@@ -102,12 +102,16 @@ class Journal(Unjournaled):
         super().__init__(partitions)
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._bytes_max, self._segment_bytes = folder, bytes_max, segment_bytes
-        self._lock = _locked(folder, lock_wait_s)
-        self.producer_id = _identity(folder)
         self._closed: deque[_Segment] = deque()
         self._current, self._fd, self._number = _Segment(folder, 0, []), -1, 0
         self._renewal_bytes = 0
-        self._recover()
+        self._lock = _locked(folder, lock_wait_s)
+        try:
+            self.producer_id = _identity(folder)
+            self._recover()
+        except BaseException:
+            os.close(self._lock)  # for whoever tries again
+            raise
         self._acknowledged_rows = [place.waits_from for place in self.places]
         with suppress(JournalFull):  # a full disk: each record tries again
             self._renew()
