@@ -98,7 +98,7 @@ class Journal(Unjournaled):
         lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         """Takes the folder and reads what a predecessor left, which takes seconds when that is much; raises `JournalBusy` when it
-        is alive and does not end within `lock_wait_s`."""
+        is alive after `lock_wait_s`."""
         super().__init__(partitions)
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._bytes_max, self._segment_bytes = folder, bytes_max, segment_bytes
@@ -253,10 +253,10 @@ def _write(fd: int, record: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _locked(folder: Path, wait_s: float) -> int:
+def _locked(folder: Path, lock_wait_s: float) -> int:
     """Takes the folder's lock, waiting a little for a predecessor that is just dying."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + lock_wait_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
