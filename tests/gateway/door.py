@@ -16,9 +16,10 @@ from google.protobuf import empty_pb2
 from groundswell.engines import ports
 from groundswell.gateway.clients import Upstreams
 from groundswell.gateway.events import Views
-from groundswell.gateway.http import console
+from groundswell.gateway.http import console, descriptors
 from groundswell.gateway.http.application import Application
 from groundswell.gateway.http.openapi import document
+from groundswell.gateway.http.places import Stay
 from groundswell.gateway.http.routes import RouteTable
 from groundswell.gateway.http.server import PublicPort
 from groundswell.gateway.model.answers import NearCache
@@ -298,6 +299,7 @@ async def opened(
             config=config,
             openapi=document(table),
             files=console.load(Path(config.console)),
+            stay=Stay(descriptors.room(config.connections_max)),
         )
         public = PublicPort(application, config)
         serving = asyncio.create_task(public.run())

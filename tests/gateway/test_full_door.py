@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from groundswell.gateway.http.places import Stay
 from groundswell.gateway.settings import GatewaySettings
 from tests.gateway.door import SECRET, Door, opened, pb
 from tests.gateway.test_crowding import Connection, connected, holding
@@ -121,6 +122,59 @@ async def test_beyond_the_requests_under_way_the_next_is_told_to_come_again_but_
         assert (await door.client.get("/readyz")).status_code == 200
         for _, writer in waiting:
             writer.close()
+
+
+IN_MEMORY = {
+    "a shared link's tracking": ("GET", "/abc?fbclid=1", {}, 302),
+    "a page of another origin": ("GET", "/abc", {"origin": "https://a.example"}, 302),
+    "a cache that looks again": ("GET", "/abc", {"if-none-match": "*"}, 302),
+    "a look ahead": ("HEAD", "/abc", {}, 302),
+    "a page": ("GET", "/page?fbclid=1", {}, 200),
+    "the document": ("GET", "/openapi.json", {}, 200),
+    "a preflight": ("OPTIONS", "/v1/shelves/3/books", {}, 204),
+    "nothing that there is": ("GET", "/v1/nothing", {}, 404),
+}
+
+
+async def test_whatever_is_in_memory_is_given_however_many_wait_and_however_it_is_asked_for(tmp_path: Path) -> None:
+    """A viral link is shared with parameters, while cold links wait for their service. Controls: those, and what has a body to read."""
+    async with opened(tmp_path, settings(requests_max=3)) as door:
+        door.library.locations["abc"] = pb.FollowCodeResponse(location="https://a.example/")
+        door.library.locations["page"] = pb.FollowCodeResponse(location="https://a.example/", preview=True)
+        for path in ("/abc", "/page"):
+            await door.client.get(path)
+        door.library.delay_s = LONG_S
+        waiting = await connected(door, 3)
+        for number, (_, writer) in enumerate(waiting):
+            writer.write(CODE.replace(b"abc", b"cold%d" % number))
+        await until(lambda: door.application.in_flight == 3)
+        asked_for = len(door.library.calls)
+        answers = {
+            name: (await door.client.request(method, path, headers=headers)).status_code
+            for name, (method, path, headers, _) in IN_MEMORY.items()
+        }
+        assert answers == {name: status for name, (*_, status) in IN_MEMORY.items()}
+        for refused in (
+            await door.client.get("/cold0"),
+            await door.client.get("/cold9?fbclid=1"),
+            await door.client.post("/v1/shelves/3/books", json={"title": "a"}),
+        ):
+            assert (refused.status_code, BUSY in refused.content) == (503, True)
+        assert len(door.library.calls) == asked_for
+        for _, writer in waiting:
+            writer.close()
+
+
+def test_while_connections_can_not_be_looked_at_nobodys_stays() -> None:
+    """Such as when no descriptor is left to look with. The control is the next look."""
+    stay, known, new = Stay(PLACES), ("192.0.2.1", "1"), ("192.0.2.1", "2")
+    assert stay.of(known)
+    stay.lose_sight()
+    assert not stay.of(known)
+    assert not stay.of(new)
+    stay.look(frozenset({known}))
+    assert stay.of(known)
+    assert stay.of(new)
 
 
 async def test_half_of_the_requests_under_way_may_be_streams_so_that_watchers_keep_no_caller_out(

@@ -132,6 +132,33 @@ async def test_an_upstream_that_says_no_is_not_asked_again_nor_one_that_somethin
     assert bench.origin.calls == 3
 
 
+@pytest.mark.promise("GATEWAY-7")
+async def test_who_finds_no_room_to_wait_gets_what_is_kept_for_as_long_as_it_may_stand_in(bench: Bench) -> None:
+    """GATEWAY-7. Fresh or not, nobody is asked; what may not be served at all is not served then either."""
+
+    def full() -> None:
+        raise errors.Unavailable("Too many.")
+
+    async def get() -> Verdict:
+        return (await bench.answers.answer(KEY, bench.origin.ask, full))[1]
+
+    with pytest.raises(errors.Unavailable):
+        await get()
+    await bench.get()
+    assert await get() is Verdict.HIT
+    bench.clock.now_s += 6
+    assert await get() is Verdict.STALE
+    bench.lag_s = 1.0
+    with pytest.raises(errors.Unavailable):
+        await get()
+    bench.lag_s = 0.0
+    assert await get() is Verdict.STALE
+    bench.clock.now_s += 60
+    with pytest.raises(errors.Unavailable):
+        await get()
+    assert bench.origin.calls == 1
+
+
 @pytest.mark.promise("TENANCY-7")
 async def test_what_is_kept_of_a_suspended_tenant_is_served_to_nobody_until_it_is_resumed(bench: Bench) -> None:
     """Neither fresh, nor in the place of a service that is away; other tenants' answers go on."""

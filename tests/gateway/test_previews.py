@@ -15,11 +15,13 @@ import pytest
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
+from prometheus_client import REGISTRY
 
 from groundswell.api.access.v1 import access_pb2
 from groundswell.api.gateway.v1 import edge_pb2
 from groundswell.gateway.http import preview
 from groundswell.gateway.http.openapi import document
+from groundswell.gateway.http.replies import GZIP_BYTES_MIN
 from groundswell.gateway.http.routes import MisusedOption, RouteTable
 from groundswell.gateway.module import SERVICES
 from tests.gateway.door import Door, pb
@@ -151,6 +153,26 @@ async def test_a_page_is_kept_here_and_purged_as_the_redirect_is_but_no_cache_ou
     confirmed = await door.client.get("/abc")
     assert (confirmed.status_code, confirmed.headers["location"], confirmed.content) == (302, APPLE, b"")
     assert "s-maxage=60" in confirmed.headers["cache-control"]
+
+
+def hot() -> float:
+    return REGISTRY.get_sample_value("groundswell_gateway_hot_total") or 0.0
+
+
+@pytest.mark.promise("LINKS-6", "GATEWAY-7")
+async def test_a_page_is_given_on_the_hot_path_and_to_each_client_as_it_takes_it(door: Door) -> None:
+    """All visitors of a suspicious link see it. The first is the control: that one is not hot."""
+    previewed(door)
+    pages: list[bytes] = []
+    for takes, coding in (("gzip", "gzip"), ("br, gzip", "gzip"), ("identity", None), ("gzip;q=0", None)):
+        before = hot()
+        answer = await door.client.get("/abc", headers={"accept-encoding": takes})
+        assert hot() - before == bool(pages)
+        assert (answer.headers.get("content-encoding"), answer.headers["vary"]) == (coding, "accept-encoding")
+        pages.append(answer.content)
+    assert len(pages[0]) > GZIP_BYTES_MIN
+    assert set(pages) == {pages[0]}
+    assert len(door.library.calls) == 1
 
 
 @pytest.mark.promise("LINKS-6")

@@ -17,7 +17,7 @@ from groundswell.kernel.bus.frames import records
 from groundswell.kernel.bus.frames.producer import JOURNAL_BYTES
 from groundswell.kernel.resources import Resources
 
-from .framing import Log, died, producer, some_rows
+from .framing import Log, died, producer, segments, some_rows
 from .test_resources import environment, until
 
 
@@ -84,12 +84,13 @@ async def test_a_journal_that_nobody_is_told_of_is_not_sent(tmp_path: Path, kafk
 async def test_a_placement_that_returns_finds_its_journal_free_and_sends_nothing_again(
     tmp_path: Path, kafka_address: str, topic: str
 ) -> None:
-    """Goal: there and back. The number of the frame that follows says that what was sent by another is known as sent."""
+    """Goal: there and back. Of what was sent by another no segment stays, by which it would be taken for left at each start; but the
+    name does, and the numbers of frames go on."""
     rows = some_rows(200)
     await left(tmp_path / "all", rows[:100])
     async with process(tmp_path / "gateway", kafka_address, topic, "all"):
         await read(kafka_address, topic, 100)
-        await until(lambda: not list((tmp_path / "all" / "journal").glob("*-000000000001.log")))
+        await until(lambda: not segments(tmp_path / "all" / "journal"))
     async with process(tmp_path / "all", kafka_address, topic, "gateway") as made:
         assert made.waiting_rows == 0
         for row in rows[100:]:
@@ -110,6 +111,61 @@ async def test_a_journal_that_cannot_be_read_keeps_neither_the_process_nor_the_n
     async with process(tmp_path / "gateway", kafka_address, topic, "all", "web"):
         log = await read(kafka_address, topic, 100)
     assert sorted(log.rows()) == rows[100:]
+
+
+@pytest.mark.promise("GATEWAY-8")
+async def test_a_journal_that_a_process_still_holds_keeps_no_other_waiting_and_is_sent_once_it_is_free(
+    tmp_path: Path, kafka_address: str, topic: str
+) -> None:
+    """Such as a process that a killed supervisor has forgotten."""
+    rows = some_rows(200)
+    await left(tmp_path / "all", rows[:100])
+    await left(tmp_path / "web", rows[100:])
+    forgotten = frames.Journal(tmp_path / "all" / "journal", 4)
+    async with process(tmp_path / "gateway", kafka_address, topic, "all", "web"):
+        assert sorted((await read(kafka_address, topic, 100)).rows()) == rows[100:]
+        forgotten.close()
+        assert sorted((await read(kafka_address, topic, 200)).rows()) == rows
+
+
+@pytest.mark.promise("GATEWAY-8")
+async def test_a_journal_that_cannot_be_opened_just_now_is_tried_again(
+    tmp_path: Path, kafka_address: str, topic: str
+) -> None:
+    """A folder with the name of a segment stands for whatever passes, such as descriptors that are all taken."""
+    rows = some_rows(200)
+    await left(tmp_path / "all", rows[:100])
+    await left(tmp_path / "web", rows[100:])
+    (segment,) = segments(tmp_path / "all" / "journal")
+    unreadable = segment.with_name(segment.name.replace("1.log", "2.log"))
+    unreadable.mkdir()
+    async with process(tmp_path / "gateway", kafka_address, topic, "all", "web"):
+        assert sorted((await read(kafka_address, topic, 100)).rows()) == rows[100:]
+        unreadable.rmdir()
+        assert sorted((await read(kafka_address, topic, 200)).rows()) == rows
+
+
+async def test_what_the_log_has_not_taken_stays_when_a_folder_is_vacated_and_rows_may_follow(tmp_path: Path) -> None:
+    """The control of what follows: once the log has it, nothing stays."""
+    rows, log = some_rows(200), Log()
+    log.up = False
+    made = producer(tmp_path, log)
+    journal = made._journal
+    assert isinstance(journal, frames.Journal)
+    for row in rows[:100]:
+        made.append(row)
+    journal.vacate()
+    for row in rows[100:]:
+        made.append(row)
+    died(made)
+    log.up = True
+    successor = producer(tmp_path, log)
+    await until(lambda: not successor.waiting_rows)
+    assert isinstance(successor._journal, frames.Journal)
+    successor._journal.vacate()
+    assert (segments(tmp_path), successor._journal.size_bytes) == ([], 0)
+    await successor.close()
+    assert sorted(log.rows(once=False)) == rows
 
 
 async def test_a_process_that_ends_while_the_log_is_away_leaves_what_others_left(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Transactions on a real server: the tenant's walls, what happens to them under reuse, failure and cancellation, and replays."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from groundswell.api.tenancy.v1 import tenancy_events_pb2
 from groundswell.kernel import bus, clock, errors, ids, postgres
 from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.idempotency import RequestIdReused, RequestKey, RequestStillRuns
+from groundswell.kernel.postgres.database import POSITION_S_MAX, position_s
 from groundswell.kernel.postgres.migrations import dsn_of, role_password
 
 from .conftest import KEY
@@ -135,6 +137,13 @@ async def test_a_commit_stands_although_the_position_behind_it_is_not_told(
         assert broken.outbox_written.is_set()
         assert told.reached == Reached()
         assert await ids_seen(broken, ALICE) == [1], "the broken connection is not used again"
+
+
+def test_a_position_is_waited_for_no_longer_than_its_caller_has_time_for_it() -> None:
+    """Its transaction may have taken all but a quarter of a second."""
+    assert position_s(None) == position_s(time.monotonic() + 60) == POSITION_S_MAX
+    for seconds in (0.25, 1.0):
+        assert position_s(time.monotonic() + seconds) <= seconds / 2 < POSITION_S_MAX
 
 
 async def test_a_connection_that_breaks_within_a_transaction_is_unavailable(app_dsn: str) -> None:

@@ -7,15 +7,16 @@ by the connection itself.
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from groundswell.kernel import clock, ids, postgres
+from groundswell.kernel import clock, errors, ids, postgres
 from groundswell.kernel.context import Context, Reached
+from groundswell.kernel.postgres.replicas import WAIT_S_MAX
 from tests.replica import paused
 
 from .conftest import KEY
@@ -142,6 +143,39 @@ async def test_a_replica_that_is_silent_leaves_the_primary_time_to_serve(
 
     async with Wire(b"pg_is_in_recovery", "hold").to(app_dsn) as silent, reading(database, silent) as reads:
         assert await reads.tenant(replace(ALICE, deadline_s=time.monotonic() + 6), slow) == "primary"
+
+
+@pytest.mark.parametrize(("seconds", "left_alone"), [(0.8, False), (8.0, True)])
+async def test_a_caller_with_little_time_takes_no_replica_from_the_others(
+    database: postgres.Database,
+    reads: postgres.Reads,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    left_alone: bool,
+) -> None:
+    """What it asks takes longer than it has. The control is one with time: a replica that lets such a caller wait is left alone."""
+
+    async def slow(tx: postgres.Tx) -> None:
+        await tx.execute("SELECT pg_sleep(CASE WHEN pg_is_in_recovery() THEN 60 ELSE 0 END)")
+
+    seen = await settled(reads, database)
+    with suppress(errors.Unavailable):  # the primary may be too late for the hurried one
+        await reads.tenant(replace(seen, deadline_s=time.monotonic() + seconds), slow)
+    assert ("a replica is left alone" in caplog.text) == left_alone
+    assert left_alone or (await reads.tenant(seen, look))[0] == "replica"
+
+
+async def test_a_replica_that_only_lags_is_behind_however_little_time_its_caller_has(
+    database: postgres.Database, reads: postgres.Reads, postgres_replica_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Less than a read waits for replay."""
+    async with paused(postgres_replica_dsn):
+        await add(database, ALICE, 1)
+        seen = await after(database)
+        with suppress(errors.Unavailable):
+            await reads.tenant(replace(seen, deadline_s=time.monotonic() + WAIT_S_MAX), look)
+        assert "a replica is left alone" not in caplog.text
+        assert (await reads.tenant(ALICE, look))[0] == "replica"
 
 
 @pytest.mark.promise("LINKS-10")

@@ -156,10 +156,12 @@ async def test_a_check_is_not_remembered_before_revocations_are_heard() -> None:
     verifier = access.Verifier(identity.check, lambda: heard)
     for _ in range(3):
         await verifier.verify("gsk_1_good")
+        assert not verifier.remembers("gsk_1_good")
     assert identity.asked == 3
     heard = True
     for _ in range(3):
         await verifier.verify("gsk_1_good")
+        assert verifier.remembers("gsk_1_good")
     assert identity.asked == 4
 
 

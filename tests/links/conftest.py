@@ -2,14 +2,21 @@
 
 import asyncio
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 import groundswell.links
+from groundswell.engines import ports, running
+from groundswell.engines.children import Child
+from groundswell.engines.engine import Engine, Folders
+from groundswell.engines.postgres import Postgres
+from groundswell.engines.valkey import Valkey
 from groundswell.kernel import bus, clock, ids, postgres, redis
 from groundswell.kernel.context import Context
 from groundswell.kernel.idempotency import RequestKey
@@ -168,3 +175,46 @@ async def other(start: Start) -> AsyncIterator[Process]:
     """A second process of links, beside the first."""
     async with start() as running:
         yield running
+
+
+class Switched:
+    """An engine that a test switches off and on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._child: Child | None = None
+        engine.prepare(print)
+
+    @property
+    def address(self) -> str:
+        return self._engine.address
+
+    async def on(self) -> None:
+        self._child = await running.start(self._engine)
+
+    async def off(self) -> None:
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signals all of its processes: PostgreSQL has one for each connection."""
+        assert self._child is not None
+        for each in (main := psutil.Process(self._child.pid), *main.children(recursive=True)):
+            each.send_signal(number)
+
+
+@pytest.fixture
+async def valkey(tmp_path: Path) -> AsyncIterator[Switched]:
+    switched = Switched(Valkey(Folders.under(tmp_path, "valkey"), *ports.draw(2)))
+    await switched.on()
+    yield switched
+    await switched.off()
+
+
+@pytest.fixture
+async def database(engines_home: Path) -> AsyncIterator[Switched]:
+    switched = Switched(Postgres(Folders.under(engines_home, "postgres-switched"), *ports.draw(1)))
+    await switched.on()
+    yield switched
+    await switched.off()

@@ -82,7 +82,7 @@ async def test_a_generated_code_that_is_somebodys_own_is_passed_over(
     process: Process, other: Process, alice: Context
 ) -> None:
     """Both processes hold the same secret: what the second would draw is claimed through the first."""
-    domain = await process.domains.default(alice.tenant)
+    domain = await process.domains.default(alice)
     order = order_of(KEY, domain.id, 7)
     await process.create(alice, code=codes.spelled(order(0), 7))
     assert (await other.create(alice)).code == codes.spelled(order(1), 7)
@@ -91,7 +91,7 @@ async def test_a_generated_code_that_is_somebodys_own_is_passed_over(
 @pytest.mark.promise("LINKS-2")
 async def test_processes_never_draw_the_same_code(process: Process, other: Process, alice: Context) -> None:
     """Both cross the ends of their blocks of 10,000 numbers."""
-    domain = await process.domains.default(alice.tenant)
+    domain = await process.domains.default(alice)
     drawn = await asyncio.gather(*(each.codes.draw(domain, 7, 4_000) for each in (process, other) for _ in range(4)))
     assert len({code for part in drawn for code in part}) == 32_000
 
@@ -200,7 +200,7 @@ async def test_a_destination_on_the_platform_or_a_domain_of_ones_own_is_refused(
 ) -> None:
     """Own domain, another tenant's under the platform's, one there that no tenant has yet, and the same host on another port."""
     await process.domains.create(alice, "go.alice.example", NO_REQUEST)
-    theirs = await process.domains.default(bob.tenant)
+    theirs = await process.domains.default(bob)
     for url in (
         f"http://{theirs.host}:8080/x",
         "https://GO.alice.example./x",

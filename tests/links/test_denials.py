@@ -37,7 +37,7 @@ async def deny(process: Process, context: Context, *hosts: str) -> None:
 
 async def fill(process: Process, context: Context, entries: int) -> None:
     """Puts so many entries on the list at once."""
-    await process.domains.default(context.tenant)
+    await process.domains.default(context)
     async with process.database.tenant_tx(context) as tx:
         await tx.execute(
             "INSERT INTO denied_hosts (tenant_id, id, host, created_ms)"

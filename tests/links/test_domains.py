@@ -22,7 +22,7 @@ async def test_a_tenants_own_domain_is_made_once_by_whoever_needs_it_first(
     assert slug is not None
     made = await asyncio.gather(
         *(each.domains.make_default(alice.tenant, slug) for each in (process, other) for _ in range(5)),
-        *(each.domains.default(alice.tenant) for each in (process, other) for _ in range(5)),
+        *(each.domains.default(alice) for each in (process, other) for _ in range(5)),
     )
     assert len({domain.id for domain in made}) == 1
     assert made[0].host == f"{slug}.short.test"
@@ -77,7 +77,7 @@ async def test_a_text_that_is_longer_than_any_host_is_no_domain_and_is_not_remem
 async def test_a_tenant_has_no_more_domains_than_a_list_shows_however_many_are_made_at_once(
     process: Process, alice: Context
 ) -> None:
-    await process.domains.default(alice.tenant)
+    await process.domains.default(alice)
     async with process.database.tenant_tx(alice) as tx:
         await tx.execute(
             "INSERT INTO domains (id, tenant_id, host, is_default, created_ms)"

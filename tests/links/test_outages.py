@@ -1,86 +1,32 @@
-"""Redirects while an engine is away: Valkey wiped, stopped, full, frozen with old records; PostgreSQL stopped, frozen.
+"""Redirects while an engine is away: Valkey wiped, stopped, full, frozen with old records; PostgreSQL stopped.
 
 The engines are the tests' own, so that they may be stopped.
 """
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 from redis.exceptions import RedisError
 
 from groundswell.api.links.v1 import links_events_pb2 as events_pb
-from groundswell.engines import ports, running
-from groundswell.engines.children import Child
-from groundswell.engines.engine import Engine, Folders
-from groundswell.engines.postgres import Postgres
-from groundswell.engines.valkey import Valkey
 from groundswell.gateway.consumers import Purges
 from groundswell.gateway.model.answers import Answer, NearCache
 from groundswell.gateway.service.answers import Answers
 from groundswell.gateway.service.patience import Patience
-from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import bus, errors, postgres
 from groundswell.kernel.bus.events import headers_of
 from groundswell.kernel.context import Context
-from groundswell.kernel.postgres.database import ROLLBACK_S_MAX, TELLING_S
 from groundswell.kernel.resources import Resources
 from groundswell.links import jobs
 from groundswell.links.events import LinkEvents
 from groundswell.links.model.links import Link
-from groundswell.links.service import bulkhead
 from groundswell.links.service.domains import HOSTS_REMEMBERED_MAX
 
-from .conftest import ADDRESSES, KEY, MIGRATIONS, Process, started
+from .conftest import ADDRESSES, KEY, MIGRATIONS, Process, Switched, started
 from .test_redirects import follow, forget, outcome
-
-
-class Switched:
-    """An engine that a test switches off and on."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._child: Child | None = None
-        engine.prepare(print)
-
-    @property
-    def address(self) -> str:
-        return self._engine.address
-
-    async def on(self) -> None:
-        self._child = await running.start(self._engine)
-
-    async def off(self) -> None:
-        if self._child is not None:
-            await self._child.stop()
-            self._child = None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Signals all of its processes: PostgreSQL has one for each connection."""
-        assert self._child is not None
-        for each in (main := psutil.Process(self._child.pid), *main.children(recursive=True)):
-            each.send_signal(number)
-
-
-@pytest.fixture
-async def valkey(tmp_path: Path) -> AsyncIterator[Switched]:
-    switched = Switched(Valkey(Folders.under(tmp_path, "valkey"), *ports.draw(2)))
-    await switched.on()
-    yield switched
-    await switched.off()
-
-
-@pytest.fixture
-async def database(engines_home: Path) -> AsyncIterator[Switched]:
-    switched = Switched(Postgres(Folders.under(engines_home, "postgres-switched"), *ports.draw(1)))
-    await switched.on()
-    yield switched
-    await switched.off()
 
 
 @pytest.fixture
@@ -268,42 +214,6 @@ async def test_what_valkey_holds_redirects_while_postgresql_is_stopped(
         assert (await process.links.get(alice, bounded.id)).visits_used == 2
 
 
-async def test_while_postgresql_is_frozen_callers_hear_when_to_come_again_before_their_time_is_over(
-    database: Switched, valkey: Switched, alice: Context, slugs: dict[int, str]
-) -> None:
-    """It takes what is sent and says nothing, as after a network partition. The control is a caller with time: that one still waits."""
-    dsn = await postgres.migrate(database.address, "links", MIGRATIONS, KEY)
-    async with started(dsn, valkey.address, slugs) as process:
-        link = await process.create(alice)
-        await forget(process, link)
-        # Each has a connection: to make one takes two seconds at most, whoever asks.
-        await asyncio.gather(*(process.links.get(alice, link.id) for _ in range(6)))
-        database.signal(signal.SIGSTOP)
-        try:
-            patient = asyncio.create_task(process.links.get(alice, link.id))
-            hurried = replace(alice, deadline_s=time.monotonic() + 2)
-            asking = [
-                process.links.get(hurried, link.id),
-                process.links.page(hurried, 1 << 62, 10),
-                follow(process, link),
-            ]
-            told = await asyncio.gather(*asking, return_exceptions=True)
-            assert not patient.done()
-        finally:
-            database.signal(signal.SIGCONT)
-        for error in told:
-            assert isinstance(error, errors.Unavailable), error
-            assert error.retry_after_s
-        assert (await patient).id == link.id
-        assert (await follow(process, link)).target.link == link.id
-
-
-def test_what_a_redirect_may_wait_for_postgresql_is_less_than_what_its_visitor_does() -> None:
-    """And leaves time to end what was begun and to say so."""
-    assert GatewaySettings().cached_upstream_timeout_s - 0.2 > bulkhead.SECONDS_MAX + ROLLBACK_S_MAX
-    assert ROLLBACK_S_MAX < TELLING_S - 0.2
-
-
 @pytest.mark.promise("LINKS-4")
 async def test_a_process_that_starts_while_postgresql_is_stopped_redirects_what_valkey_holds(
     database: Switched, valkey: Switched, alice: Context, slugs: dict[int, str], tmp_path: Path
@@ -361,7 +271,7 @@ async def test_hosts_that_strangers_make_up_push_out_none_that_leads_somewhere(
     """One more of them than hosts are remembered; then neither engine can say where a host leads."""
     dsn = await postgres.migrate(database.address, "links", MIGRATIONS, KEY)
     async with started(dsn, "redis://127.0.0.1:1", slugs) as process:
-        own = await process.domains.default(alice.tenant)
+        own = await process.domains.default(alice)
         assert await process.domains.serving(own.host) == own
         for first in range(0, HOSTS_REMEMBERED_MAX + 1, 200):
             made_up = [process.domains.serving(f"h{first + number}.made.up") for number in range(200)]

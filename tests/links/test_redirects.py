@@ -154,7 +154,7 @@ async def test_in_whatever_order_records_arrive_the_highest_version_stays(proces
 async def test_an_absence_is_remembered_until_the_code_is_created(
     process: Process, other: Process, alice: Context
 ) -> None:
-    host = (await process.domains.default(alice.tenant)).host
+    host = (await process.domains.default(alice)).host
     before = database_reads()
     assert [await outcome(each, host, "summer") for each in (process, other, process)] == ["LinkNotFound"] * 3
     assert database_reads() == before + 1
@@ -219,7 +219,7 @@ async def test_what_is_no_code_is_never_looked_up(slugs: dict[int, str]) -> None
 @pytest.mark.promise("LINKS-10")
 async def test_a_code_means_nothing_on_another_tenants_domain(process: Process, alice: Context, bob: Context) -> None:
     link = await process.create(alice)
-    theirs = await process.domains.default(bob.tenant)
+    theirs = await process.domains.default(bob)
     assert await outcome(process, theirs.host, link.code) == "LinkNotFound"
     assert await outcome(process, "unknown.test", link.code) == "LinkNotFound"
 

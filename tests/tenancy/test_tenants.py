@@ -1,7 +1,9 @@
 """Tenants: creation, names, suspension, and who may see which."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from groundswell.tenancy.errors import PlatformStays, SlugInvalid, SlugReserved,
 from groundswell.tenancy.events import created, resumed, suspended
 from groundswell.tenancy.model import Tenant
 from groundswell.tenancy.service import Tenants
+from tests.kernel.wire import Wire
 
 STAFF = Context(tenant=1, actor="apiKeys/1", permissions=frozenset({"*", "platform.*"}))
 DEMO = Context(tenant=2, actor="apiKeys/2", permissions=frozenset({"*"}))
@@ -47,7 +50,7 @@ async def test_an_installation_begins_with_two_tenants_however_often_it_starts(
     tenants: Tenants, database: postgres.Database
 ) -> None:
     await asyncio.gather(*(tenants.found("demo") for _ in range(4)))
-    assert [(tenant.id, tenant.slug) for tenant in await tenants.page(0, 10)] == [(1, "platform"), (2, "demo")]
+    assert [(tenant.id, tenant.slug) for tenant in await tenants.page(STAFF, 0, 10)] == [(1, "platform"), (2, "demo")]
     assert len(await published(database)) == 2
 
 
@@ -87,6 +90,23 @@ async def test_a_foreign_tenant_looks_like_an_absent_one(tenants: Tenants) -> No
             await tenants.get(DEMO, id_)
         refused.append(error.value.message)
     assert refused[0] == refused[1]
+
+
+async def test_while_the_database_is_silent_who_reads_hears_it_before_the_time_is_over(
+    database: postgres.Database,
+) -> None:
+    """The control is a caller with time: that one still waits."""
+    numbers = ids.Ids(clock.SystemClock())
+    async with Wire(b"FROM tenants", "hold").to(database.dsn) as dsn, postgres.opened(dsn, numbers) as silent:
+        tenants = Tenants(silent, numbers, clock.SystemClock())
+        patient = asyncio.create_task(tenants.get(DEMO, DEMO.tenant))
+        hurried = replace(DEMO, deadline_s=time.monotonic() + 2)
+        asking = [tenants.get(hurried, DEMO.tenant), tenants.page(hurried, 0, 10)]
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert not patient.done()
+        assert [type(each) for each in told] == [errors.Unavailable] * 2
+        patient.cancel()
+        await asyncio.gather(patient, return_exceptions=True)
 
 
 @pytest.mark.promise("TENANCY-7")

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from groundswell.engines import ports, private
+from groundswell.engines import json_files, ports
 from groundswell.engines.errors import SupervisorError
 
 VERSION = 1
@@ -78,7 +78,7 @@ class Home:
             (self.path / "version").write_text(f"{VERSION}\n")
         self.logs.mkdir(exist_ok=True)
         if not self._secrets_file.exists():
-            private.write(self._secrets_file, _new_secrets())
+            json_files.write(self._secrets_file, _new_secrets())
 
     def lock(self) -> IO[str] | None:
         """The lock that marks a running supervisor; None while another one holds it."""
@@ -102,7 +102,7 @@ class Home:
 
     def secrets(self) -> dict[str, str]:
         """`internal_key`, `platform_key`, `api_key`."""
-        return private.read(
+        return json_files.read(
             self._secrets_file,
             "Without it nobody can call what is in this home: put it back from a backup, or choose another folder with --home.",
         )
@@ -110,7 +110,7 @@ class Home:
     def write_credentials(self, url: str) -> None:
         """What a user needs to call the API at `url`."""
         keys = self.secrets()
-        private.write(
+        json_files.write(
             self.credentials_file,
             {
                 "url": url,
@@ -131,7 +131,7 @@ class Home:
         missing = [name for name in names if name not in kept or times[kept[name]] > 1 or not ports.free(kept[name])]
         taken = {port for name, port in kept.items() if name not in missing}
         settled = kept | dict(zip(missing, ports.draw(len(missing), taken=taken), strict=True))
-        private.write(self._ports_file, settled)
+        json_files.write(self._ports_file, settled)
         return {name: settled[name] for name in names}
 
     def settle_gateway_port(self, asked: int | None) -> int:
@@ -142,7 +142,7 @@ class Home:
         with ports.claimed(port) as ours:  # only looked at: whoever goes on to use it claims it
             if not ours or not ports.free(port):
                 raise self._in_use(port)
-        private.write(self._ports_file, kept | {"gateway": port})
+        json_files.write(self._ports_file, kept | {"gateway": port})
         return port
 
     @contextmanager
@@ -167,7 +167,7 @@ class Home:
     def _kept_ports(self) -> dict[str, int]:
         if not self._ports_file.exists():
             return {}
-        return private.read(self._ports_file, "Remove it: ports are then drawn anew, the public one included.")
+        return json_files.read(self._ports_file, "Remove it: ports are then drawn anew, the public one included.")
 
     def _layout(self) -> int | None:
         """Which one this home has; None while it says none that can be read."""

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from groundswell.engines import private
+from groundswell.engines import json_files
 
 VERSION = 1
 
@@ -89,7 +89,7 @@ class State:
 
 def write(file: Path, state: State) -> None:
     """Replaces the file at once."""
-    private.write(file, asdict(state), lasting=False)
+    json_files.write(file, asdict(state), lasting=False)
 
 
 def read(file: Path) -> State | None:

@@ -16,9 +16,10 @@ from groundswell.gateway import jobs
 from groundswell.gateway.clients import Upstreams
 from groundswell.gateway.consumers import Purges
 from groundswell.gateway.events import Views
-from groundswell.gateway.http import console
+from groundswell.gateway.http import console, descriptors
 from groundswell.gateway.http.application import Application
 from groundswell.gateway.http.openapi import document
+from groundswell.gateway.http.places import Stay
 from groundswell.gateway.http.routes import RouteTable
 from groundswell.gateway.http.server import PublicPort
 from groundswell.gateway.model.answers import NearCache
@@ -73,6 +74,7 @@ async def gateway(resources: Resources) -> AsyncIterator[Module]:
         config=config,
         openapi=document(table),
         files=console.load(Path(config.console)),
+        stay=Stay(descriptors.room(config.connections_max)),
     )
     port = PublicPort(application, config)
     yield Module(

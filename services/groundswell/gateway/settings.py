@@ -21,7 +21,7 @@ class GatewaySettings:
     more than half are taken, visitors who are redirected are asked to close theirs."""
     requests_max: int = 4_096
     """Requests under way, however few connections they come over; the next is answered 503. Half of them may be streams. Answers that are
-    in memory are given all the same."""
+    in memory are given all the same, however they are asked for: the bound is for those that would wait."""
     connections_per_address_max: int = 200
     """Open connections of one address, of IPv6 one /64; those that come beyond it are closed within about a second."""
     connections_uncounted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")

@@ -110,13 +110,17 @@ class Verifier:
         """The context of the secret's holder; raises `InvalidCredential` or `Unavailable`."""
         if not secret.startswith("gsk_") or len(secret) > 256:
             raise InvalidCredential
-        found = self._known.get(secret) if self._heard() else None
-        credential = found[1] if found is not None and found[0] >= time.monotonic() else await self._asked(secret)
+        credential = self._known[secret][1] if self.remembers(secret) else await self._asked(secret)
         if credential.key_id in self._revoked or (
             credential.expires_s is not None and credential.expires_s <= time.time()
         ):
             raise InvalidCredential
         return credential.context
+
+    def remembers(self, secret: str) -> bool:
+        """Whether `verify` answers for `secret` without asking."""
+        found = self._known.get(secret) if self._heard() else None
+        return found is not None and found[0] >= time.monotonic()
 
     def revoke(self, key_id: int) -> None:
         """Refuses a key from now on. It is noted for as long as a check that ran beside the revocation may be remembered."""

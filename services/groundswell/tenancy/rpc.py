@@ -25,7 +25,7 @@ class TenantRpc(tenancy_pb2_grpc.TenantServiceServicer):
     async def ListTenants(self, request: pb.ListTenantsRequest, call: rpc.Call) -> pb.ListTenantsResponse:
         size = pagination.size(request.page_size)
         after = pagination.position(request.page_token, "tenants", self._page_key) or [0]
-        found = await self._tenants.page(int(after[0]), size + 1)
+        found = await self._tenants.page(call.context, int(after[0]), size + 1)
         page, token = pagination.cut(found, size, lambda tenant: [tenant.id], "tenants", self._page_key)
         return pb.ListTenantsResponse(tenants=[to_proto(tenant) for tenant in page], next_page_token=token)
 

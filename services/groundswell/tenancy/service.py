@@ -35,12 +35,12 @@ class Tenants:
         """Any tenant for staff, the own one for everybody else; raises `TenantNotFound`."""
         if tenant != context.tenant and not context.allows(READ_ALL):
             raise errors.TenantNotFound
-        async with self._database.platform_tx() as tx:
+        async with self._database.platform_tx(context.deadline_s) as tx:
             return await TenantStore(tx).get(tenant)
 
-    async def page(self, after: int, size: int) -> list[Tenant]:
+    async def page(self, context: Context, after: int, size: int) -> list[Tenant]:
         """Up to `size` tenants with ids above `after`."""
-        async with self._database.platform_tx() as tx:
+        async with self._database.platform_tx(context.deadline_s) as tx:
             return await TenantStore(tx).page(after, size)
 
     async def suspend(self, context: Context, tenant: int, request: RequestKey) -> Tenant:

@@ -2,14 +2,16 @@
 
 A request exactly like an earlier one, whose answer is kept and fresh, is answered from rendered bytes before it is parsed. All
 others are matched, authenticated, transcoded and sent upstream. Nothing here knows a service.
+
+Only so many requests may be under way. The bound stands where one would begin to wait: for an upstream, or for its body. What is in
+memory is given beyond it, since it is gone at once, and is most of what a spike asks for.
 """
 
 import logging
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from google.protobuf.message import Message
 from opentelemetry import trace
@@ -19,6 +21,8 @@ from groundswell.gateway import errors
 from groundswell.gateway.clients import Upstreams
 from groundswell.gateway.events import View, Views
 from groundswell.gateway.http import console, problems, rendering, replies, requests, transcoder
+from groundswell.gateway.http.exchange import Exchange
+from groundswell.gateway.http.own import Own
 from groundswell.gateway.http.places import Stay
 from groundswell.gateway.http.requests import Receive, Request, Scope, Send
 from groundswell.gateway.http.routes import Match, Route, RouteTable, methods_with_implied
@@ -46,8 +50,6 @@ _CACHE_STATUS = {verdict: (b"cache-status", b"groundswell; " + verdict.value.enc
 _PRECONDITIONS = (b"if-match", b"if-unmodified-since")
 _CLOSE = (b"connection", b"close")
 _LEAVES_HOT_PATH = (b"origin", b"if-none-match")
-OPENAPI = b"/openapi.json"
-_HEALTH = frozenset({b"/healthz", b"/readyz", b"/health"})
 
 
 class Application:
@@ -66,6 +68,7 @@ class Application:
         config: GatewaySettings,
         openapi: bytes,
         files: dict[bytes, console.File],
+        stay: Stay,
     ) -> None:
         self._table = table
         self._upstreams = upstreams
@@ -75,8 +78,7 @@ class Application:
         self._patience = patience
         self._views = views
         self._config = config
-        self._openapi = openapi
-        self._files = files
+        self._own = Own(openapi, files, lambda: self.draining)
         self._peers = requests.Peers(config.trusted_proxies, config.host_aliases, config.hosts)
         self._origins = replies.Origins(config.cors_origins)
         self._ids = requests.RequestIds()
@@ -85,7 +87,7 @@ class Application:
         """Requests being answered, streams included."""
         self.draining = False
         """Set when the process is told to stop: connections are closed after their answers."""
-        self.stay = Stay(config.connections_max)
+        self.stay = stay
         """Which visitors keep their connections; the port looks at them each second."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +96,7 @@ class Application:
         try:
             if scope["method"] == "GET" and not scope["query_string"]:
                 answer = self._answers.hit((headers.get(b"host", b""), scope["raw_path"]))
-                if answer is not None and _hot(answer, scope, headers):
+                if answer is not None and _hot(scope, headers):
                     await self._answer_hot(answer, scope, headers, send)
                     return
             await self._answer(scope, headers, receive, send)
@@ -115,8 +117,13 @@ class Application:
             out.append((b"etag", answer.etag))
         if not self.stay.of(scope["client"]) or self.draining:
             out.append(_CLOSE)
+        body = answer.body
+        if answer.zipped:
+            out.append(replies.VARY_ENCODING)
+            if replies.accepts_gzip(headers):
+                out, body = replies.as_gzip(out), answer.zipped
         await send({"type": "http.response.start", "status": answer.status, "headers": out})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": body})
         _HOT.inc()
 
     async def _count(self, answer: Answer, peer: str, headers: dict[bytes, bytes]) -> View:
@@ -146,7 +153,7 @@ class Application:
         context = telemetry.remote({telemetry.TRACEPARENT: parent.decode("latin-1")}) if parent else None
         with telemetry.tracer().start_as_current_span("gateway", context=context, kind=trace.SpanKind.SERVER) as span:
             started_s = time.perf_counter()
-            exchange = _Exchange(request, send, extra=self._origins.headers(request))
+            exchange = Exchange(request, send, extra=self._origins.headers(request))
             try:
                 requests.check_limits(scope, headers)
                 await self._dispatch(exchange)
@@ -156,26 +163,21 @@ class Application:
             _seconds(exchange.route).observe(time.perf_counter() - started_s)
             _requests(exchange.route, exchange.status).inc()
 
-    async def _dispatch(self, exchange: "_Exchange") -> None:
+    async def _dispatch(self, exchange: Exchange) -> None:
         request = exchange.request
         if self.draining:
             exchange.extra.append(_CLOSE)
-        if request.raw_path in _HEALTH:
-            await self._answer_health(exchange)
-        elif self.in_flight > self._config.requests_max:
-            raise kernel_errors.Unavailable("Too many requests are under way at once. Try again in a second.")
+        if self._own.is_health(request):
+            await self._own.answer_health(exchange)
         elif request.method == "OPTIONS":
             await self._options(exchange)
-        elif request.raw_path == OPENAPI:
+        elif self._own.has(request):
             self._require_host(request)
-            await self._answer_own(exchange, 200, self._openapi, b"application/json")
-        elif file := self._files.get(request.raw_path):
-            self._require_host(request)
-            await self._answer_file(exchange, file)
+            await self._own.answer(exchange)
         else:
             await self._call(exchange)
 
-    async def _call(self, exchange: "_Exchange") -> None:
+    async def _call(self, exchange: Exchange) -> None:
         request = exchange.request
         match = self._table.match(request.method, request.raw_path)
         exchange.route = match.route.method.full_name
@@ -183,11 +185,13 @@ class Application:
             exchange.extra.append(_CLOSE)
         if not match.route.edge.host_field:
             self._require_host(request)
+        if self._waits(request, match.route):
+            self._require_room()
         context = await self._context(request, match.route)
         message = await self._message(request, match)
         await self._serve(exchange, match.route, message, context)
 
-    async def _serve(self, exchange: "_Exchange", route: Route, message: Message, context: Context) -> None:
+    async def _serve(self, exchange: Exchange, route: Route, message: Message, context: Context) -> None:
         request = exchange.request
         if route.method.server_streaming:
             answers = self._upstreams.stream(route.upstream, route.method, route.response_class, message, context)
@@ -207,11 +211,13 @@ class Application:
                 exchange.extra.append((requests.CONSISTENCY, context.reached.position.encode()))
             await self._answer_rendered(exchange, answer)
 
-    async def _answer_kept(self, exchange: "_Exchange", route: Route, message: Message, context: Context) -> None:
+    async def _answer_kept(self, exchange: Exchange, route: Route, message: Message, context: Context) -> None:
         request = exchange.request
         key = (context.tenant, route.method.full_name, message.SerializeToString(deterministic=True))
         answer, verdict = await self._answers.answer(
-            key, lambda: self._ask(route, message, context, self._config.cached_upstream_timeout_s)
+            key,
+            lambda: self._ask(route, message, context, self._config.cached_upstream_timeout_s),
+            self._require_room,
         )
         if (
             route.rule.audience is access.Audience.PUBLIC
@@ -226,7 +232,7 @@ class Application:
             exchange.extra.append(_age(answer))
         await self._answer_rendered(exchange, answer)
 
-    async def _answer_rendered(self, exchange: "_Exchange", answer: Answer) -> None:
+    async def _answer_rendered(self, exchange: Exchange, answer: Answer) -> None:
         request = exchange.request
         if answer.counted:
             unread = request.method == "HEAD" or b"nostat" in request.query.split(b"&")
@@ -237,7 +243,7 @@ class Application:
         if replies.matches(request, answer.etag):
             await exchange.reply(304, [pair for pair in answer.headers if pair[0] != b"content-type"], b"")
         else:
-            await exchange.reply(answer.status, answer.headers, answer.body)
+            await exchange.reply(answer.status, answer.headers, answer.body, answer.zipped)
 
     async def _ask(self, route: Route, message: Message, context: Context, timeout_s: float) -> Answer:
         asked_s = time.monotonic()
@@ -252,9 +258,16 @@ class Application:
         )
         return rendering.answer(route, made, asked_s, time.monotonic())
 
+    def _waits(self, request: Request, route: Route) -> bool:
+        """Whether it waits for something before it is known whether its answer is in memory."""
+        if not route.cacheable or transcoder.takes_body(route):
+            return True
+        secret = None if _same_for_all(route) else _secret(request)
+        return secret is not None and not self._verifier.remembers(secret)
+
     async def _context(self, request: Request, route: Route) -> Context:
         """Who asks. Answers that are the same for everybody are given without looking at credentials."""
-        if route.rule.audience is access.Audience.PUBLIC and route.edge.HasField("cache"):
+        if _same_for_all(route):
             return Context()
         secret = _secret(request)
         context = await self._verified(secret) if secret is not None else Context()
@@ -283,40 +296,23 @@ class Application:
             transcoder.resume(message, request.header(b"last-event-id"))
         return message
 
-    async def _options(self, exchange: "_Exchange") -> None:
+    async def _options(self, exchange: Exchange) -> None:
         request = exchange.request
-        own = request.raw_path == OPENAPI or request.raw_path in self._files
-        allowed = methods_with_implied({"GET"}) if own else self._table.allowed(request.raw_path)
+        allowed = methods_with_implied({"GET"}) if self._own.has(request) else self._table.allowed(request.raw_path)
         if not allowed:
             raise errors.RouteNotFound
         exchange.extra = self._origins.preflight(request)
         await exchange.reply(204, [(b"allow", ", ".join(allowed).encode()), rendering.NO_STORE], b"")
 
-    async def _answer_own(self, exchange: "_Exchange", status: int, body: bytes, media_type: bytes) -> None:
-        _require_get(exchange.request)
-        await exchange.reply(status, [(b"content-type", media_type), rendering.NO_STORE, rendering.NOSNIFF], body)
-
-    async def _answer_file(self, exchange: "_Exchange", file: console.File) -> None:
-        _require_get(exchange.request)
-        if replies.matches(exchange.request, file.etag):
-            await exchange.reply(304, file.headers, b"")
-        else:
-            await exchange.reply(200, file.headers, file.body)
-
-    async def _answer_health(self, exchange: "_Exchange") -> None:
-        path = exchange.request.raw_path
-        if path == b"/health":
-            await self._answer_own(exchange, 200, b"OK", b"text/plain")
-        elif path == b"/readyz" and self.draining:
-            await self._answer_own(exchange, 503, b'{"status":"draining"}', b"application/json")
-        else:
-            await self._answer_own(exchange, 200, b'{"status":"ok"}', b"application/json")
+    def _require_room(self) -> None:
+        if self.in_flight > self._config.requests_max:
+            raise kernel_errors.Unavailable("Too many requests are under way at once. Try again in a second.")
 
     def _require_host(self, request: Request) -> None:
         if not self._peers.serves(request.host):
             raise errors.UnknownHost
 
-    async def _fail(self, exchange: "_Exchange", error: Exception) -> None:
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
         request = exchange.request
         if exchange.started:
             log.error("%s failed after its answer had begun", exchange.route, exc_info=error)
@@ -333,35 +329,15 @@ class Application:
         await exchange.reply(status, [*headers, rendering.NO_STORE, rendering.NOSNIFF], body)
 
 
-class _Exchange:
-    """One request and its answer so far."""
-
-    def __init__(self, request: Request, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
-        self.request = request
-        self.extra = extra
-        self.route = "none"
-        self.status = 0
-        self.started = False
-        self._send = send
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        """ASGI's send, noting that the answer has begun."""
-        self.started = True
-        await self._send(message)
-
-    async def reply(
-        self, status: int, headers: "list[tuple[bytes, bytes]] | tuple[tuple[bytes, bytes], ...]", body: bytes
-    ) -> None:
-        """Sends the whole answer."""
-        self.status = status
-        await replies.send_whole(self.send, self.request, status, [*headers, *self.extra], body)
-
-
-def _hot(answer: Answer, scope: Scope, headers: dict[bytes, bytes]) -> bool:
-    """Whether the kept bytes are right for this request as they stand."""
-    if len(answer.body) > replies.GZIP_BYTES_MIN or any(name in headers for name in _LEAVES_HOT_PATH):
+def _hot(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    """Whether kept bytes are right for this request as they stand."""
+    if any(name in headers for name in _LEAVES_HOT_PATH):
         return False
     return sum(map(len, headers.values())) < requests.HEADER_BYTES_MAX // 2 and len(headers) == len(scope["headers"])
+
+
+def _same_for_all(route: Route) -> bool:
+    return route.rule.audience is access.Audience.PUBLIC and route.edge.HasField("cache")
 
 
 def _age(answer: Answer) -> tuple[bytes, bytes]:
@@ -388,8 +364,3 @@ def _require_json(media_type: str) -> None:
     name = media_type.partition(";")[0].strip().lower()
     if name != transcoder.JSON_TYPE and not (name.startswith("application/") and name.endswith("+json")):
         raise errors.UnsupportedMediaType("`application/json`")
-
-
-def _require_get(request: Request) -> None:
-    if request.method not in ("GET", "HEAD"):
-        raise errors.MethodNotAllowed(methods_with_implied({"GET"}))

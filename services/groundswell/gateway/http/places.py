@@ -44,6 +44,7 @@ class Stay:
     """
 
     def __init__(self, places: int) -> None:
+        self.places = places
         self._kept_max = places // 2
         self.look(frozenset())
 
@@ -51,6 +52,10 @@ class Stay:
         """These are the connections that are open now."""
         self._met = set(open_)
         self.left = self._kept_max - len(open_)
+
+    def lose_sight(self) -> None:
+        """Which connections are open cannot be told: nobody's stays until they are looked at again."""
+        self.left = -1
 
     def of(self, peer: Peer) -> bool:
         """Whether the connection of this peer stays."""

@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2, empty_pb2
 from google.protobuf.message import Message
 
 from groundswell.api.gateway.v1 import edge_pb2
-from groundswell.gateway.http import preview, transcoder
+from groundswell.gateway.http import preview, replies, transcoder
 from groundswell.gateway.http.routes import Route
 from groundswell.gateway.model.answers import Answer, Counted
 
@@ -36,6 +36,8 @@ def answer(route: Route, message: Message, asked_s: float, now_s: float) -> Answ
     else:
         headers.append(NO_STORE)
     made.headers = tuple(headers)
+    if made.kept:
+        made.zipped = replies.gzipped(headers, body)
     if edge.HasField("telemetry"):
         made.counted = _counted(edge.telemetry, message)
     return made

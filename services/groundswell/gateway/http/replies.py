@@ -1,14 +1,15 @@
 """Answers on their way out: compression, conditional requests, cross-origin headers."""
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from groundswell.gateway.http.requests import Request, Send
 
 GZIP_BYTES_MIN = 1_024
 GZIP_LEVEL = 4
 SERVER = (b"server", b"groundswell")
-VARY_ENCODING = b"accept-encoding"
+VARY_ENCODING = (b"vary", b"accept-encoding")
+_GZIPPED = (b"content-encoding", b"gzip")
 _COMPRESSED_TYPES = (
     b"application/json",
     b"application/problem+json",
@@ -27,19 +28,37 @@ _CORS_REQUEST_HEADERS = (
 Header = tuple[bytes, bytes]
 
 
-async def send_whole(send: Send, request: Request, status: int, headers: Iterable[Header], body: bytes) -> None:
-    """Sends an answer, compressed when it is worth it and the client can."""
+async def send_whole(
+    send: Send, request: Request, status: int, headers: Iterable[Header], body: bytes, zipped: bytes = b""
+) -> None:
+    """Sends an answer, compressed when it is worth it and the client can; `zipped` is the body so, where that is known."""
     out = [*headers, SERVER, (b"x-request-id", request.id)]
     if status in _BODILESS:
         body = b""
-    elif len(body) > GZIP_BYTES_MIN and _compressible(out):
-        out.append((b"vary", VARY_ENCODING))
-        if accepts_gzip(request):
-            body = gzip.compress(body, GZIP_LEVEL, mtime=0)
-            out = [(name, value[:-1] + b'-gz"' if name == b"etag" else value) for name, value in out]
-            out.append((b"content-encoding", b"gzip"))
+    elif zipped or _worth_zipping(out, body):
+        out.append(VARY_ENCODING)
+        if accepts_gzip(request.headers):
+            out, body = as_gzip(out), zipped or _zip(body)
     await send({"type": "http.response.start", "status": status, "headers": out})
     await send({"type": "http.response.body", "body": body})
+
+
+def gzipped(headers: Sequence[Header], body: bytes) -> bytes:
+    """The body of an answer with these headers as gzip; empty where that is not worth it."""
+    return _zip(body) if _worth_zipping(headers, body) else b""
+
+
+def as_gzip(headers: Iterable[Header]) -> list[Header]:
+    """The headers of an answer whose body leaves as gzip."""
+    return [*((name, value[:-1] + b'-gz"' if name == b"etag" else value) for name, value in headers), _GZIPPED]
+
+
+def _zip(body: bytes) -> bytes:
+    return gzip.compress(body, GZIP_LEVEL, mtime=0)
+
+
+def _worth_zipping(headers: Sequence[Header], body: bytes) -> bool:
+    return len(body) > GZIP_BYTES_MIN and _compressible(headers)
 
 
 def _compressible(headers: Sequence[Header]) -> bool:
@@ -47,9 +66,9 @@ def _compressible(headers: Sequence[Header]) -> bool:
     return b"content-encoding" not in names and names.get(b"content-type", b"").startswith(_COMPRESSED_TYPES)
 
 
-def accepts_gzip(request: Request) -> bool:
-    """Whether the client takes gzip."""
-    for part in (request.header(b"accept-encoding") or "").lower().split(","):
+def accepts_gzip(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the client that sent these takes gzip."""
+    for part in headers.get(b"accept-encoding", b"").decode("latin-1").lower().split(","):
         name, _, parameters = part.strip().partition(";")
         if name.strip() in ("gzip", "*") and parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
             return True

@@ -15,9 +15,8 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
 from prometheus_client import Counter, Gauge
 
-from groundswell.gateway.http import descriptors
 from groundswell.gateway.http.application import Application
-from groundswell.gateway.http.places import Places, Stay
+from groundswell.gateway.http.places import Places
 from groundswell.gateway.http.requests import HEADER_BYTES_MAX, TARGET_BYTES_MAX
 from groundswell.gateway.settings import GatewaySettings
 from groundswell.kernel import settings
@@ -54,8 +53,6 @@ class PublicPort:
         self._application, self._config = application, config
         self._drained = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
-        self._room = descriptors.room(config.connections_max)
-        application.stay = Stay(self._room)
         self._places = Places(
             self._port,
             head_s=config.headers_s_max,
@@ -72,7 +69,7 @@ class PublicPort:
             http=HTTPModes.auto,
             websockets=False,
             backlog=BACKLOG,
-            backpressure=self._room,
+            backpressure=application.stay.places,
             http1_settings=HTTP1Settings(
                 header_read_timeout=int(config.headers_s_max * 1000), max_buffer_size=buffer_bytes
             ),
@@ -123,7 +120,7 @@ class PublicPort:
                 swept = await asyncio.to_thread(self._places.sweep)
             except OSError as error:  # no descriptor is left to look with: some end by themselves
                 log.warning("connections could not be looked at: %s", error)
-                self._application.stay.left = -1
+                self._application.stay.lose_sight()
                 continue
             _OPEN.set(len(swept.open))
             self._application.stay.look(swept.open)

@@ -33,6 +33,8 @@ class Answer:
     status: int
     headers: Headers
     body: bytes = b""
+    zipped: bytes = b""
+    """The body as gzip, where that is worth it and the answer is kept."""
     etag: bytes = b""
     counted: Counted | None = None
     tags: tuple[str, ...] = ()
@@ -54,7 +56,12 @@ class Answer:
     def weight(self) -> int:
         """Its bytes in memory, roughly."""
         pairs = (*self.headers, *self.aliases)
-        return OVERHEAD_BYTES + len(self.body) + sum(len(first) + len(second) for first, second in pairs)
+        return (
+            OVERHEAD_BYTES
+            + len(self.body)
+            + len(self.zipped)
+            + sum(len(first) + len(second) for first, second in pairs)
+        )
 
 
 Key = tuple[int, str, bytes]

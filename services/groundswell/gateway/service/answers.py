@@ -66,10 +66,13 @@ class Answers:
         answer.visited = True
         return answer
 
-    async def answer(self, key: Key, ask: Ask[Answer]) -> tuple[Answer, Verdict]:
+    async def answer(
+        self, key: Key, ask: Ask[Answer], require_room: Callable[[], None] = lambda: None
+    ) -> tuple[Answer, Verdict]:
         """The answer to the request named `key`: kept, or from `ask`, which runs once for all who wait.
 
-        Raises what `ask` raises; `Unavailable` and `DeadlineExceeded` only when no stale answer may stand in.
+        Who would have to wait needs room first. Raises what `ask` and `require_room` raise; `Unavailable` and `DeadlineExceeded` only
+        when no stale answer may stand in.
         """
         kept = self.cache.find(key)
         if kept is not None and not self._servable(kept):
@@ -78,6 +81,12 @@ class Answers:
         if kept is not None and kept.fresh_until_s > now_s:
             return kept, Verdict.HIT
         if kept is not None and now_s < min(kept.retry_s, kept.stale_until_s):
+            return kept, Verdict.STALE
+        try:
+            require_room()
+        except errors.Unavailable:
+            if kept is None or kept.stale_until_s <= now_s:
+                raise
             return kept, Verdict.STALE
         if self._unkept.get(key, 0.0) > now_s:
             return await self._patience.asked(key[1], ask), Verdict.MISS

@@ -5,9 +5,9 @@ through the transaction (`publish`), an effect that may not be repeated is appli
 with its effect (`replayed`, `answer`).
 """
 
-from groundswell.kernel.postgres.database import GONE, Database, opened
+from groundswell.kernel.postgres.database import GONE, Database, left_s, opened
 from groundswell.kernel.postgres.migrations import MigrationFailed, app_dsn, migrate
 from groundswell.kernel.postgres.replicas import Reads, reading
 from groundswell.kernel.postgres.transaction import Tx
 
-__all__ = ["GONE", "Database", "MigrationFailed", "Reads", "Tx", "app_dsn", "migrate", "opened", "reading"]
+__all__ = ["GONE", "Database", "MigrationFailed", "Reads", "Tx", "app_dsn", "left_s", "migrate", "opened", "reading"]

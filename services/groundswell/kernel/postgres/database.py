@@ -35,7 +35,7 @@ TELLING_S = 0.5
 """What a transaction leaves of its caller's time: for its ROLLBACK, and for the way of the answer."""
 ROLLBACK_S_MAX = 0.2
 POSITION_S_MAX = 1.0
-"""Longest wait for the position after a COMMIT."""
+"""Longest wait for the position after a COMMIT, whose caller may have less time left."""
 _POSITION = "SELECT pg_current_wal_insert_lsn()::text"
 GONE = (
     OSError,
@@ -105,16 +105,16 @@ class Database:
         *,
         writes: bool = True,
     ) -> AsyncIterator[Tx]:
-        left_s = _left_s(deadline_s)
-        if not self._prepared or left_s <= 0:
+        free_s = left_s(deadline_s)
+        if not self._prepared or free_s <= 0:
             raise _unavailable()
         try:
-            connection = await self._pool.acquire(timeout=min(ACQUIRE_S_MAX, left_s))
+            connection = await self._pool.acquire(timeout=min(ACQUIRE_S_MAX, free_s))
         except GONE as error:
             raise _unavailable() from error
         tx = Tx(connection, tenant, self._ids)
         try:
-            async with asyncio.timeout(None if deadline_s is None else _left_s(deadline_s)):
+            async with asyncio.timeout(None if deadline_s is None else left_s(deadline_s)):
                 await connection.execute(begin)
                 yield tx
                 await connection.execute("COMMIT")
@@ -122,7 +122,7 @@ class Database:
                 self.outbox_written.set()
             if reached is not None:
                 ask = partial(connection.fetchval, _POSITION)
-                reached.position = await _answered(connection, ask, POSITION_S_MAX) or ""
+                reached.position = await _answered(connection, ask, position_s(deadline_s)) or ""
         except BaseException as error:
             await _answered(connection, partial(connection.execute, "ROLLBACK"), ROLLBACK_S_MAX)
             if (translated := _translated(error, writes=writes)) is None:
@@ -132,12 +132,17 @@ class Database:
             await self._pool.release(connection)
 
 
-def _left_s(deadline_s: float | None) -> float:
-    """How long a transaction may take: at least half of what is left, for calls that have little."""
+def left_s(deadline_s: float | None) -> float:
+    """How long a transaction, or a wait for one, may take: at least half of what is left, for calls that have little."""
     if deadline_s is None:
         return math.inf
-    left_s = deadline_s - time.monotonic()
-    return left_s - min(TELLING_S, left_s / 2)
+    rest_s = deadline_s - time.monotonic()
+    return rest_s - min(TELLING_S, rest_s / 2)
+
+
+def position_s(deadline_s: float | None) -> float:
+    """How long a position is waited for: half of what the transaction has left of its caller's time, which the answer needs too."""
+    return POSITION_S_MAX if deadline_s is None else min(POSITION_S_MAX, (deadline_s - time.monotonic()) / 2)
 
 
 async def _answered(connection: asyncpg.Connection, ask: Callable[[], Awaitable[T]], seconds_max: float) -> T | None:

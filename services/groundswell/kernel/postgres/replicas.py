@@ -22,7 +22,7 @@ from groundswell.kernel import errors
 from groundswell.kernel.context import Context
 from groundswell.kernel.ids import Ids
 from groundswell.kernel.postgres import database
-from groundswell.kernel.postgres.database import Database
+from groundswell.kernel.postgres.database import Database, left_s
 from groundswell.kernel.postgres.migrations import dsn_of
 from groundswell.kernel.postgres.transaction import Tx
 
@@ -37,6 +37,8 @@ LAG_S_MAX = 5.0
 """A replica that is further behind, or that receives nothing, is not read by anybody."""
 AWAY_S = 2.0
 """How long a replica that did not answer is left alone."""
+GIVEN_S_MIN = 1.0
+"""A replica that had less time than this did nothing wrong by not answering: it was its caller who had none."""
 
 _READS = Counter("groundswell_postgres_list_reads_total", "Reads that may go to a replica, by who served them.", ["by"])
 
@@ -74,11 +76,15 @@ class Reads:
         Raises what `Database.tenant_tx` raises.
         """
         for replica in self._present():
+            within = _half(context)
+            given_s = left_s(within.deadline_s)
             try:
-                found = await self._read(replica, context, query)
+                found = await self._read(replica, within, query)
             except _Behind:
                 continue
             except (errors.Unavailable, errors.Conflict, asyncpg.PostgresError) as error:
+                if given_s < GIVEN_S_MIN:
+                    continue
                 # Whatever PostgreSQL says: a replica that has not heard of a table or a role yet refuses what the primary grants.
                 log.warning("a replica is left alone for %.0f s: %r", AWAY_S, error.__cause__ or error)
                 replica.away_until_s = time.monotonic() + AWAY_S
@@ -98,8 +104,6 @@ class Reads:
                 yield replica
 
     async def _read(self, replica: _Replica, context: Context, query: Callable[[Tx], Awaitable[T]]) -> T:
-        if context.deadline_s is not None:  # half of the time is the primary's, should the replica be silent
-            context = replace(context, deadline_s=(time.monotonic() + context.deadline_s) / 2)
         async with replica.database.tenant_tx(context, read_only=True) as tx:
             until_s = time.monotonic() + WAIT_S_MAX
             while not await tx.fetchval(_FIT, context.consistency or "0/0", self._lag_s_max):
@@ -107,6 +111,13 @@ class Reads:
                     raise _Behind
                 await asyncio.sleep(POLL_S)
             return await query(tx)
+
+
+def _half(context: Context) -> Context:
+    """The caller with half of its time: the other is the primary's, should the replica be silent."""
+    if context.deadline_s is None:
+        return context
+    return replace(context, deadline_s=(time.monotonic() + context.deadline_s) / 2)
 
 
 @asynccontextmanager

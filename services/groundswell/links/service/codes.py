@@ -7,10 +7,12 @@ creation has no central counter. What a process leaves of its block when it ends
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from groundswell.kernel import context, postgres
+from groundswell.kernel import errors as kernel_errors
 from groundswell.links import errors
 from groundswell.links.model import codes
 from groundswell.links.model.codes import Permutation
@@ -38,15 +40,15 @@ class Codes:
         self._secret = secret
         self._lanes: dict[tuple[int, int], _Lane] = {}
 
-    async def draw(self, domain: Domain, length: int, count: int) -> list[str]:
-        """`count` codes that were never drawn before; raises `CodesExhausted`."""
+    async def draw(self, domain: Domain, length: int, count: int, deadline_s: float | None = None) -> list[str]:
+        """`count` codes that were never drawn before; raises `CodesExhausted`, and `Unavailable` shortly before the caller's deadline."""
         lane = self._lane(domain, length)
         drawn: list[str] = []
-        async with lane.lock:
+        async with _turn(lane.lock, deadline_s):
             while len(drawn) < count:
                 number = next(lane.numbers, None)
                 if number is None:
-                    lane.numbers = await self._lease(domain, length)
+                    lane.numbers = await self._lease(domain, length, deadline_s)
                     continue
                 code = codes.spelled(lane.permutation(number), length)
                 if codes.presentable(code):
@@ -61,12 +63,26 @@ class Codes:
             lane = self._lanes[domain.id, length] = _Lane(order_of(self._secret, domain.id, length))
         return lane
 
-    async def _lease(self, domain: Domain, length: int) -> Iterator[int]:
-        async with self._database.tenant_tx(context.service("links", domain.tenant)) as tx:
+    async def _lease(self, domain: Domain, length: int, deadline_s: float | None) -> Iterator[int]:
+        async with self._database.tenant_tx(context.service("links", domain.tenant, deadline_s)) as tx:
             first = await DomainStore(tx).lease(domain.id, length, BLOCK_NUMBERS)
         if first >= codes.count(length):
             raise errors.CodesExhausted(length)
         return iter(range(first, min(first + BLOCK_NUMBERS, codes.count(length))))
+
+
+@asynccontextmanager
+async def _turn(lock: asyncio.Lock, deadline_s: float | None) -> AsyncIterator[None]:
+    """The lock; raises `Unavailable` when it does not come in time, since whoever has it waits for the database."""
+    try:
+        async with asyncio.timeout(None if deadline_s is None else postgres.left_s(deadline_s)):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise kernel_errors.Unavailable("The database does not answer. Try again in a second.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def order_of(secret: bytes, domain: int, length: int) -> Permutation:

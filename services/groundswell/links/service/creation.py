@@ -135,7 +135,7 @@ class Creation:
         for each in wanted:
             if not each.draft.code:
                 counts[each.domain, each.length] = counts.get((each.domain, each.length), 0) + 1
-        drawn = {lane: iter(await self._codes.draw(*lane, count)) for lane, count in counts.items()}
+        drawn = {lane: iter(await self._codes.draw(*lane, count, context.deadline_s)) for lane, count in counts.items()}
         now_ms = self._clock.now_ms()
         links = []
         for each in wanted:

@@ -45,7 +45,7 @@ class Denials:
     async def create(self, context: Context, host: str, request: RequestKey) -> DeniedHost:
         """Adds an entry to the list of the caller's tenant; raises `DeniedHostInvalid`, `DeniedHostExists`, `TooManyDeniedHosts`."""
         checked = checked_entry(host)
-        await self._domains.default(context.require_tenant())
+        await self._domains.default(context)
         async with self._database.tenant_tx(context) as tx:
             if answered := await tx.replayed(request, DeniedHost):
                 return answered

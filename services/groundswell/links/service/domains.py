@@ -102,28 +102,29 @@ class Domains:
     async def of(self, context: Context, host: str) -> Domain:
         """The caller's domain with this host, its default one when empty; raises `DomainUnknown` or `DomainNotReady`."""
         if not host:
-            return await self.default(context.require_tenant())
+            return await self.default(context)
         found = await self.serving(host.lower())
         if found is None or found.tenant != context.require_tenant():
             raise errors.DomainUnknown(host)
         return found
 
-    async def default(self, tenant: int) -> Domain:
+    async def default(self, context: Context) -> Domain:
         """The tenant's own domain, made now if it is not there yet; raises `DomainNotReady` when the tenant is not known here."""
+        tenant = context.require_tenant()
         if (known := self._defaults.get(tenant)) is not None:
             return known
-        async with self._database.tenant_tx(contexts.service("links", tenant)) as tx:
+        async with self._database.tenant_tx(contexts.service("links", tenant, context.deadline_s)) as tx:
             found = await DomainStore(tx).default()
         if found is None:
             slug = await self._slug_of(tenant)
             if slug is None:
                 raise errors.DomainNotReady
-            found = await self.make_default(tenant, slug)
+            found = await self.make_default(tenant, slug, context.deadline_s)
         return self._remember_default(found)
 
-    async def make_default(self, tenant: int, slug: str) -> Domain:
+    async def make_default(self, tenant: int, slug: str, deadline_s: float | None = None) -> Domain:
         """Makes the tenant's own domain and leads its hosts there; asking again changes nothing, at whatever number of places at once."""
-        async with self._database.tenant_tx(contexts.service("links", tenant)) as tx:
+        async with self._database.tenant_tx(contexts.service("links", tenant, deadline_s)) as tx:
             store = DomainStore(tx)
             await store.add(
                 Domain(self._ids.next(), tenant, self._addresses.default_host(slug), True, self._clock.now_ms())
@@ -142,7 +143,7 @@ class Domains:
         checked = destinations.checked_host(host)
         if self._addresses.is_platforms(checked):
             raise errors.HostReserved(checked)
-        await self.default(context.require_tenant())
+        await self.default(context)
         async with self._database.tenant_tx(context) as tx:
             if answered := await tx.replayed(request, Domain):
                 return answered
@@ -160,7 +161,7 @@ class Domains:
 
     async def all(self, context: Context) -> Sequence[Domain]:
         """The caller's domains, its own one first."""
-        await self.default(context.require_tenant())
+        await self.default(context)
         async with self._database.tenant_tx(context) as tx:
             return await DomainStore(tx).all()
 

@@ -7,6 +7,7 @@ remembered as a verdict. The links of a suspended tenant are not found until it 
 
 import asyncio
 import logging
+import math
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from groundswell.kernel.clock import Clock
 from groundswell.links.errors import LinkGone, LinkNotFound
 from groundswell.links.model import codes
 from groundswell.links.model.links import Domain, State, Target
-from groundswell.links.service.bulkhead import Bulkhead
+from groundswell.links.service.bulkhead import Bulkhead, told_by
 from groundswell.links.service.domains import Domains
 from groundswell.links.service.visits import Visits
 from groundswell.links.store.links import LinkStore
@@ -25,8 +26,9 @@ from groundswell.links.store.targets import CacheAway, TargetCache
 
 log = logging.getLogger(__name__)
 
-FILL_WAIT_S_MAX = 1.5
-"""Longer than a lease lasts: who waits takes it over before it reads without one, or a slow database would be asked by all."""
+FILL_WAIT_S_MAX = 1.2
+"""Longer than a lease lasts: who waits takes it over before it reads without one, or a slow database would be asked by all. What is left
+of the bulkhead's time is for that reading."""
 FILL_POLL_S = 0.005
 REFRESHING_MAX = 64
 
@@ -70,14 +72,16 @@ class Redirects:
     async def resolve(self, host: str, code: str) -> Redirect:
         """Raises `LinkNotFound`, `LinkGone` (expired, disabled or used up) or `Unavailable`.
 
-        Not found is what is unknown, deleted, not yet valid or a suspended tenant's.
+        Not found is what is unknown, deleted, not yet valid or a suspended tenant's. Whatever it waits for one after the other, a silent
+        database is told of before the visitor's time is over.
         """
+        until_s = self._bulkhead.until_s()
         if not codes.is_code(code):
             raise LinkNotFound
         domain = await self._domains.serving(host)
         if domain is None or domain.tenant in self._suspended:
             raise LinkNotFound
-        target = await self._target(domain, code)
+        target = await self._target(domain, code, until_s)
         if target is None:
             raise LinkNotFound
         now_ms = self._clock.now_ms()
@@ -86,7 +90,7 @@ class Redirects:
                 raise LinkNotFound
             case State.ENDED:
                 raise LinkGone
-        if target.max_visits and not await self._visits.spend(target):
+        if target.max_visits and not await self._visits.spend(target, until_s):
             raise LinkGone
         lasts_ms, edge_ms = target.lasts_ms(now_ms), target.edge_seconds * 1_000
         edge_ms = edge_ms if lasts_ms is None else min(edge_ms, lasts_ms)
@@ -108,31 +112,40 @@ class Redirects:
         except errors.Unavailable:
             log.debug("the database is still away")
 
-    async def _target(self, domain: Domain, code: str) -> Target | None:
+    async def _target(self, domain: Domain, code: str, until_s: float) -> Target | None:
         try:
             entry = await self._cache.read(domain.host, code)
         except CacheAway:
-            return await self._stored(domain, code)
+            return await self._stored(domain, code, until_s)
         if entry is None:
-            return await self._filled(domain, code)
+            return await self._filled(domain, code, until_s)
         if entry.refresh_at_ms <= self._clock.now_ms():
             self._refresh(domain, code)
         _READS.labels("cache").inc()
         return entry.target
 
-    async def _stored(self, domain: Domain, code: str) -> Target | None:
+    async def _stored(self, domain: Domain, code: str, until_s: float = math.inf) -> Target | None:
         _READS.labels("database").inc()
-        async with self._bulkhead.entered(), self._database.tenant_tx(context.service("links", domain.tenant)) as tx:
+        async with (
+            self._bulkhead.entered(until_s),
+            self._database.tenant_tx(context.service("links", domain.tenant)) as tx,
+        ):
             return await LinkStore(tx).target(codes.shard_of(domain.id, code), domain.id, code)
 
-    async def _filled(self, domain: Domain, code: str) -> Target | None:
+    async def _filled(self, domain: Domain, code: str, until_s: float) -> Target | None:
         """Fills a miss, once a process however many visitors ask; one who gives up does not stop the fill for the others."""
         place = (domain.host, code)
         fill = self._fills.get(place)
         if fill is None:
             fill = self._fills[place] = asyncio.create_task(self._fill(domain, code))
-            fill.add_done_callback(lambda _: self._fills.pop(place))
-        return await asyncio.shield(fill)
+            fill.add_done_callback(lambda done: self._landed(place, done))
+        async with told_by(until_s):
+            return await asyncio.shield(fill)
+
+    def _landed(self, place: tuple[str, str], fill: "asyncio.Task[Target | None]") -> None:
+        del self._fills[place]
+        if not fill.cancelled():
+            fill.exception()  # read here, in case everybody who waited has left
 
     async def _fill(self, domain: Domain, code: str) -> Target | None:
         """Reads the link if no other process does, else waits for that one's record; in doubt reads it itself."""

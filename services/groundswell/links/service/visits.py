@@ -9,7 +9,7 @@ import asyncio
 
 from groundswell.kernel import context, errors, postgres
 from groundswell.links.model.links import Target
-from groundswell.links.service.bulkhead import Bulkhead
+from groundswell.links.service.bulkhead import Bulkhead, told_by
 from groundswell.links.store.links import LinkStore
 
 WAITING_MAX = 1_000
@@ -27,8 +27,8 @@ class Visits:
         self._waiting: dict[int, list[_Visitor]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    async def spend(self, target: Target) -> bool:
-        """Whether this visitor got one of the link's visits; raises `Unavailable` when nobody can say."""
+    async def spend(self, target: Target, until_s: float) -> bool:
+        """Whether this visitor got one of the link's visits; raises `Unavailable` when nobody can say by `until_s` (the loop's clock)."""
         visitor: _Visitor = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(target.link)
         if waiting is None:
@@ -40,7 +40,8 @@ class Visits:
             raise errors.Unavailable("Too many visitors wait for this link. Try again in a second.")
         else:
             waiting.append(visitor)
-        return await visitor
+        async with told_by(until_s):
+            return await visitor
 
     async def _serve(self, target: Target) -> None:
         """Serves the visitors of one link until none waits."""

@@ -102,12 +102,16 @@ class Journal(Unjournaled):
         super().__init__(partitions)
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._bytes_max, self._segment_bytes = folder, bytes_max, segment_bytes
-        self._lock = _locked(folder, lock_wait_s)
-        self.producer_id = _identity(folder)
         self._closed: deque[_Segment] = deque()
         self._current, self._fd, self._number = _Segment(folder, 0, []), -1, 0
         self._renewal_bytes = 0
-        self._recover()
+        self._lock = _locked(folder, lock_wait_s)
+        try:
+            self.producer_id = _identity(folder)
+            self._recover()
+        except BaseException:
+            os.close(self._lock)  # for whoever tries again
+            raise
         self._acknowledged_rows = [place.waits_from for place in self.places]
         with suppress(JournalFull):  # a full disk: each record tries again
             self._renew()
@@ -131,6 +135,20 @@ class Journal(Unjournaled):
         self._acknowledged_rows[partition] = rows_end
         with suppress(JournalFull):  # a successor sends the frame once more, and readers drop it
             self._append(b"A" + records.ACK.pack(partition, seq), bounded=False)
+        self._prune()
+
+    def vacate(self) -> None:
+        """Removes the segments once the log has all rows: for a folder that nobody goes on to write in. Raises `OSError`.
+
+        The newest holds the borders of frames whose rows lie in older ones. So it goes only after those are gone from the disk for
+        good: rows that came back without their border would be sent under another name.
+        """
+        self._prune()
+        if self._closed:
+            return
+        _sync(self._folder)
+        self._set_aside()
+        self._renewal_bytes = 0
         self._prune()
 
     def close(self) -> None:

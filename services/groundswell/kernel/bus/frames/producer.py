@@ -13,7 +13,7 @@ import pyarrow as pa
 import xxhash
 
 from groundswell.kernel.bus.frames import codec
-from groundswell.kernel.bus.frames.journal import Journal, Unjournaled
+from groundswell.kernel.bus.frames.journal import LOCK_WAIT_S, Journal, Unjournaled
 from groundswell.kernel.bus.frames.lane import Lane, Packed
 from groundswell.kernel.bus.frames.records import pack_row
 from groundswell.kernel.bus.frames.sender import KafkaSender, Sender
@@ -165,9 +165,15 @@ def _chunks(rows: list[Packed]) -> Iterator[list[Packed]]:
         yield chunk
 
 
-def journal_in(folder: Path, config: FrameSettings) -> Journal:
+def journal_in(folder: Path, config: FrameSettings, lock_wait_s: float = LOCK_WAIT_S) -> Journal:
     """The journal in a folder; blocks, and raises `JournalBusy`."""
-    return Journal(folder, config.partitions, bytes_max=config.journal_bytes_max, segment_bytes=config.segment_bytes)
+    return Journal(
+        folder,
+        config.partitions,
+        bytes_max=config.journal_bytes_max,
+        segment_bytes=config.segment_bytes,
+        lock_wait_s=lock_wait_s,
+    )
 
 
 @asynccontextmanager

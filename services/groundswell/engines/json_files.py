@@ -1,4 +1,7 @@
-"""Files that their owner alone may read: they hold keys, or addresses with passwords. And how a home's files are read again."""
+"""The JSON files of a home: replaced at once, and read again with a remedy.
+
+Their owner alone may read them, since most hold keys, or addresses with passwords.
+"""
 
 import json
 import os
@@ -21,6 +24,8 @@ def write(file: Path, content: dict[str, Any], *, lasting: bool = True) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     fresh.rename(file)
+    if lasting:
+        _sync(file.parent)
 
 
 def read(file: Path, remedy: str) -> dict[str, Any]:
@@ -32,3 +37,12 @@ def read(file: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SupervisorError(f"{file} is damaged, as a loss of power may leave it. {remedy}")
     return found
+
+
+def _sync(folder: Path) -> None:
+    """Puts the folder's names on the disk."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
