@@ -61,7 +61,7 @@ async def run(options: argparse.Namespace) -> int:
 async def _run(installation: Installation, options: argparse.Namespace, screen: Screen) -> int:
     began_s = time.monotonic()
     screen.say("starting the platform (the first time downloads its engines)")
-    await installation.up(options.topology, options.port)
+    await installation.up(options.topology or installation.topology or "each", options.port)
     try:
         return await _show(installation, options, screen, began_s)
     finally:
@@ -100,7 +100,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = commands.add_parser("demo", help="one link goes viral while the platform is being killed")
     parser.add_argument("--stop", action="store_true", help="stop the platform after the verdict")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict for machines as well")
-    parser.add_argument("--topology", choices=("all", "each"), default="each", help="which modules share a process")
+    parser.add_argument(
+        "--topology", choices=("all", "each"), help="which modules share a process (default each, or what runs already)"
+    )
     parser.add_argument("--seconds", type=_seconds, default=60.0, metavar="N", help="length of the load (default 60)")
     parser.add_argument(
         "--still", type=float, default=math.inf, metavar="N",
