@@ -9,13 +9,13 @@ from groundswell_operator.saga import admitting, configuring, policies, spikes, 
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import told, with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Namespace, Phase, Progress, Spike
-from groundswell_operator.saga.steps import Hold, LetGo, Note, Record, Remove, Step
+from groundswell_operator.saga.steps import Free, Hold, LetGo, Note, Record, Remove, Step
 from groundswell_operator.saga.untaken import NOTHING, Untaken
 
 GIVE_UP_S = 300.0
 """A deleted spike is kept no longer than this, or than its return is known not to succeed: a namespace can always be deleted."""
 LESS_URGENT_MAX = 8
-"""Records of spikes that get no place, between two looks: a thousand at once must not stand before the next raise."""
+"""Writes of one kind to spikes that hold nothing, between two looks: a thousand at once must not stand before the next raise."""
 
 
 def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequence[Step]:
@@ -32,6 +32,7 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
         lambda: _let_go(state, now_s, untaken),
         lambda: _notes(state, now_s),
         lambda: later[:LESS_URGENT_MAX],
+        lambda: untaken.left(_over(state))[:LESS_URGENT_MAX],
         lambda: untaken.left(_old(state, now_s))[:LESS_URGENT_MAX],
     )
     return next((left for stage in stages if (left := untaken.left(stage()))), ())
@@ -88,6 +89,15 @@ def _notes(state: Namespace, now_s: float) -> list[Note]:
         if notes != governing.notes:
             found.append(Note(governing, notes, told(governing.uid, governing.notes.conditions, notes.conditions)))
     return found
+
+
+def _over(state: Namespace) -> Sequence[Free]:
+    """Spikes whose saga is over have nothing to give back: their finalizer would only outlive the operator."""
+    return [
+        Free(spike)
+        for spike in state.spikes.values()
+        if spike.progress.phase in OVER and spike.held and spike.deleted_s is None
+    ]
 
 
 def _old(state: Namespace, now_s: float) -> Sequence[Remove]:
