@@ -41,6 +41,7 @@ class Server:
     asked: list[Asked] = field(default_factory=list)
     ahead_s: float = 0.0
     """Of this machine's clock."""
+    address: str = ""
 
     def now_s(self) -> float:
         return time.time() + self.ahead_s
@@ -66,8 +67,9 @@ async def answering(answers: Answering, streaming: Streaming | None = None) -> A
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
+    server.address = f"http://127.0.0.1:{port}"
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        async with aiohttp.ClientSession(server.address) as session:
             yield server, Requests(session, Pace())
     finally:
         await runner.cleanup()
