@@ -308,6 +308,28 @@ async def test_the_floor_is_the_largest_of_all_live_spikes_and_is_given_back_aft
     assert not world.state.spikes
 
 
+@pytest.mark.promise("OPERATOR-7")
+async def test_a_spike_that_waits_for_one_target_keeps_nothing_of_another_up_for_those_that_are_over() -> None:
+    """A quota lets no more readers in, so the second spike does not get past its raise; of web it has all that it asks for."""
+    found, more = governing(), governing("other")
+    own = [dataclasses.replace(each, max=300) for each in found.policy.scales if each.target == WEB]
+    others = [dataclasses.replace(each, multiplier=4) for each in more.policy.scales if each.target != WORKERS]
+    world = raised(
+        World(
+            dataclasses.replace(found, policy=dataclasses.replace(found.policy, scales=own)),
+            dataclasses.replace(more, policy=dataclasses.replace(more.policy, scales=others)),
+        )
+    )
+    await run_for(world, 10)
+    world.keeps_down = {READERS: 5}
+    await run_for(raised(world, "b", policy="other"), 20)
+    assert (bounds(world)["web"], phase(world, "b")) == ((30, 30, 30), Phase.RAISING)
+    world.over("a")
+    await run_for(world, 200)
+    assert (phase(world), phase(world, "b")) == (Phase.RESTORED, Phase.RAISING)
+    assert bounds(world)["web"] == (12, 12, 20)
+
+
 async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_conditions_name_both() -> None:
     strict = governing("strict")
     scales = [dataclasses.replace(each, max=12) for each in strict.policy.scales]
