@@ -18,7 +18,7 @@ from groundswell_operator.applying.requests import wall_clock
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
-from groundswell_operator.saga.state import LIVE, Namespace
+from groundswell_operator.saga.state import Namespace
 from groundswell_operator.saga.steps import Notify, Step
 from groundswell_operator.saga.untaken import Untaken, key
 
@@ -78,6 +78,11 @@ class Reconciler:
         """Whether the next pass comes at once."""
         return self._woken.is_set()
 
+    @property
+    def pause_s(self) -> float:
+        """Until the next pass, unless somebody wakes it."""
+        return LIVE_S if self._lives or self._waits else IDLE_S
+
     def stir(self) -> None:
         """Something that is scaled has changed, as pods and metrics do all the time: that matters while a spike lives."""
         if self._lives:
@@ -130,7 +135,7 @@ class Reconciler:
             return LIVE_S
         self._conflicts = 0
         self._metrics.outcome("done")
-        return LIVE_S if self._lives or self._waits else IDLE_S
+        return self.pause_s
 
     async def reconcile(self) -> Namespace:
         """One pass; the state that it ended with. Raises `NotLeading`, `Away` where nothing was answered, and `Conflict` where a step met
@@ -152,7 +157,7 @@ class Reconciler:
                     state = await self._performed(step, state, taking)
         state = self._notify(state)
         self._metrics.state(state)
-        self._lives = any(each.progress.phase in LIVE or each.deleted_s for each in state.spikes.values())
+        self._lives = any(each.lives or (each.deleted_s and each.held) for each in state.spikes.values())
         self._late = [*taking.late, *taking.missed]
         waiting = taking.untaken.overtaken | taking.untaken.unanswered
         self._waits = bool(waiting)

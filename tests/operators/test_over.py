@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 
 from groundswell_operator.policies import Mode
-from groundswell_operator.saga.state import Phase
+from groundswell_operator.reconciling import IDLE_S, Reconciler
+from groundswell_operator.saga.state import Pauses, Phase
 from groundswell_operator.saga.steps import Free, LetGo, Write
-from tests.operators.passing import BEFORE, bounds, phase, raised, reconciled, run_for
-from tests.operators.world import World, governing, spike
+from tests.operators.passing import BEFORE, METRICS, bounds, phase, raised, reconciled, run_for
+from tests.operators.world import WEB, World, governing, spike
 
 
 @pytest.mark.promise("OPERATOR-12")
@@ -59,3 +60,51 @@ async def test_a_deleted_spike_that_is_over_is_let_go_and_not_freed() -> None:
     await reconciled(world)
     assert [type(step) for step in world.done if isinstance(step, Free | LetGo)] == [LetGo]
     assert bounds(world) == BEFORE
+
+
+async def kept_by_somebody_else() -> World:
+    """A raise that was given back, whose deleted spike somebody else's finalizer keeps."""
+    world = raised(World(governing()))
+    await run_for(world, 10)
+    lived = world.state.spikes["a"]
+    world.delete("a")
+    await run_for(world, 2)
+    assert not world.state.spikes
+    gone = dataclasses.replace(lived, deleted_s=world.clock(), held=False, other_finalizers=["test.example/kept"])
+    world.put(gone)
+    return world
+
+
+async def test_a_deleted_spike_that_somebody_elses_finalizer_keeps_counts_for_nothing_any_more() -> None:
+    world = await kept_by_somebody_else()
+    reconciler = Reconciler(world, METRICS, world.clock)
+    await reconciler.reconcile()
+    assert reconciler.pause_s == IDLE_S, "nothing is due for it by the clock"
+    notes = world.state.policies["default"].notes
+    assert (notes.phase, notes.active, notes.budget.extra_replicas) == ("Idle", 0, 0)
+    assert bounds(world) == BEFORE
+
+
+async def test_what_was_before_a_spike_that_somebody_elses_finalizer_keeps_is_no_later_ones_baseline() -> None:
+    world = await kept_by_somebody_else()
+    world.scale(world.state.targets[WEB], floor=6, wants=6)
+    await run_for(world, 2)
+    await run_for(raised(world, "b"), 10)
+    (claim,) = [each for each in world.state.spikes["b"].progress.claims if each.target == WEB]
+    assert (claim.baseline.replicas, claim.baseline.floor, claim.desired) == (6, 6, 60)
+
+
+@pytest.mark.promise("OPERATOR-7")
+async def test_what_a_deleted_spike_still_holds_counts_against_the_budget() -> None:
+    """A target is paused, so its pods stay until the finalizer is given up: nobody gets them a second time."""
+    world = raised(World(governing()))
+    await run_for(world, 10)
+    world.show(dataclasses.replace(world.state.targets[WEB], pauses=Pauses(scale_in=True)))
+    world.delete("a")
+    await run_for(world, 2)
+    assert bounds(world)["readers"] == BEFORE["readers"]
+    assert world.state.policies["default"].notes.budget.extra_replicas == 27
+    world.show(dataclasses.replace(world.state.targets[WEB], pauses=Pauses()))
+    await run_for(world, 2)
+    assert bounds(world) == BEFORE
+    assert world.state.policies["default"].notes.budget.extra_replicas == 0

@@ -18,7 +18,6 @@ from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target, is_name
 from groundswell_operator.saga.state import (
-    LIVE,
     Autoscaler,
     ConfigMap,
     Governing,
@@ -97,7 +96,7 @@ async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) ->
     )
     if names := _named(state):
         state = dataclasses.replace(state, config_maps=await _config_maps(requests, paths, names))
-    live = [each.progress for each in state.spikes.values() if each.acts and each.progress.phase in LIVE]
+    live = [each.progress for each in state.spikes.values() if each.acts and each.lives]
     if not live:
         return state
     since_s = min(each.decided_s or 0.0 for each in live)
@@ -135,7 +134,7 @@ async def _heard_s(requests: Asking, paths: Paths) -> float | None:
 def _named(state: Namespace) -> set[str]:
     """The ConfigMaps that a policy or a live spike names, as far as there can be any of that name."""
     named = {each.config_map for governing in state.policies.values() for each in governing.policy.patches}
-    live = (each.progress for each in state.spikes.values() if each.progress.phase in LIVE)
+    live = (each.progress for each in state.spikes.values() if each.lives)
     named |= {each.config_map for progress in live for each in progress.patches}
     return {each for each in named if is_name(each)}
 

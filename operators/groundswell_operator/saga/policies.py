@@ -20,7 +20,7 @@ ACCOUNT_S = 30.0
 def noted(governing: Governing, state: Namespace, now_s: float) -> Notes:
     """The status of a policy; the same again until something changes, or its budget has to be written down."""
     policy, before = governing.policy, governing.notes
-    active = sum(each.policy == policy.name and each.progress.phase in LIVE for each in state.spikes.values())
+    active = sum(each.policy == policy.name and each.lives for each in state.spikes.values())
     held, budget = claims.extra(state, policy.name), before.budget
     overdue = budget.extra_replicas > 0 and now_s - budget.accounted_s >= ACCOUNT_S
     if held != budget.extra_replicas or overdue:
