@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -24,6 +24,7 @@ class Asked:
     method: str
     path: str
     value: Any
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 Answer = tuple[int, Any]
@@ -50,7 +51,7 @@ class Server:
         if self.streaming is not None and request.query.get("watch"):
             return await self.streaming(request)
         text = await request.text()
-        self.asked.append(Asked(request.method, request.path, json.loads(text) if text else None))
+        self.asked.append(Asked(request.method, request.path, json.loads(text) if text else None, request.query))
         status, value = self.answering(self.asked[-1])
         return web.json_response(value, status=status, headers={"Date": formatdate(self.now_s(), usegmt=True)})
 

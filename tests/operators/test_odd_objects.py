@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from groundswell_operator.applying import reading, scalers, statuses, webhooks
 from groundswell_operator.applying.leaving import readable
+from groundswell_operator.applying.listing import Listing
 from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.bridge.intake import Intake
@@ -123,7 +124,9 @@ async def test_what_cannot_be_a_name_leads_no_request_elsewhere_and_the_policy_s
 
     async with answering(listing) as (server, requests):
         paths = Paths("here")
-        state = await reading.read(requests, paths, ScaledObjects(requests, paths.scaled_objects))
+        state = await reading.read(
+            requests, paths, ScaledObjects(requests, paths.scaled_objects), Listing(requests, paths.spikes).listed
+        )
         governing = state.policies["default"]
         with pytest.raises(webhooks.NotSent, match="a Secret that cannot be"):
             await webhooks.send(requests, paths, "here", state.spikes["good"], governing.policy.notices[0])
@@ -147,7 +150,9 @@ async def test_a_policy_that_was_replaced_dismisses_none_of_the_spikes_of_the_on
 
     async with answering(listing) as (_, requests):
         paths = Paths("here")
-        state = await reading.read(requests, paths, ScaledObjects(requests, paths.scaled_objects))
+        state = await reading.read(
+            requests, paths, ScaledObjects(requests, paths.scaled_objects), Listing(requests, paths.spikes).listed
+        )
     now_s = (state.spikes["good"].deleted_s or 0) + 1
     assert noted(state.policies["default"], state, now_s).dismissed.keys() == dismissed
 
@@ -158,7 +163,9 @@ def _kind(asked: Asked) -> str:
 
 async def test_one_odd_policy_spike_and_autoscaler_are_named_and_the_rest_is_read() -> None:
     async with answering(listed) as (_, requests):
-        state = await reading.read(requests, Paths("here"), ScaledObjects(requests, Paths("here").scaled_objects))
+        paths = Paths("here")
+        scaled_objects = ScaledObjects(requests, paths.scaled_objects)
+        state = await reading.read(requests, paths, scaled_objects, Listing(requests, paths.spikes).listed)
     assert list(state.policies) == ["good"]
     assert state.unread_policies == {"odd"}
     assert state.spikes["good"].unread is None

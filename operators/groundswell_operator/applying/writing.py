@@ -15,14 +15,16 @@ from typing import TypeVar, cast
 
 from groundswell_operator.applying import reading, scalers, statuses, webhooks
 from groundswell_operator.applying.errors import Away, Conflict, Refused, RequestFailed
+from groundswell_operator.applying.listing import Listing
 from groundswell_operator.applying.ownership import MANAGER
 from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
-from groundswell_operator.saga.state import Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.state import OVER, Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
 from groundswell_operator.saga.steps import (
+    Foreign,
     Free,
     GiveUpFloor,
     Hold,
@@ -54,14 +56,22 @@ class Cluster:
         self._requests, self._namespace = requests, namespace
         self._paths = Paths(namespace)
         self._scaled_objects = ScaledObjects(requests, self._paths.scaled_objects)
+        self._listing = Listing(requests, self._paths.spikes)
         self._unrecorded: dict[Hashable, Delivery] = {}
 
     async def read(self) -> Namespace:
         """Everything that decides."""
-        return await reading.read(self._requests, self._paths, self._scaled_objects)
+        return await reading.read(self._requests, self._paths, self._scaled_objects, self._listing.listed)
 
     async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
         """The state after a step."""
+        try:
+            return await self._performed(step, state, now_s)
+        finally:
+            if not isinstance(step, Foreign | Note) and step.spike.progress.phase in OVER:
+                self._listing.forget()
+
+    async def _performed(self, step: Step, state: Namespace, now_s: float) -> Namespace:
         if isinstance(step, Write):
             return await self._write(step, state)
         if isinstance(step, Record):
