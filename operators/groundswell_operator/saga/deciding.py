@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from groundswell_operator.policies import Mode
@@ -25,12 +26,13 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
     left out: the first stage that has another step is the next, so what is refused for ever keeps no later stage waiting.
     """
     urgent, later = _records(state, now_s, untaken)
+    notes = functools.cache(lambda: _notes(state, now_s))
     stages: Sequence[Callable[[], Sequence[Step]]] = (
         lambda: urgent,
         lambda: untaken.backed([*targets.writes(state, now_s), *configuring.writes(state)], state),
-        lambda: [each for each in _notes(state, now_s) if each.notes.dismissed != each.governing.notes.dismissed],
+        lambda: [each for each in notes() if each.notes.dismissed != each.governing.notes.dismissed],
         lambda: _let_go(state, now_s, untaken),
-        lambda: _notes(state, now_s),
+        notes,
         lambda: later[:LESS_URGENT_MAX],
         lambda: untaken.left(_over(state))[:LESS_URGENT_MAX],
         lambda: untaken.left(_old(state, now_s))[:LESS_URGENT_MAX],

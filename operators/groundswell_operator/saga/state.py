@@ -361,6 +361,23 @@ class Namespace:
         return found
 
     @cached_property
+    def of_policy(self) -> Mapping[str, Sequence[Spike]]:
+        """The spikes of each policy that has any, by its name."""
+        found: dict[str, list[Spike]] = {}
+        for each in self.spikes.values():
+            found.setdefault(each.policy, []).append(each)
+        return found
+
+    @cached_property
+    def maxima(self) -> Mapping[Target, Mapping[str, int]]:
+        """The most that each policy that acts lets a target have, by its name."""
+        found: dict[Target, dict[str, int]] = {}
+        for name, each in self.policies.items():
+            for scale in each.policy.scales if each.policy.mode is not Mode.OBSERVE else ():
+                found.setdefault(scale.target, {})[name] = scale.max
+        return found
+
+    @cached_property
     def acting(self) -> Sequence[Spike]:
         """The spikes that writes follow from: those that act and are not over, deleted ones too until they are let go. The best informed
         first."""

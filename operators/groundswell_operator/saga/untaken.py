@@ -56,7 +56,7 @@ class Untaken:
 
     def keeps_back(self, spike: Spike) -> bool:
         """Whether what its status is to say was not recorded."""
-        return not all(_records(spike).isdisjoint(each) for each in self._all)
+        return any(self._all) and not all(_records(spike).isdisjoint(each) for each in self._all)
 
     def is_out(self, spike: Spike) -> bool:
         """Whether others may have its place: it did not get it, or nobody has said for so long whether it did."""
