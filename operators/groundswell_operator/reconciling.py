@@ -64,6 +64,8 @@ class Reconciler:
         self._waits = False
         """Whether a step of the last pass was not answered, or met a lasting conflict."""
         self._notices: dict[Hashable, asyncio.Task[None]] = {}
+        self._told: set[Hashable] = set()
+        """The notices that came to an end since this pass began to look: what it has seen says nothing of that."""
         self._unrecorded: dict[Hashable, _Unrecorded] = {}
         """The notices of which nobody could say how they went: a status, which has its own pauses, does not tell of them."""
         self.progressed_s = time.monotonic()
@@ -141,6 +143,7 @@ class Reconciler:
         """One pass; the state that it ended with. Raises `NotLeading`, `Away` where nothing was answered, and `Conflict` where a step met
         one for the first time: one that lasts keeps nothing else waiting. Nor does one that is waited for in vain, which may take longer
         than a pass: it is asked for again once everything else is done."""
+        self._told.clear()
         state, taking = await self._cluster.read(), _Pass(time.monotonic() + PASS_S_MAX, self._untaken(), [*self._late])
         while True:
             state, steps = self._decided(state, taking.untaken)
@@ -179,7 +182,8 @@ class Reconciler:
         self._unrecorded = {about: each for about, each in self._unrecorded.items() if about in steps}
         for about, step in steps.items():
             rests = about in self._unrecorded and now_s < self._unrecorded[about].until_s
-            if not rests and about not in self._notices and len(self._notices) < NOTICES_MAX:
+            is_known = about in self._notices or about in self._told
+            if not rests and not is_known and len(self._notices) < NOTICES_MAX:
                 self._notices[about] = asyncio.create_task(self._notified(about, step, state))
         return state
 
@@ -196,6 +200,7 @@ class Reconciler:
             self.wake()
         finally:
             del self._notices[about]
+            self._told.add(about)
 
     async def _performed(self, step: Step, state: Namespace, taking: _Pass) -> Namespace:
         """The state after a step; one that is not taken is left out for the rest of the pass, and the others go on."""

@@ -86,3 +86,24 @@ async def test_what_was_sent_and_could_not_be_recorded_is_recorded_later_and_not
         assert (recorded["attempts"], recorded["sentAt"]) == (1, moment(1.0))
         await cluster.perform(step, state, 5.0)
         assert [each.path for each in server.asked].count("/hook") == 2, "only what was not recorded is remembered"
+
+
+class Behind(World):
+    """What is read is of the moment before the notices that are under way are recorded."""
+
+    reconciler: Reconciler
+
+    async def read(self) -> Namespace:
+        found = await super().read()
+        await self.reconciler.settled()
+        return found
+
+
+async def test_a_notice_that_is_recorded_while_a_pass_looks_is_not_sent_again() -> None:
+    world = Behind(telling())
+    world.reconciler = Reconciler(world, METRICS, world.clock)
+    raised(world)
+    for _ in range(4):
+        world.now_s += 1
+        await world.reconciler.reconcile()
+    assert world.notices == [("a", "chat")]
