@@ -63,7 +63,7 @@ class Lease:
         while not self.leads():
             try:
                 await self._take()
-            except (Conflict, Away, Refused) as error:
+            except (Conflict, Away, Refused, *ODD) as error:
                 log.info("the Lease is asked for again: %s", error)
             self.looked_s = time.monotonic()
             if not self.leads():
@@ -90,8 +90,8 @@ class Lease:
         if self.leads():
             self._renewed_s, began_s = float("-inf"), time.monotonic()
             found = await self._requests.get(f"{self._path}/{LEASE}")
-            if found["spec"].get("holderIdentity") != self._identity:
-                log.info("the Lease is %s's already", found["spec"].get("holderIdentity"))
+            if (holder := _spec(found).get("holderIdentity")) != self._identity:
+                log.info("the Lease is %s's already", holder)
                 return
             await self._requests.replace(f"{self._path}/{LEASE}", _with(found, holderIdentity=""))
             log.info("the Lease was given back after %.3f s", time.monotonic() - began_s)
@@ -104,8 +104,8 @@ class Lease:
             async with aclosing(following):
                 async for lease in following:
                     heard = True
-                    self._see(lease["spec"])
-                    if not lease["spec"].get("holderIdentity"):
+                    self._see(_spec(lease))
+                    if not _spec(lease).get("holderIdentity"):
                         return
         except (Conflict, Away, Refused, *ODD) as error:
             log.info("the Lease is looked at again in %.0f s: %s", LOOK_S, error)
@@ -130,7 +130,7 @@ class Lease:
             self._held = await self._requests.create(self._path, self._new())
             self._renewed_s = began_s
             return
-        spec = found["spec"]
+        spec = _spec(found)
         self._see(spec)
         if spec.get("holderIdentity", "") in ("", self._identity) or self.looked_s - self._seen_s >= TAKEOVER_S:
             transitions = spec.get("leaseTransitions", 0) + 1
@@ -146,8 +146,8 @@ class Lease:
             self._held = await self._requests.replace(path, _with(self._held))
         except Conflict:
             found = await self._requests.get(path)
-            if found["spec"].get("holderIdentity") != self._identity:
-                raise Conflict(f"{found['spec'].get('holderIdentity')} leads") from None
+            if (holder := _spec(found).get("holderIdentity")) != self._identity:
+                raise Conflict(f"{holder} leads") from None
             self._held = await self._requests.replace(path, _with(found))
         self._renewed_s = self.looked_s = began_s
 
@@ -164,9 +164,15 @@ class Lease:
         }
 
 
+def _spec(lease: Object) -> Object:
+    """What a Lease says; nothing where somebody has taken that away, as its schema lets them: it is nobody's then."""
+    found: Object = lease.get("spec") or {}
+    return found
+
+
 def _with(lease: Object, **changes: object) -> Object:
     """The Lease as it is renewed now."""
-    return {**lease, "spec": {**lease["spec"], "leaseDurationSeconds": LEASE_S, "renewTime": _now(), **changes}}
+    return {**lease, "spec": {**_spec(lease), "leaseDurationSeconds": LEASE_S, "renewTime": _now(), **changes}}
 
 
 def _now() -> str:
