@@ -82,5 +82,5 @@ def test_a_clock_that_agrees_with_the_api_servers_is_the_more_exact(off_s: float
     """An answer leaves out parts of seconds, and how fast a raise is, is told in milliseconds."""
     said_s = 1_764_000_000.0
     clock = Clock(lambda: said_s + off_s)
-    clock.hear({"Date": formatdate(said_s, usegmt=True)})
+    clock.hear({"Date": formatdate(said_s, usegmt=True)}, time.monotonic())
     assert (clock.now_s() == said_s + off_s) is counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -50,24 +51,32 @@ def wall_clock() -> float:
 
 
 class Clock:
-    """What time it is where an API server is. Its answers say so to the second; our own clock says the rest, unless it is off."""
+    """What time it is where an API server is. Its answers say so to the second, and come some time after that: each leaves out what cannot
+    be, so what is known grows narrower, and does not go to and fro between two answers. Our own clock says the rest, unless it is off."""
 
-    def __init__(self, own: Callable[[], float] = wall_clock) -> None:
-        self._own = own
-        self._ahead_s: float | None = None
-        """The API server's, of our monotonic clock, which nobody sets."""
+    def __init__(self, own: Callable[[], float] = wall_clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic` is a clock that nobody sets."""
+        self._own, self._monotonic = own, monotonic
+        self._least_s, self._most_s = -math.inf, math.inf
+        """By how much the API server's may be ahead of our monotonic clock."""
 
-    def hear(self, headers: Mapping[str, str]) -> None:
-        """Goes by an answer; one without a `Date`, or with none that can be read, changes nothing."""
+    def hear(self, headers: Mapping[str, str], asked_s: float) -> None:
+        """Goes by an answer to what was asked at a moment of the monotonic clock; one without a `Date`, or with none that can be read,
+        changes nothing."""
         with suppress(ValueError, TypeError):
-            self._ahead_s = parsedate_to_datetime(headers.get("Date", "")).timestamp() - time.monotonic()
+            said_s = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+            least_s, most_s = said_s - self._monotonic(), said_s + 1.0 - asked_s
+            if least_s > self._most_s or most_s < self._least_s:
+                self._least_s, self._most_s = least_s, most_s  # somebody has set it, or one of the clocks has drifted
+            else:
+                self._least_s, self._most_s = max(self._least_s, least_s), min(self._most_s, most_s)
 
     def now_s(self) -> float:
         """Seconds since 1970; by our own clock while no answer has said, or where it differs by less than `OFF_S_MAX`."""
         own_s = self._own()
-        if self._ahead_s is None:
+        if math.isinf(self._least_s):
             return own_s
-        said_s = round(self._ahead_s + time.monotonic(), 3)
+        said_s = round(self._least_s + self._monotonic(), 3)
         return own_s if abs(own_s - said_s) < OFF_S_MAX else said_s
 
 
@@ -181,6 +190,7 @@ class Requests:
         self, method: str, path: str, parameters: Mapping[str, str], value: Object | None, kind: str, within_s: float
     ) -> aiohttp.ClientResponse:
         """An answer whose body is still to be read."""
+        asked_s = time.monotonic()
         try:
             answer = await self._session.request(
                 method,
@@ -192,7 +202,7 @@ class Requests:
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
-        self._clock.hear(answer.headers)
+        self._clock.hear(answer.headers, asked_s)
         return answer
 
 
