@@ -19,7 +19,7 @@ from groundswell_operator.metrics import Metrics
 from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
 from groundswell_operator.saga.state import Namespace
-from groundswell_operator.saga.steps import Notify, Step
+from groundswell_operator.saga.steps import Foreign, Notify, Step
 from groundswell_operator.saga.untaken import Untaken, key
 
 log = logging.getLogger(__name__)
@@ -51,9 +51,18 @@ class Acting(Protocol):
 class Reconciler:
     """Brings a namespace to what its policies and spikes call for."""
 
-    def __init__(self, cluster: Acting, metrics: Metrics, clock: Callable[[], float] = wall_clock) -> None:
-        """`clock` is that of who stamps the objects, in seconds since 1970."""
-        self._cluster, self._metrics, self._clock = cluster, metrics, clock
+    def __init__(
+        self,
+        cluster: Acting,
+        metrics: Metrics,
+        clock: Callable[[], float] = wall_clock,
+        may_be_late: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`clock` is that of who stamps the objects, in seconds since 1970. `may_be_late` says whether a write of who acted before may
+        still land."""
+        self._cluster, self._metrics, self._clock, self._may_be_late = cluster, metrics, clock, may_be_late
+        self._written: set[Hashable] = set()
+        """What this process has written of others', by the keys of its steps: what was decided on before does not land there any more."""
         self._woken = asyncio.Event()
         self._conflicts = 0
         self._waiting_s: dict[Hashable, float] = {}
@@ -228,6 +237,8 @@ class Reconciler:
             return state
         self._waiting_s.pop(key(step), None)
         taking.is_answered = True
+        if isinstance(step, Foreign):
+            self._written.add(key(step))
         self._metrics.step(step)
         return found
 
@@ -241,7 +252,8 @@ class Reconciler:
         """What a pass begins with."""
         since_s = self._clock() - PATIENCE_S
         lasting = frozenset(each for each, began_s in self._waiting_s.items() if began_s <= since_s)
-        return Untaken(unanswered=frozenset(self._late), lasting=lasting)
+        written = frozenset(self._written) if self._may_be_late() else None
+        return Untaken(unanswered=frozenset(self._late), lasting=lasting, written=written)
 
 
 @dataclass(frozen=True, slots=True)

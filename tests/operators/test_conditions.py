@@ -42,7 +42,7 @@ def test_what_was_cut_is_the_same_when_it_is_decided_again() -> None:
 def named(number: int) -> Governing:
     """One of many over the same targets, under a name as long as names may be."""
     found = governing(f"policy-{number:056}", mode=Mode.ENFORCE)
-    return dataclasses.replace(found, policy=dataclasses.replace(found.policy, scales=found.policy.scales * 3))
+    return dataclasses.replace(found, policy=dataclasses.replace(found.policy, scales=[*found.policy.scales] * 3))
 
 
 async def test_however_many_policies_overlap_each_says_so_within_bounds_and_a_spike_is_raised() -> None:

@@ -105,11 +105,12 @@ class Requests:
         self,
         session: aiohttp.ClientSession,
         pace: Pace,
-        leads: Callable[[], bool] = lambda: True,
+        left_s: Callable[[], float] = lambda: math.inf,
         own_clock: Callable[[], float] = wall_clock,
     ) -> None:
-        """`leads` is asked at the last moment before each write; `own_clock` is that of this machine."""
-        self._session, self._pace, self._leads = session, pace, leads
+        """For how long it may write, `left_s` says at the last moment before each write, which is given up when that is over: another may
+        lead then. `own_clock` is that of this machine."""
+        self._session, self._pace, self._left_s = session, pace, left_s
         self._clock = Clock(own_clock)
 
     async def get(self, path: str, **parameters: str) -> Object:
@@ -158,7 +159,7 @@ class Requests:
 
     def require_lead(self) -> None:
         """Raises `NotLeading` unless this process may write at this moment."""
-        if not self._leads():
+        if self._left_s() <= 0:
             raise NotLeading("the Lease has run out")
 
     def now_s(self) -> float:
@@ -168,7 +169,7 @@ class Requests:
     async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
         await self._pace.turn()
         self.require_lead()
-        return await self._send(method, path, parameters, value, kind)
+        return await self._send(method, path, parameters, value, kind, min(REQUEST_S_MAX, max(0.0, self._left_s())))
 
     async def _send(
         self,
@@ -177,8 +178,9 @@ class Requests:
         parameters: Mapping[str, str],
         value: Object | None = None,
         kind: str = "application/json",
+        within_s: float = REQUEST_S_MAX,
     ) -> Object:
-        answer = await self._asked(method, path, parameters, value, kind, REQUEST_S_MAX)
+        answer = await self._asked(method, path, parameters, value, kind, within_s)
         try:
             async with answer:
                 body = await answer.read()

@@ -71,11 +71,14 @@ def _let_go(state: Namespace, now_s: float, untaken: Untaken) -> list[Step]:
         acts = spike.acts and spike.progress.phase not in OVER
         ends, message = spikes.ends(spike.progress, state) if acts else {}, "the spike was deleted"
         is_known = spike.unread is None or spike.acts
+        given_up = now_s - spike.deleted_s >= GIVE_UP_S
+        if acts and untaken.may_be_raised(spike) and not given_up:
+            continue
         if Return.WAITS not in ends.values() and is_known:
             changed = spikes.changed(ends)
             restored, reason = not changed, "BaselineChanged" if changed else "Deleted"
             message = changed or message
-        elif now_s - spike.deleted_s >= GIVE_UP_S and not untaken.may_return(spike):
+        elif given_up and not untaken.may_return(spike):
             restored, reason = False, "GivenUp"
         else:
             continue

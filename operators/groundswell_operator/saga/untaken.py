@@ -29,6 +29,8 @@ class Untaken:
     """They may have been carried out."""
     lasting: frozenset[Hashable] = frozenset()
     """Those that have not been answered for so long before this pass that nobody waits for them any more."""
+    written: frozenset[Hashable] | None = None
+    """What was written by who acts now, where a write of who acted before may still land; None where none may."""
 
     def with_refused(self, step: Step) -> Untaken:
         return dataclasses.replace(self, refused=self.refused | {key(step)})
@@ -64,9 +66,11 @@ class Untaken:
 
     def may_return(self, spike: Spike) -> bool:
         """Whether what it holds would be given back, but for an answer that did not come and may come yet."""
-        progress = spike.progress
-        held = {each.target for each in progress.claims} | {(SetKeys, each.config_map) for each in progress.patches}
-        return bool(held & ((self.overtaken | self.unanswered) - self.lasting))
+        return bool(_held(spike) & ((self.overtaken | self.unanswered) - self.lasting))
+
+    def may_be_raised(self, spike: Spike) -> bool:
+        """Whether what looks given back may be raised yet, by a write that somebody has sent who acted before."""
+        return self.written is not None and not _held(spike) <= self.written
 
     def backed(self, steps: Iterable[Foreign], state: Namespace) -> list[Foreign]:
         """Those of the foreign writes that rest on recorded baselines only."""
@@ -87,6 +91,12 @@ def key(step: Step) -> Hashable:
 
 def _records(spike: Spike) -> set[Hashable]:
     return {(Record, spike.uid), (Hold, spike.uid)}
+
+
+def _held(spike: Spike) -> set[Hashable]:
+    """The keys of the writes that it calls for."""
+    progress = spike.progress
+    return {*(each.target for each in progress.claims), *((SetKeys, each.config_map) for each in progress.patches)}
 
 
 def _behind(step: Foreign, state: Namespace) -> list[Spike]:
