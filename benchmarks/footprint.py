@@ -1,12 +1,13 @@
 """What two operators and a bridge take at rest: memory and requests, with a hundred policies and a thousand spikes that are over.
 
 One spike is played to its end, and the others get what the operator wrote into it. Processes that start beside all of them are watched
-for a minute; what they ask of the API server is counted in its audit log.
+for a minute; what they ask of the API server is counted in its audit log. Then a few more spikes come, one after another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,13 +24,15 @@ POLICIES, SPIKES = 100, 1_000
 MAKERS = 16
 REST_S, LOOK_S = 60.0, 0.5
 SETTLED_S = 5.0
-MEMORY_MB_MAX, REQUESTS_S_MAX = 150.0, 1.0
+RAISES = 9
+MEMORY_MB_MAX, REQUESTS_S_MAX, FLOOR_S_MAX = 150.0, 1.0, 0.1
 OWN, SAGA_S_MAX = "own", 60.0
 OVER = {"status": {"over": "2026-01-01T00:00:00Z"}}
 
 
 async def run() -> Result:
-    """The most memory that the operator takes; the requests of the bridge and of both operators are bounded besides. Raises `Skipped`."""
+    """The most memory that the operator takes; the requests of the bridge and of both operators are bounded besides, and the time from a
+    spike to the first write for it. Raises `Skipped`."""
     need_programs()
     async with broker() as (kafka, _), control_plane("default") as (plane, admin), set_up(plane, admin) as stage:
         bridge, operator = await start_operator(stage, kafka)
@@ -47,7 +50,7 @@ async def run() -> Result:
         memory_mb = await _most_memory_mb(operator)
         asked = stage.audit.more(lambda each: _who(stage, each) in (ACCOUNT, BRIDGE))
         bridge_mb = _memory_mb(bridge)
-        written_s = await _first_floor_s(stage)
+        written_s = statistics.median([await _first_floor_s(stage, number) for number in range(RAISES)])
     return Result(
         name="operator",
         value=memory_mb,
@@ -57,7 +60,7 @@ async def run() -> Result:
         bound=MEMORY_MB_MAX,
         bound_on_value=True,
         at_most=True,
-        others_hold=len(asked) / REST_S <= REQUESTS_S_MAX,
+        others_hold=len(asked) / REST_S <= REQUESTS_S_MAX and written_s <= FLOOR_S_MAX,
         details={
             "policies": POLICIES,
             "finished_spikes": SPIKES,
@@ -67,6 +70,7 @@ async def run() -> Result:
             "requests_by_kind": _by_kind(stage, asked),
             "seconds": REST_S,
             "object_to_first_floor_beside_them_s": round(written_s, 3),
+            "object_to_first_floor_beside_them_s_max": FLOOR_S_MAX,
         },
     )
 
@@ -135,11 +139,12 @@ async def _told(stage: Stage, name: str, policy: Object) -> str:
     return f"{stage.place.spikes}/{name}"
 
 
-async def _first_floor_s(stage: Stage) -> float:
-    """From the creation of one more spike to the first floor that is asked for."""
+async def _first_floor_s(stage: Stage, number: int) -> float:
+    """From the creation of one more spike to the first floor that is asked for; it is given back before the next."""
     policy = await stage.admin.get(f"{stage.place.policies}/{OWN}")
+    stage.audit.skip()
     began_s = time.time()
-    await _told(stage, "vs-last", policy)
+    path = await _told(stage, f"vs-last-{number}", policy)
     floors: list[Object] = []
 
     async def written() -> bool:
@@ -155,4 +160,6 @@ async def _first_floor_s(stage: Stage) -> float:
         return bool(floors)
 
     await until(written)
+    await stage.admin.delete(path)
+    await until(lambda: stage.place.gone(path), SAGA_S_MAX)
     return datetime.fromisoformat(floors[0]["requestReceivedTimestamp"]).timestamp() - began_s

@@ -27,6 +27,8 @@ WRITES_S_MAX = 10.0
 """After the last renewal began, nothing more is written."""
 RENEW_S = 2.0
 TAKEOVER_S = 12.0
+LANDS_S_MAX = 60.0
+"""An API server gives a request up after that, unless it is told otherwise: what who led before has sent may be carried out until then."""
 SILENCE_S = 2.5
 """Who waits follows the Lease, and looks at it after hearing nothing for so long: what it follows may have got stuck."""
 LEAST_S = 0.1
@@ -41,14 +43,16 @@ class Lost(Exception):
 class Lease:
     """The Lease of a namespace's operator."""
 
-    def __init__(self, requests: Requests, namespace: str, identity: str) -> None:
+    def __init__(self, requests: Requests, namespace: str, identity: str, takeover_s: float = TAKEOVER_S) -> None:
         """`requests` may write without leading."""
-        self._requests, self._identity = requests, identity
+        self._requests, self._identity, self._takeover_s = requests, identity, takeover_s
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
         self._renewed_s = float("-inf")
         self._held: Object = {}
         """As this process wrote it last."""
+        self._follows_s = float("-inf")
+        """Since when this process leads, where nobody has given the Lease back before."""
         self._seen: tuple[Any, ...] = ()
         self._seen_s = 0.0
         self.looked_s = time.monotonic()
@@ -56,14 +60,22 @@ class Lease:
 
     def leads(self) -> bool:
         """Whether this process may write at this moment."""
-        return time.monotonic() - self._renewed_s < WRITES_S_MAX
+        return self.left_s() > 0
+
+    def left_s(self) -> float:
+        """For how long it may, unless the Lease is renewed; less than nothing once it may not."""
+        return WRITES_S_MAX - (time.monotonic() - self._renewed_s)
+
+    def may_be_late(self) -> bool:
+        """Whether a write of who led before may still land."""
+        return time.monotonic() - self._follows_s < LANDS_S_MAX
 
     async def acquire(self) -> None:
         """Returns once this process leads."""
         while not self.leads():
             try:
                 await self._take()
-            except (Conflict, Away, Refused) as error:
+            except (Conflict, Away, Refused, *ODD) as error:
                 log.info("the Lease is asked for again: %s", error)
             self.looked_s = time.monotonic()
             if not self.leads():
@@ -90,22 +102,22 @@ class Lease:
         if self.leads():
             self._renewed_s, began_s = float("-inf"), time.monotonic()
             found = await self._requests.get(f"{self._path}/{LEASE}")
-            if found["spec"].get("holderIdentity") != self._identity:
-                log.info("the Lease is %s's already", found["spec"].get("holderIdentity"))
+            if (holder := _spec(found).get("holderIdentity")) != self._identity:
+                log.info("the Lease is %s's already", holder)
                 return
             await self._requests.replace(f"{self._path}/{LEASE}", _with(found, holderIdentity=""))
             log.info("the Lease was given back after %.3f s", time.monotonic() - began_s)
 
     async def _wait(self) -> None:
         """Returns when the Lease is nobody's, was not heard of for a while, or is due: then it is looked at, and decided upon by that."""
-        left_s, heard = self._seen_s + TAKEOVER_S - time.monotonic(), False
+        left_s, heard = self._seen_s + self._takeover_s - time.monotonic(), False
         following = self._requests.follow(self._path, LEASE, min(SILENCE_S, max(LEAST_S, left_s)))
         try:
             async with aclosing(following):
                 async for lease in following:
                     heard = True
-                    self._see(lease["spec"])
-                    if not lease["spec"].get("holderIdentity"):
+                    self._see(_spec(lease))
+                    if not _spec(lease).get("holderIdentity"):
                         return
         except (Conflict, Away, Refused, *ODD) as error:
             log.info("the Lease is looked at again in %.0f s: %s", LOOK_S, error)
@@ -130,14 +142,16 @@ class Lease:
             self._held = await self._requests.create(self._path, self._new())
             self._renewed_s = began_s
             return
-        spec = found["spec"]
+        spec = _spec(found)
         self._see(spec)
-        if spec.get("holderIdentity", "") in ("", self._identity) or self.looked_s - self._seen_s >= TAKEOVER_S:
+        if spec.get("holderIdentity", "") in ("", self._identity) or self.looked_s - self._seen_s >= self._takeover_s:
             transitions = spec.get("leaseTransitions", 0) + 1
             mine = _with(found, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
             began_s = time.monotonic()
             self._held = await self._requests.replace(f"{self._path}/{LEASE}", mine)
             self._renewed_s = began_s
+            if spec.get("holderIdentity"):
+                self._follows_s = time.monotonic()
 
     async def _renew(self) -> None:
         """One write, which is refused unless the Lease is as this process left it; it is looked at only then."""
@@ -146,8 +160,8 @@ class Lease:
             self._held = await self._requests.replace(path, _with(self._held))
         except Conflict:
             found = await self._requests.get(path)
-            if found["spec"].get("holderIdentity") != self._identity:
-                raise Conflict(f"{found['spec'].get('holderIdentity')} leads") from None
+            if (holder := _spec(found).get("holderIdentity")) != self._identity:
+                raise Conflict(f"{holder} leads") from None
             self._held = await self._requests.replace(path, _with(found))
         self._renewed_s = self.looked_s = began_s
 
@@ -164,9 +178,15 @@ class Lease:
         }
 
 
+def _spec(lease: Object) -> Object:
+    """What a Lease says; nothing where somebody has taken that away, as its schema lets them: it is nobody's then."""
+    found: Object = lease.get("spec") or {}
+    return found
+
+
 def _with(lease: Object, **changes: object) -> Object:
     """The Lease as it is renewed now."""
-    return {**lease, "spec": {**lease["spec"], "leaseDurationSeconds": LEASE_S, "renewTime": _now(), **changes}}
+    return {**lease, "spec": {**_spec(lease), "leaseDurationSeconds": LEASE_S, "renewTime": _now(), **changes}}
 
 
 def _now() -> str:

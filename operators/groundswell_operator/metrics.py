@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from groundswell_operator.saga.state import LIVE, Namespace
+from groundswell_operator.saga.state import Namespace
 from groundswell_operator.saga.steps import Notify, Record, SetKeys, Step, Write
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
@@ -93,11 +93,7 @@ class Metrics:
         self._unread.labels("ViralSpikePolicy").set(len(state.unread_policies))
         self._unread.labels("ViralSpike").set(sum(each.unread is not None for each in state.spikes.values()))
         for name, governing in state.policies.items():
-            live = [
-                each.progress
-                for each in state.spikes.values()
-                if each.policy == name and each.progress.phase in LIVE and each.acts
-            ]
+            live = [each.progress for each in state.of_policy.get(name, ()) if each.lives and each.acts]
             self._wanted.labels(name).set(sum(claim.desired for each in live for claim in each.claims))
             self._ready.labels(name).set(sum(claim.ready for each in live for claim in each.claims))
             self._used.labels(name).set(governing.notes.budget.replica_seconds / 60)

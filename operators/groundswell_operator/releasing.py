@@ -1,7 +1,8 @@
 """Gives back all that is raised in a namespace before the operator is taken away: `helm uninstall` waits for it.
 
 The bridge is stopped first, or it would tell of further spikes. Then every spike is deleted that holds something or may come to, those that
-hold something first, and the operator that still runs gives back what it raised; the record of one that is over stays. It ends whatever it
+hold something first, and the operator that still runs gives back what it raised; the record of one that is over stays, without a finalizer
+that nobody would be left to take away. It ends whatever it
 finds: what is not given back in time, or has nobody left to do it, is let go as it is, since an object that waits for an operator which is
 not there keeps its namespace for ever.
 """
@@ -105,8 +106,9 @@ class Release:
     async def _end(self, spike: Object, lets_go: bool) -> None:
         try:
             if "deletionTimestamp" not in spike["metadata"]:
-                await self._delete(spike)
+                await (self._let_go(spike) if _phase(spike) in _OVER else self._delete(spike))
             elif lets_go:
+                log.warning("%s is let go as it is: nobody gave back what it raised", spike["metadata"]["name"])
                 await self._let_go(spike)
         except Conflict as conflict:  # the others do not wait for it
             log.info("somebody else was quicker: %s", conflict)
@@ -123,7 +125,6 @@ class Release:
 
     async def _let_go(self, spike: Object) -> None:
         metadata = spike["metadata"]
-        log.warning("%s is let go as it is: nobody gave back what it raised", metadata["name"])
         others = [each for each in metadata["finalizers"] if each != FINALIZER]
         value = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": others}}
         await _unless_gone(self._requests.merge(f"{self._paths.spikes}/{metadata['name']}", value, MANAGER), {})

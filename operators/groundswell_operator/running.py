@@ -37,8 +37,9 @@ async def run(
     metrics = Metrics()
     async with connecting.session(settings.identity) as session:
         lease = Lease(Requests(session, Pace()), settings.namespace, settings.identity)
-        requests = Requests(session, Pace(), lease.leads, clock)
-        reconciler = Reconciler(acting(Cluster(requests, settings.namespace)), metrics, requests.now_s)
+        requests = Requests(session, Pace(), lease.left_s, clock)
+        cluster = acting(Cluster(requests, settings.namespace))
+        reconciler = Reconciler(cluster, metrics, requests.now_s, lease.may_be_late)
 
         def progressed_s() -> float:
             return reconciler.progressed_s if lease.leads() else lease.looked_s

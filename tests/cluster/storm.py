@@ -1,13 +1,15 @@
-"""A port in front of the API server that passes requests on and spoils some of them, as an overloaded one would.
+"""A port in front of the API server that passes requests on and spoils some of them, as an overloaded one would, or keeps one for as long
+as a test wants.
 
 It stands between one client and the real API server; it answers nothing of its own but refusals.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,18 +55,37 @@ class Storm:
         self._chance, self._part = random.Random(seed), part
         self._faults: list[Fault] = []
         self.spoiled: list[Fault] = []
+        self._kept: Callable[[web.Request], bool] = lambda _: False
+        self._goes_on = asyncio.Event()
+        self.keeps = asyncio.Event()
+        """Set once a request is kept."""
+        self.landed: list[int] = []
+        """What the API server answered to it, though nobody may have waited for that."""
+
+    def keeps_one(self, kept: Callable[[web.Request], bool]) -> None:
+        """The next such request does not get further until it `lets_it_go`, as in a network that is slow to die."""
+        self._kept = kept
+
+    def lets_it_go(self) -> None:
+        self._goes_on.set()
 
     def comes(self, *faults: Fault) -> None:
         """So many requests will be hit, one after the other; the Lease's only where it costs no leadership."""
         self._faults.extend(faults)
 
     async def passed(self, request: web.Request) -> web.StreamResponse:
-        body, fault = await request.read(), self._hit(request)
+        body, fault, was_kept = await request.read(), self._hit(request), self._kept(request)
+        if was_kept:
+            self._kept = lambda _: False
+            self.keeps.set()
+            await self._goes_on.wait()
         if fault and not fault.carried_out:
             return fault.answer()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         url = URL(self._upstream + request.raw_path, encoded=True)
         async with self._session.request(request.method, url, headers=headers, data=body or None) as answer:
+            if was_kept:
+                self.landed.append(answer.status)
             if fault:
                 await answer.read()
                 return fault.answer()

@@ -6,9 +6,13 @@ import time
 
 import pytest
 
+from groundswell.engines import ports
+from groundswell_operator.leading import LANDS_S_MAX
+from tests.cluster import storm
 from tests.cluster.control_plane.api import until
 from tests.cluster.operating import Operated, scales
 from tests.cluster.raising import with_targets
+from tests.cluster.test_operator_faults import SEED, through
 
 TAKEOVER_S_MAX = 15.0
 END_S_MAX = 5.0
@@ -58,6 +62,48 @@ async def test_a_leader_that_was_stopped_before_a_write_makes_none_that_lands_wh
     assert first.popen.returncode == 1
     assert place.writes("one") == before
     assert await place.bounds("web") == (3, 20)
+
+
+@pytest.mark.promise("OPERATOR-9")
+@pytest.mark.parametrize("raised_again", [True, False], ids=["after another raise", "where nothing was written since"])
+async def test_a_write_that_is_on_its_way_while_another_takes_over_is_refused_or_given_back(
+    place: Operated, raised_again: bool
+) -> None:
+    """The leader is stopped with a floor in a socket, which lands after the spike was deleted: what was raised since made its version
+    another one; where nothing was, whoever leads now waits for it."""
+    await with_targets(place)
+    plane, port = place.plane, ports.draw(1)[0]
+    authority = plane.folder / "keys" / "authority.crt"
+    async with storm.raging(plane.address, authority, place.folder, port, SEED, 0.0) as rages:
+        await through(place, f"https://127.0.0.1:{port}")
+        first = place.start("one", account="through-the-storm")
+        await place.leads(first)
+        rages.keeps_one(lambda asked: asked.method == "PATCH" and "/horizontalpodautoscalers/" in asked.path)
+        path = await place.spike("vs-a", await place.policy(actions=[scales("web", 10)]))
+        await rages.keeps.wait()
+        first.freeze()
+        if not raised_again:
+            await place.admin.delete(path)
+        second = place.start("two")
+        await place.leads(second)
+        if raised_again:
+            await place.comes_to(path, "Holding")
+            await place.admin.delete(path)
+            await until(lambda: place.gone(path))
+        else:
+            other = await place.policy("other", actions=[scales("readers", 5)])
+            await place.comes_to(await place.spike("vs-b", other), "Holding")
+            assert not await place.gone(path), "by now it would be let go"
+        rages.lets_it_go()
+
+        async def landed() -> bool:
+            return bool(rages.landed)
+
+        await until(landed)
+        assert not raised_again or rages.landed == [409]
+        await until(lambda: place.gone(path), LANDS_S_MAX + END_S_MAX)
+        assert await place.bounds("web") == (3, 20)
+        first.kill()
 
 
 @pytest.mark.parametrize("which", ["leads", "waits"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -24,6 +24,7 @@ class Asked:
     method: str
     path: str
     value: Any
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 Answer = tuple[int, Any]
@@ -41,6 +42,7 @@ class Server:
     asked: list[Asked] = field(default_factory=list)
     ahead_s: float = 0.0
     """Of this machine's clock."""
+    address: str = ""
 
     def now_s(self) -> float:
         return time.time() + self.ahead_s
@@ -49,7 +51,7 @@ class Server:
         if self.streaming is not None and request.query.get("watch"):
             return await self.streaming(request)
         text = await request.text()
-        self.asked.append(Asked(request.method, request.path, json.loads(text) if text else None))
+        self.asked.append(Asked(request.method, request.path, json.loads(text) if text else None, request.query))
         status, value = self.answering(self.asked[-1])
         return web.json_response(value, status=status, headers={"Date": formatdate(self.now_s(), usegmt=True)})
 
@@ -66,8 +68,9 @@ async def answering(answers: Answering, streaming: Streaming | None = None) -> A
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
+    server.address = f"http://127.0.0.1:{port}"
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        async with aiohttp.ClientSession(server.address) as session:
             yield server, Requests(session, Pace())
     finally:
         await runner.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -67,6 +68,35 @@ async def test_a_lease_that_is_taken_while_it_is_given_back_stays_with_whoever_t
         with pytest.raises(Conflict):
             await mine.release()
     assert store.holder() == "another"
+
+
+@pytest.mark.parametrize("wiped", [{}, {"spec": None}])
+async def test_a_lease_that_somebody_has_emptied_is_nobodys(wiped: dict[str, Any]) -> None:
+    """Its schema lets them; who took that for an error would end and begin anew for ever."""
+    store = Store()
+    async with answering(store.answer) as (_, requests):
+        await Lease(requests, "here", "one").acquire()
+        metadata = store.lease["metadata"]
+        store.lease = {"metadata": metadata, **wiped}
+        another = Lease(requests, "here", "another")
+        await another.acquire()
+        assert store.holder() == "another"
+        store.lease = {"metadata": store.lease["metadata"], **wiped}
+        await another.release()
+    assert not store.lease.get("spec"), "it is left alone"
+
+
+async def test_a_lease_that_makes_no_sense_is_looked_at_again_until_it_does() -> None:
+    store = Store()
+    store.lease = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "", "leaseTransitions": "many"}}
+    async with answering(store.answer) as (server, requests):
+        waiting = asyncio.create_task(Lease(requests, "here", "one").acquire())
+        while len(server.asked) < 2 and not waiting.done():
+            await asyncio.sleep(0.01)
+        store.lease["spec"]["leaseTransitions"] = 7
+        async with asyncio.timeout(20):
+            await waiting
+    assert store.lease["spec"]["leaseTransitions"] == 8
 
 
 class Followed(Store):

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import Counter
 
 from groundswell_operator.applying import reading, scalers, statuses, webhooks
-from groundswell_operator.applying.leaving import readable
+from groundswell_operator.applying.listing import Listing
 from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.bridge.intake import Intake
@@ -18,7 +18,7 @@ from groundswell_operator.metrics import Metrics
 from groundswell_operator.policies import APPS, Mode, Target
 from groundswell_operator.saga.admitting import unusable_actions
 from groundswell_operator.saga.policies import noted
-from groundswell_operator.saga.state import Delivery, Namespace, Notes, Phase, Progress, Spike, Unread
+from groundswell_operator.saga.state import Delivery, Notes, Phase, Progress, Spike, Unread
 from groundswell_operator.saga.steps import LetGo, SetKeys
 from tests.operators.passing import BEFORE, bounds, flags, phase, raised, run_for
 from tests.operators.serving import Answer, Asked, answering
@@ -123,7 +123,9 @@ async def test_what_cannot_be_a_name_leads_no_request_elsewhere_and_the_policy_s
 
     async with answering(listing) as (server, requests):
         paths = Paths("here")
-        state = await reading.read(requests, paths, ScaledObjects(requests, paths.scaled_objects))
+        state = await reading.read(
+            requests, paths, ScaledObjects(requests, paths.scaled_objects), Listing(requests, paths.spikes).listed
+        )
         governing = state.policies["default"]
         with pytest.raises(webhooks.NotSent, match="a Secret that cannot be"):
             await webhooks.send(requests, paths, "here", state.spikes["good"], governing.policy.notices[0])
@@ -147,7 +149,9 @@ async def test_a_policy_that_was_replaced_dismisses_none_of_the_spikes_of_the_on
 
     async with answering(listing) as (_, requests):
         paths = Paths("here")
-        state = await reading.read(requests, paths, ScaledObjects(requests, paths.scaled_objects))
+        state = await reading.read(
+            requests, paths, ScaledObjects(requests, paths.scaled_objects), Listing(requests, paths.spikes).listed
+        )
     now_s = (state.spikes["good"].deleted_s or 0) + 1
     assert noted(state.policies["default"], state, now_s).dismissed.keys() == dismissed
 
@@ -158,7 +162,9 @@ def _kind(asked: Asked) -> str:
 
 async def test_one_odd_policy_spike_and_autoscaler_are_named_and_the_rest_is_read() -> None:
     async with answering(listed) as (_, requests):
-        state = await reading.read(requests, Paths("here"), ScaledObjects(requests, Paths("here").scaled_objects))
+        paths = Paths("here")
+        scaled_objects = ScaledObjects(requests, paths.scaled_objects)
+        state = await reading.read(requests, paths, scaled_objects, Listing(requests, paths.spikes).listed)
     assert list(state.policies) == ["good"]
     assert state.unread_policies == {"odd"}
     assert state.spikes["good"].unread is None
@@ -322,28 +328,6 @@ async def test_a_policy_that_nothing_can_be_decided_of_keeps_no_other_waiting(pa
     world.over("a")
     await run_for(world, 200)
     assert phase(world) is Phase.RESTORED
-
-
-async def test_of_two_objects_that_only_together_cannot_be_decided_of_the_later_is_left_out() -> None:
-    spikes = {name: raised(World(), name).state.spikes[name] for name in "abcde"}
-
-    def look(state: Namespace) -> frozenset[str]:
-        read = frozenset(name for name, each in state.spikes.items() if each.unread is None)
-        if {"b", "d"} <= read:
-            raise KeyError("together")
-        return read
-
-    left, found = readable(Namespace({}, spikes, {}), look)
-    assert found == {"a", "b", "c", "e"}
-    assert left.spikes["d"].unread == Unread("KeyError('together')")
-
-
-def test_what_is_wrong_with_no_object_ends_the_look() -> None:
-    def look(state: Namespace) -> None:
-        raise ValueError("whatever there is")
-
-    with pytest.raises(ValueError, match="whatever there is"):
-        readable(raised(World(governing())).state, look)
 
 
 @pytest.mark.promise("OPERATOR-12")

@@ -83,7 +83,7 @@ async def test_there_are_twenty_writes_at_most_in_any_second() -> None:
 @pytest.mark.promise("OPERATOR-9")
 async def test_who_does_not_lead_reads_and_writes_nothing() -> None:
     async with serving(200) as (server, session):
-        requests = Requests(session, Pace(), lambda: False)
+        requests = Requests(session, Pace(), lambda: 0.0)
         await requests.get("/object")
         with pytest.raises(NotLeading):
             await requests.merge("/object", {"spec": {}}, "test")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from groundswell_operator.applying import reading, statuses
+from groundswell_operator.applying.listing import Listing
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.requests import Clock
 from groundswell_operator.applying.scaled_objects import ScaledObjects
@@ -48,10 +49,10 @@ async def test_the_operator_reads_when_the_bridge_was_last_heard_of_and_lives_wi
 
     async with answering(answer) as (_, requests):
         paths = Paths("here")
-        scaled_objects = ScaledObjects(requests, paths.scaled_objects)
-        assert (await reading.read(requests, paths, scaled_objects)).heard_s is None
+        scaled_objects, spikes = ScaledObjects(requests, paths.scaled_objects), Listing(requests, paths.spikes).listed
+        assert (await reading.read(requests, paths, scaled_objects, spikes)).heard_s is None
         await Sources(requests, "here", "one").beat()
-        assert (await reading.read(requests, paths, scaled_objects)).heard_s is not None
+        assert (await reading.read(requests, paths, scaled_objects, spikes)).heard_s is not None
 
 
 @pytest.mark.parametrize("ahead_s", [-300, 300])
@@ -81,5 +82,5 @@ def test_a_clock_that_agrees_with_the_api_servers_is_the_more_exact(off_s: float
     """An answer leaves out parts of seconds, and how fast a raise is, is told in milliseconds."""
     said_s = 1_764_000_000.0
     clock = Clock(lambda: said_s + off_s)
-    clock.hear({"Date": formatdate(said_s, usegmt=True)})
+    clock.hear({"Date": formatdate(said_s, usegmt=True)}, time.monotonic())
     assert (clock.now_s() == said_s + off_s) is counts

@@ -7,17 +7,17 @@ import dataclasses
 
 import pytest
 
-from groundswell_operator.applying.errors import Away, Conflict, NotLeading, RequestFailed
+from groundswell_operator.applying.errors import Away, Conflict, NotLeading, Refused, RequestFailed
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.policies import Mode
-from groundswell_operator.reconciling import PATIENCE_S, Reconciler
+from groundswell_operator.reconciling import PASS_S_MAX, PATIENCE_S, Reconciler
 from groundswell_operator.saga.deciding import GIVE_UP_S
 from groundswell_operator.saga.state import Condition, Namespace, Pauses, Phase, Progress
-from groundswell_operator.saga.steps import Note, Record, Step, Told, Write
-from tests.operators.passing import BEFORE, METRICS, Process, bounds, raised, reconciled
+from groundswell_operator.saga.steps import Hold, Note, Record, Step, Told, Write
+from tests.operators.passing import BEFORE, METRICS, Process, bounds, phase, raised, reconciled
 from tests.operators.serving import Answer, Asked, answering
-from tests.operators.world import READERS, WEB, World, governing, spike, telling
+from tests.operators.world import BUDGET, READERS, WEB, World, governing, spike, telling
 
 
 async def test_a_broken_admission_webhook_on_one_autoscaler_keeps_no_other_target_and_no_notice_waiting() -> None:
@@ -63,6 +63,94 @@ async def test_a_conflict_that_lasts_keeps_nothing_else_waiting(kind: type[Step]
     world.fails = lambda _: None
     await process.run_for(2)
     assert world.state.policies["other"].notes.phase == "Idle"
+
+
+BUSY = Conflict("a controller annotates it all the time")
+
+
+@pytest.mark.parametrize(
+    ("failure", "seconds"),
+    [(Refused(422, "no"), 5), (BUSY, 5), (Away("500: failed calling webhook", 0.01), PATIENCE_S)],
+)
+async def test_a_bigger_spike_that_cannot_be_recorded_keeps_no_smaller_one_of_its_policy_from_its_place(
+    failure: RequestFailed, seconds: float
+) -> None:
+    """One that is not answered may have its place already: for half a minute nobody else gets it."""
+    world = raised(raised(World(governing()), "big", views=9), "small", views=1)
+    world.fails = lambda step: failure if isinstance(step, Record | Hold) and step.spike.name == "big" else None
+    process = Process(world)
+    await process.run_for(int(seconds) - 3)
+    assert (phase(world, "small") is Phase.PENDING) == isinstance(failure, Away)
+    await process.run_for(8)
+    assert phase(world, "small") is Phase.HOLDING
+    assert bounds(world)["web"] == (30, 30, 30)
+    assert phase(world, "big") is Phase.PENDING
+    world.fails = lambda _: None
+    await process.run_for(5)
+    assert phase(world, "big") is Phase.HOLDING
+
+
+async def test_of_the_last_place_that_a_spike_could_not_be_recorded_for_nothing_is_taken_back() -> None:
+    budget = dataclasses.replace(BUDGET, concurrent_spikes_max=1)
+    world = raised(raised(World(governing(budget=budget)), "big", views=9), "small", views=1)
+    world.fails = lambda step: BUSY if isinstance(step, Record | Hold) and step.spike.name == "big" else None
+    process = Process(world)
+    await process.run_for(5)
+    assert phase(world, "small") is Phase.HOLDING
+    world.fails = lambda _: None
+    await process.run_for(5)
+    assert (phase(world, "big"), phase(world, "small")) == (Phase.PENDING, Phase.HOLDING)
+    assert world.state.spikes["big"].progress.conditions["Admitted"].reason == "BudgetExhausted"
+
+
+class Timing(World):
+    """Takes longer than a pass for what it does not answer in the end, as an API server does whose webhook times out."""
+
+    async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
+        try:
+            return await super().perform(step, state, now_s)
+        except Away:
+            await asyncio.sleep(PASS_S_MAX)
+            raise
+
+
+@pytest.mark.parametrize("kind", [Write, Record])
+async def test_what_takes_longer_than_a_pass_to_be_left_unanswered_is_asked_for_last(kind: type[Step]) -> None:
+    """The target and the spike come first of all otherwise: nothing would come after them, pass for pass."""
+    world = raised(raised(Timing(governing(), governing("other")), "first", policy="other", views=9), "second")
+
+    def fails(step: Step) -> RequestFailed | None:
+        slow = {
+            Write: isinstance(step, Write) and step.scaled.target == READERS,
+            Record: isinstance(step, Record) and step.spike.name == "first",
+        }
+        return Away("500: failed calling webhook", 0.01) if slow[kind] else None
+
+    world.fails = fails
+    process = Process(world)
+    await process.run_for(3)
+    assert bounds(world)["workers"][0] >= 11
+    assert phase(world, "second") is Phase.RAISING
+    world.fails = lambda _: None
+    await process.run_for(15)
+    assert bounds(world)["readers"][0] == 20
+    assert phase(world, "first") is Phase.HOLDING
+
+
+async def test_of_what_is_not_answered_each_gets_its_turn() -> None:
+    """Where one answer takes a pass, the second would never be asked for behind the first."""
+    world = raised(Timing(governing()))
+    asked: list[str] = []
+
+    def fails(step: Step) -> RequestFailed | None:
+        if not isinstance(step, Write):
+            return None
+        asked.append(step.scaled.target.name)
+        return Away("500: failed calling webhook", 0.01)
+
+    world.fails = fails
+    await Process(world).run_for(6)
+    assert set(asked) == {"readers", "web", "workers"}
 
 
 async def test_a_conflict_that_does_not_last_has_its_step_decided_anew_at_once() -> None:

@@ -96,7 +96,7 @@ async def _walk(chance: random.Random) -> None:
             break  # and the autoscalers have looked since
     assert _now(world) == _settled(world, before)
     assert flags(world) == {**VALUES, **world.set_by_others}
-    assert all(each.progress.phase in OVER for each in world.state.spikes.values())
+    assert all(each.progress.phase in OVER and not each.held for each in world.state.spikes.values())
     told = {name for name, _ in world.notices}
     assert {name for name, each in world.state.spikes.items() if each.acts} <= told
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from groundswell_operator.applying.errors import ODD
@@ -38,17 +38,32 @@ def readable(state: Namespace, look: Look[T]) -> tuple[Namespace, T]:
 def _odd(state: Namespace, look: Look[T]) -> tuple[Collection[str], Collection[str]]:
     """The policies, or else the spikes, that a look cannot take by themselves; or else those that were left out but for what they hold; or
     else the first that it cannot take with those before it."""
-    alone = [dataclasses.replace(state, spikes={}, policies={name: each}) for name, each in state.policies.items()]
-    if policies := [name for each in alone if not _takes(look, each) for name in each.policies]:
+    if policies := _by_halves(list(state.policies), lambda names: _takes(look, _of_policies(state, names))):
         return policies, ()
-    spikes = [each.name for each in state.spikes.values() if not _takes(look, _alone(state, each))]
+    spikes = _by_halves(list(state.spikes), lambda names: _takes(look, _of_spikes(state, names)))
+    spikes = spikes or [name for name in state.spikes if not _takes(look, _of_spikes(state, [name]))]
     holding = [name for name, each in state.spikes.items() if each.unread is not None and each.progress != Progress()]
     return (), spikes or holding or _first(state, look)
 
 
-def _alone(state: Namespace, spike: Spike) -> Namespace:
-    policies = {name: each for name, each in state.policies.items() if name == spike.policy}
-    return dataclasses.replace(state, spikes={spike.name: spike}, policies=policies)
+def _by_halves(names: Sequence[str], takes: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Those that are not taken, not even alone. There are few, so most are looked at together: this is done at every pass. One may be
+    missed, where what is to be done for those beside it comes first."""
+    if not names or takes(names):
+        return []
+    half = len(names) // 2
+    return [*_by_halves(names[:half], takes), *_by_halves(names[half:], takes)] if half else list(names)
+
+
+def _of_policies(state: Namespace, names: Sequence[str]) -> Namespace:
+    return dataclasses.replace(state, spikes={}, policies={name: state.policies[name] for name in names})
+
+
+def _of_spikes(state: Namespace, names: Sequence[str]) -> Namespace:
+    spikes = {name: state.spikes[name] for name in names}
+    governing = {each.policy for each in spikes.values()}
+    policies = {name: each for name, each in state.policies.items() if name in governing}
+    return dataclasses.replace(state, spikes=spikes, policies=policies)
 
 
 def _first(state: Namespace, look: Look[T]) -> Collection[str]:

@@ -7,7 +7,8 @@ import dataclasses
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 from groundswell_operator.applying import scalers, shortfalls, statuses
 from groundswell_operator.applying.errors import ODD, Refused
@@ -18,7 +19,6 @@ from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target, is_name
 from groundswell_operator.saga.state import (
-    LIVE,
     Autoscaler,
     ConfigMap,
     Governing,
@@ -40,10 +40,18 @@ AUTOSCALERS = {"kube-controller-manager", "keda"}
 """Field managers of the replicas that an autoscaler, or KEDA by itself, has written."""
 HEARTBEAT = "groundswell-bridge"
 """The Lease in which the bridge says that it looks for spikes."""
-PAGE = 250
-"""Spikes in one answer."""
 Owners = Mapping[str, tuple[str, str]]
 """The policies of spikes, by name and uid."""
+
+
+class Spikes(Protocol):
+    """What is listed of them."""
+
+    @property
+    def spikes(self) -> Mapping[str, Spike]: ...
+
+    @property
+    def owners(self) -> Owners: ...
 
 
 class Paths:
@@ -72,10 +80,12 @@ class Paths:
         return f"{self.scaled_objects if scaler.kind == SCALED_OBJECT.name else self.autoscalers}/{scaler.name}"
 
 
-async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) -> Namespace:
-    """Everything that decides, as it is now."""
-    (spikes, owners), heard_s, policies, deployments, stateful_sets, scalers_of = await asyncio.gather(
-        _spikes(requests, paths.spikes),
+async def read(
+    requests: Asking, paths: Paths, scaled_objects: ScaledObjects, listed: Callable[[], Awaitable[Spikes]]
+) -> Namespace:
+    """Everything that decides, as it is now; the spikes are those that are `listed`."""
+    found, heard_s, policies, deployments, stateful_sets, scalers_of = await asyncio.gather(
+        listed(),
         _heard_s(requests, paths),
         _items(requests, paths.policies),
         _items(requests, paths.deployments),
@@ -83,9 +93,10 @@ async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) ->
         _scalers(requests, paths, scaled_objects),
     )
     # The lists are not of one moment: of a policy that was replaced this one may be the old one.
-    if _disowned(owners, policies):
+    if _disowned(found.owners, policies):
         policies = await _items(requests, paths.policies)
-    for name in _disowned(owners, policies):
+    spikes = dict(found.spikes)
+    for name in _disowned(found.owners, policies):
         spikes[name] = dataclasses.replace(spikes[name], policy="")
     governed = {each["metadata"]["name"]: _governing(each) for each in policies if not _deleted(each)}
     state = Namespace(
@@ -97,7 +108,7 @@ async def read(requests: Asking, paths: Paths, scaled_objects: ScaledObjects) ->
     )
     if names := _named(state):
         state = dataclasses.replace(state, config_maps=await _config_maps(requests, paths, names))
-    live = [each.progress for each in state.spikes.values() if each.acts and each.progress.phase in LIVE]
+    live = [each.progress for each in state.spikes.values() if each.acts and each.lives]
     if not live:
         return state
     since_s = min(each.decided_s or 0.0 for each in live)
@@ -135,7 +146,7 @@ async def _heard_s(requests: Asking, paths: Paths) -> float | None:
 def _named(state: Namespace) -> set[str]:
     """The ConfigMaps that a policy or a live spike names, as far as there can be any of that name."""
     named = {each.config_map for governing in state.policies.values() for each in governing.policy.patches}
-    live = (each.progress for each in state.spikes.values() if each.progress.phase in LIVE)
+    live = (each.progress for each in state.spikes.values() if each.lives)
     named |= {each.config_map for progress in live for each in progress.patches}
     return {each for each in named if is_name(each)}
 
@@ -190,25 +201,7 @@ async def _with_shortfalls(
     return dataclasses.replace(state, targets=found)
 
 
-async def _spikes(requests: Asking, path: str) -> tuple[dict[str, Spike], Owners]:
-    """All spikes by name, of one moment, and whose they are; those that are over are many and large, so they come in pages."""
-    found: dict[str, Spike] = {}
-    owners: dict[str, tuple[str, str]] = {}
-    rest = {"limit": str(PAGE)}
-    while True:
-        answer = await requests.get(path, **rest)
-        for each in answer["items"]:
-            name = each["metadata"]["name"]
-            found[name] = spike(each)
-            if owner := _owner(each["metadata"]):
-                owners[name] = owner["name"], owner["uid"]
-        more = answer["metadata"].get("continue")
-        if not more:
-            return found, owners
-        rest["continue"] = more
-
-
-def _owner(metadata: Object) -> Object | None:
+def owner(metadata: Object) -> Object | None:
     """The policy that a spike is of."""
     owners = (each for each in metadata.get("ownerReferences", ()) if each["kind"] == "ViralSpikePolicy")
     return next(owners, None)
@@ -293,13 +286,13 @@ def _unread(value: Object, why: str) -> Spike:
 
 def _spike(value: Object) -> Spike:
     metadata, spec, status = value["metadata"], value["spec"], value.get("status", {})
-    owner, evidence = _owner(metadata), spec["evidence"]
+    owned_by, evidence = owner(metadata), spec["evidence"]
     deleted = metadata.get("deletionTimestamp")
     return Spike(
         name=metadata["name"],
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
-        policy=owner["name"] if owner else "",
+        policy=owned_by["name"] if owned_by else "",
         evidence=Evidence(
             id=metadata["name"],
             tenant=spec["tenant"],

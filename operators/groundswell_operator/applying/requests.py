@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -50,24 +51,32 @@ def wall_clock() -> float:
 
 
 class Clock:
-    """What time it is where an API server is. Its answers say so to the second; our own clock says the rest, unless it is off."""
+    """What time it is where an API server is. Its answers say so to the second, and come some time after that: each leaves out what cannot
+    be, so what is known grows narrower, and does not go to and fro between two answers. Our own clock says the rest, unless it is off."""
 
-    def __init__(self, own: Callable[[], float] = wall_clock) -> None:
-        self._own = own
-        self._ahead_s: float | None = None
-        """The API server's, of our monotonic clock, which nobody sets."""
+    def __init__(self, own: Callable[[], float] = wall_clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic` is a clock that nobody sets."""
+        self._own, self._monotonic = own, monotonic
+        self._least_s, self._most_s = -math.inf, math.inf
+        """By how much the API server's may be ahead of our monotonic clock."""
 
-    def hear(self, headers: Mapping[str, str]) -> None:
-        """Goes by an answer; one without a `Date`, or with none that can be read, changes nothing."""
+    def hear(self, headers: Mapping[str, str], asked_s: float) -> None:
+        """Goes by an answer to what was asked at a moment of the monotonic clock; one without a `Date`, or with none that can be read,
+        changes nothing."""
         with suppress(ValueError, TypeError):
-            self._ahead_s = parsedate_to_datetime(headers.get("Date", "")).timestamp() - time.monotonic()
+            said_s = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+            least_s, most_s = said_s - self._monotonic(), said_s + 1.0 - asked_s
+            if least_s > self._most_s or most_s < self._least_s:
+                self._least_s, self._most_s = least_s, most_s  # somebody has set it, or one of the clocks has drifted
+            else:
+                self._least_s, self._most_s = max(self._least_s, least_s), min(self._most_s, most_s)
 
     def now_s(self) -> float:
         """Seconds since 1970; by our own clock while no answer has said, or where it differs by less than `OFF_S_MAX`."""
         own_s = self._own()
-        if self._ahead_s is None:
+        if math.isinf(self._least_s):
             return own_s
-        said_s = round(self._ahead_s + time.monotonic(), 3)
+        said_s = round(self._least_s + self._monotonic(), 3)
         return own_s if abs(own_s - said_s) < OFF_S_MAX else said_s
 
 
@@ -96,11 +105,12 @@ class Requests:
         self,
         session: aiohttp.ClientSession,
         pace: Pace,
-        leads: Callable[[], bool] = lambda: True,
+        left_s: Callable[[], float] = lambda: math.inf,
         own_clock: Callable[[], float] = wall_clock,
     ) -> None:
-        """`leads` is asked at the last moment before each write; `own_clock` is that of this machine."""
-        self._session, self._pace, self._leads = session, pace, leads
+        """For how long it may write, `left_s` says at the last moment before each write, which is given up when that is over: another may
+        lead then. `own_clock` is that of this machine."""
+        self._session, self._pace, self._left_s = session, pace, left_s
         self._clock = Clock(own_clock)
 
     async def get(self, path: str, **parameters: str) -> Object:
@@ -149,7 +159,7 @@ class Requests:
 
     def require_lead(self) -> None:
         """Raises `NotLeading` unless this process may write at this moment."""
-        if not self._leads():
+        if self._left_s() <= 0:
             raise NotLeading("the Lease has run out")
 
     def now_s(self) -> float:
@@ -159,7 +169,7 @@ class Requests:
     async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
         await self._pace.turn()
         self.require_lead()
-        return await self._send(method, path, parameters, value, kind)
+        return await self._send(method, path, parameters, value, kind, min(REQUEST_S_MAX, max(0.0, self._left_s())))
 
     async def _send(
         self,
@@ -168,8 +178,9 @@ class Requests:
         parameters: Mapping[str, str],
         value: Object | None = None,
         kind: str = "application/json",
+        within_s: float = REQUEST_S_MAX,
     ) -> Object:
-        answer = await self._asked(method, path, parameters, value, kind, REQUEST_S_MAX)
+        answer = await self._asked(method, path, parameters, value, kind, within_s)
         try:
             async with answer:
                 body = await answer.read()
@@ -181,6 +192,7 @@ class Requests:
         self, method: str, path: str, parameters: Mapping[str, str], value: Object | None, kind: str, within_s: float
     ) -> aiohttp.ClientResponse:
         """An answer whose body is still to be read."""
+        asked_s = time.monotonic()
         try:
             answer = await self._session.request(
                 method,
@@ -192,7 +204,7 @@ class Requests:
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
-        self._clock.hear(answer.headers)
+        self._clock.hear(answer.headers, asked_s)
         return answer
 
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Hashable, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 
 from groundswell_operator.applying import reading, scalers, statuses, webhooks
-from groundswell_operator.applying.errors import Away, Conflict, Refused
+from groundswell_operator.applying.errors import Away, Conflict, Refused, RequestFailed
+from groundswell_operator.applying.listing import Listing
 from groundswell_operator.applying.ownership import MANAGER
 from groundswell_operator.applying.reading import FINALIZER, GROUP, Paths
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
-from groundswell_operator.saga.state import Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.state import OVER, Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
 from groundswell_operator.saga.steps import (
+    Foreign,
+    Free,
     GiveUpFloor,
     Hold,
     LetGo,
@@ -42,6 +45,8 @@ T = TypeVar("T")
 REPORTER = "groundswell-operator"
 WARNINGS = {("Degraded", True), ("Restored", False), ("Configured", False), ("Notified", False)}
 """The conditions whose Events are warnings."""
+UNRECORDED_MAX = 100
+"""Notices that are remembered as sent while that cannot be recorded: the last ones."""
 
 
 class Cluster:
@@ -51,13 +56,22 @@ class Cluster:
         self._requests, self._namespace = requests, namespace
         self._paths = Paths(namespace)
         self._scaled_objects = ScaledObjects(requests, self._paths.scaled_objects)
+        self._listing = Listing(requests, self._paths.spikes)
+        self._unrecorded: dict[Hashable, Delivery] = {}
 
     async def read(self) -> Namespace:
         """Everything that decides."""
-        return await reading.read(self._requests, self._paths, self._scaled_objects)
+        return await reading.read(self._requests, self._paths, self._scaled_objects, self._listing.listed)
 
     async def perform(self, step: Step, state: Namespace, now_s: float) -> Namespace:
         """The state after a step."""
+        try:
+            return await self._performed(step, state, now_s)
+        finally:
+            if not isinstance(step, Foreign | Note) and step.spike.progress.phase in OVER:
+                self._listing.forget()
+
+    async def _performed(self, step: Step, state: Namespace, now_s: float) -> Namespace:
         if isinstance(step, Write):
             return await self._write(step, state)
         if isinstance(step, Record):
@@ -65,8 +79,9 @@ class Cluster:
             telling = self._tell("ViralSpike", step.spike, step.told, now_s)
             return await _beside(telling, self._patched(step.spike, status, state, "/status"))
         if isinstance(step, Hold):
-            finalizers = [*step.spike.other_finalizers, FINALIZER]
-            return await self._patched(step.spike, {"metadata": {"finalizers": finalizers}}, state)
+            return await self._finalized(step.spike, [*step.spike.other_finalizers, FINALIZER], state)
+        if isinstance(step, Free):
+            return await self._finalized(step.spike, step.spike.other_finalizers, state)
         if isinstance(step, LetGo):
             telling = self._tell("ViralSpike", step.spike, step.told, now_s)
             return await _beside(telling, self._gone(step.spike, state))
@@ -84,6 +99,9 @@ class Cluster:
         path = f"{self._paths.spikes}/{spike.name}{part}"
         answer = await self._requests.merge(path, {**change, "metadata": metadata}, MANAGER)
         return dataclasses.replace(state, spikes={**state.spikes, spike.name: reading.spike(answer)})
+
+    async def _finalized(self, spike: Spike, finalizers: Sequence[str], state: Namespace) -> Namespace:
+        return await self._patched(spike, {"metadata": {"finalizers": list(finalizers)}}, state)
 
     async def _gone(self, spike: Spike, state: Namespace) -> Namespace:
         value = {"metadata": {"resourceVersion": spike.version, "finalizers": list(spike.other_finalizers)}}
@@ -148,10 +166,18 @@ class Cluster:
         return dataclasses.replace(state, config_maps={**state.config_maps, found.name: reading.config_map(answer)})
 
     async def _notify(self, step: Notify, now_s: float) -> None:
-        """Sent first, recorded afterwards: a crash in between sends it again, with the same key."""
-        delivery = await self._delivered(step, now_s)
+        """Sent first, recorded afterwards: a crash in between sends it again, with the same key. A record that is not taken does not: what
+        is repeated then is the record."""
+        about = step.spike.uid, step.notice.name
+        delivery = self._unrecorded.pop(about, None) or await self._delivered(step, now_s)
         status = {"status": {"notices": {step.notice.name: statuses.delivery_status(delivery)}}}
-        await self._requests.merge(f"{self._paths.spikes}/{step.spike.name}/status", status, MANAGER)
+        try:
+            await self._requests.merge(f"{self._paths.spikes}/{step.spike.name}/status", status, MANAGER)
+        except RequestFailed:
+            self._unrecorded[about] = delivery
+            if len(self._unrecorded) > UNRECORDED_MAX:
+                del self._unrecorded[next(iter(self._unrecorded))]
+            raise
 
     async def _delivered(self, step: Notify, now_s: float) -> Delivery:
         attempts = step.spike.notices.get(step.notice.name, Delivery()).attempts

@@ -61,9 +61,9 @@ def places(governing: Governing, state: Namespace, now_s: float, out: Collection
 
 def _candidates(governing: Governing, state: Namespace, now_s: float) -> Iterable[admission.Spike]:
     policy = governing.policy
-    for each in state.spikes.values():
+    for each in state.of_policy.get(policy.name, ()):
         phase = each.progress.phase
-        if each.policy != policy.name or phase in OVER or each.deleted_s is not None:
+        if phase in OVER or each.deleted_s is not None:
             continue
         if each.progress.has_place and (each.acts or policy.mode is Mode.OBSERVE):
             yield dataclasses.replace(each.evidence, has_place=True)
@@ -185,8 +185,7 @@ def _wanted(scale: Scale, scaled: Scaled, baseline: Baseline, governing: Governi
 def overlapping(scale: Scale, governing: Governing, state: Namespace) -> dict[str, int]:
     """The most that other policies let a target have, by their names: of those that act, and of those whose spikes still hold it."""
     found = {spike.policy: claim.max for spike, claim in claims.on(state, scale.target).claims}
-    acting = (each.policy for each in state.policies.values() if each.policy.mode is not Mode.OBSERVE)
-    found |= {policy.name: each.max for policy in acting for each in policy.scales if each.target == scale.target}
+    found |= state.maxima.get(scale.target, {})
     return {name: most for name, most in sorted(found.items()) if name != governing.policy.name}
 
 

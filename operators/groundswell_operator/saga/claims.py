@@ -7,7 +7,7 @@ import enum
 
 from groundswell_operator.planning.raising import Baseline, SetFloor
 from groundswell_operator.policies import Target
-from groundswell_operator.saga.state import LIVE, Autoscaler, Claim, Held, Namespace, Scaled
+from groundswell_operator.saga.state import Autoscaler, Claim, Held, Namespace, Scaled
 
 NOTHING = Held()
 
@@ -149,11 +149,12 @@ def ceiling_left(baseline: Baseline, scaled: Scaled) -> int:
 
 
 def extra(state: Namespace, policy: str) -> int:
-    """The replicas that a policy holds beyond the baselines, each target's largest claim counted."""
+    """The replicas that a policy holds beyond the baselines, each target's largest claim counted; those of a deleted spike until they are
+    given back."""
     largest: dict[Target, int] = {}
-    for spike in state.spikes.values():
-        if spike.policy == policy and spike.acts and spike.deleted_s is None and spike.progress.phase in LIVE:
-            for claim in spike.progress.claims:
+    for spike in state.acting:
+        for claim in spike.progress.claims:
+            if spike.policy == policy and (spike.deleted_s is None or returned(claim, state) is Return.WAITS):
                 more = claim.desired - claim.baseline.replicas
                 largest[claim.target] = max(largest.get(claim.target, 0), more)
     return sum(largest.values())

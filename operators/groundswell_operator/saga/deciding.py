@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from groundswell_operator.policies import Mode, Policy
@@ -9,13 +10,13 @@ from groundswell_operator.saga import admitting, configuring, policies, spikes, 
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import told, with_condition
 from groundswell_operator.saga.state import LIVE, OVER, Namespace, Phase, Progress, Spike
-from groundswell_operator.saga.steps import Hold, LetGo, Note, Record, Remove, Step
+from groundswell_operator.saga.steps import Free, Hold, LetGo, Note, Record, Remove, Step
 from groundswell_operator.saga.untaken import NOTHING, Untaken
 
 GIVE_UP_S = 300.0
 """A deleted spike is kept no longer than this, or than its return is known not to succeed: a namespace can always be deleted."""
 LESS_URGENT_MAX = 8
-"""Records of spikes that get no place, between two looks: a thousand at once must not stand before the next raise."""
+"""Writes of one kind to spikes that hold nothing, between two looks: a thousand at once must not stand before the next raise."""
 
 
 def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequence[Step]:
@@ -25,13 +26,15 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
     left out: the first stage that has another step is the next, so what is refused for ever keeps no later stage waiting.
     """
     urgent, later = _records(state, now_s, untaken)
+    notes = functools.cache(lambda: _notes(state, now_s))
     stages: Sequence[Callable[[], Sequence[Step]]] = (
         lambda: urgent,
         lambda: untaken.backed([*targets.writes(state, now_s), *configuring.writes(state)], state),
-        lambda: [each for each in _notes(state, now_s) if each.notes.dismissed != each.governing.notes.dismissed],
+        lambda: [each for each in notes() if each.notes.dismissed != each.governing.notes.dismissed],
         lambda: _let_go(state, now_s, untaken),
-        lambda: _notes(state, now_s),
+        notes,
         lambda: later[:LESS_URGENT_MAX],
+        lambda: untaken.left(_over(state))[:LESS_URGENT_MAX],
         lambda: untaken.left(_old(state, now_s))[:LESS_URGENT_MAX],
     )
     return next((left for stage in stages if (left := untaken.left(stage()))), ())
@@ -68,11 +71,14 @@ def _let_go(state: Namespace, now_s: float, untaken: Untaken) -> list[Step]:
         acts = spike.acts and spike.progress.phase not in OVER
         ends, message = spikes.ends(spike.progress, state) if acts else {}, "the spike was deleted"
         is_known = spike.unread is None or spike.acts
+        given_up = now_s - spike.deleted_s >= GIVE_UP_S
+        if acts and untaken.may_be_raised(spike) and not given_up:
+            continue
         if Return.WAITS not in ends.values() and is_known:
             changed = spikes.changed(ends)
             restored, reason = not changed, "BaselineChanged" if changed else "Deleted"
             message = changed or message
-        elif now_s - spike.deleted_s >= GIVE_UP_S and not untaken.may_return(spike):
+        elif given_up and not untaken.may_return(spike):
             restored, reason = False, "GivenUp"
         else:
             continue
@@ -88,6 +94,15 @@ def _notes(state: Namespace, now_s: float) -> list[Note]:
         if notes != governing.notes:
             found.append(Note(governing, notes, told(governing.uid, governing.notes.conditions, notes.conditions)))
     return found
+
+
+def _over(state: Namespace) -> Sequence[Free]:
+    """Spikes whose saga is over have nothing to give back: their finalizer would only outlive the operator."""
+    return [
+        Free(spike)
+        for spike in state.spikes.values()
+        if spike.progress.phase in OVER and spike.held and spike.deleted_s is None
+    ]
 
 
 def _old(state: Namespace, now_s: float) -> Sequence[Remove]:

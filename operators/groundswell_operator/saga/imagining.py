@@ -7,7 +7,19 @@ from typing import TypeVar
 
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Namespace, Scaled, Spike
-from groundswell_operator.saga.steps import GiveUpFloor, Hold, LetGo, Note, Notify, Record, Remove, SetKeys, Step, Write
+from groundswell_operator.saga.steps import (
+    Free,
+    GiveUpFloor,
+    Hold,
+    LetGo,
+    Note,
+    Notify,
+    Record,
+    Remove,
+    SetKeys,
+    Step,
+    Write,
+)
 
 T = TypeVar("T", Spike, Governing, Scaled, Autoscaler, ConfigMap)
 
@@ -25,6 +37,8 @@ def taken(state: Namespace, step: Step, now_s: float) -> Namespace:
         return with_spike(state, dataclasses.replace(spike, progress=step.progress))
     if isinstance(step, Hold):
         return with_spike(state, dataclasses.replace(spike, held=True))
+    if isinstance(step, Free):
+        return with_spike(state, dataclasses.replace(spike, held=False))
     if isinstance(step, Notify):
         delivery = Delivery(repeats=step.repeats) if step.repeats else Delivery(1, now_s, now_s)
         return with_spike(state, dataclasses.replace(spike, notices={**spike.notices, step.notice.name: delivery}))

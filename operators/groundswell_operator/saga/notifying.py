@@ -34,6 +34,11 @@ def due(state: Namespace, now_s: float) -> list[Notify]:
     return found
 
 
+def pause_s(failures: int) -> float:
+    """After so many in a row, until the next attempt."""
+    return min(BACKOFF_S * math.pow(2, min(failures, ATTEMPTS_MAX) - 1), BACKOFF_S_MAX)
+
+
 def with_notified(conditions: Conditions, spike: Spike, governing: Governing | None, now_s: float) -> Conditions:
     """The conditions with how far the notices have come, once the first was tried."""
     notices = governing.policy.notices if governing is not None else ()
@@ -95,7 +100,4 @@ def _is_done(delivery: Delivery) -> bool:
 
 
 def _rested(delivery: Delivery, now_s: float) -> bool:
-    if delivery.tried_s is None:
-        return True
-    pause_s = min(BACKOFF_S * math.pow(2, delivery.attempts - 1), BACKOFF_S_MAX)
-    return now_s - delivery.tried_s >= pause_s
+    return delivery.tried_s is None or now_s - delivery.tried_s >= pause_s(delivery.attempts)

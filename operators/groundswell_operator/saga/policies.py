@@ -20,7 +20,7 @@ ACCOUNT_S = 30.0
 def noted(governing: Governing, state: Namespace, now_s: float) -> Notes:
     """The status of a policy; the same again until something changes, or its budget has to be written down."""
     policy, before = governing.policy, governing.notes
-    active = sum(each.policy == policy.name and each.progress.phase in LIVE for each in state.spikes.values())
+    active = sum(each.lives for each in state.of_policy.get(policy.name, ()))
     held, budget = claims.extra(state, policy.name), before.budget
     overdue = budget.extra_replicas > 0 and now_s - budget.accounted_s >= ACCOUNT_S
     if held != budget.extra_replicas or overdue:
@@ -35,9 +35,9 @@ def noted(governing: Governing, state: Namespace, now_s: float) -> Notes:
 def _dismissed(governing: Governing, state: Namespace, now_s: float) -> Mapping[str, float]:
     """Those that were deleted while they lived, for as long as a spike may last."""
     found = dict(governing.notes.dismissed)
-    for each in state.spikes.values():
+    for each in state.of_policy.get(governing.policy.name, ()):
         lived = each.progress.phase in LIVE and each.over_s is None and each.held
-        if each.policy == governing.policy.name and each.deleted_s is not None and lived:
+        if each.deleted_s is not None and lived:
             found.setdefault(each.name, each.deleted_s)
     recent = [
         (at_s, name) for name, at_s in found.items() if now_s - at_s < governing.policy.budget.spike_duration_s_max

@@ -182,6 +182,16 @@ class Spike:
         return self.progress.mode not in (None, Mode.OBSERVE)
 
     @property
+    def is_let_go(self) -> bool:
+        """Whether it is there only because somebody else's finalizer keeps it: nothing is held for it any more."""
+        return self.deleted_s is not None and not self.held
+
+    @property
+    def lives(self) -> bool:
+        """Whether something may be held for it."""
+        return self.progress.phase in LIVE and not self.is_let_go
+
+    @property
     def unawareness(self) -> float:
         """The lower, the more recent is what it knows of what was there before: one that is deleted is not kept up to date."""
         return -math.inf if self.deleted_s is None else -self.deleted_s
@@ -351,9 +361,31 @@ class Namespace:
         return found
 
     @cached_property
+    def of_policy(self) -> Mapping[str, Sequence[Spike]]:
+        """The spikes of each policy that has any, by its name."""
+        found: dict[str, list[Spike]] = {}
+        for each in self.spikes.values():
+            found.setdefault(each.policy, []).append(each)
+        return found
+
+    @cached_property
+    def maxima(self) -> Mapping[Target, Mapping[str, int]]:
+        """The most that each policy that acts lets a target have, by its name."""
+        found: dict[Target, dict[str, int]] = {}
+        for name, each in self.policies.items():
+            for scale in each.policy.scales if each.policy.mode is not Mode.OBSERVE else ():
+                found.setdefault(scale.target, {})[name] = scale.max
+        return found
+
+    @cached_property
     def acting(self) -> Sequence[Spike]:
-        """The spikes that writes follow from: those that act and are not over, deleted ones too. The best informed first."""
-        found = [each for each in self.spikes.values() if each.acts and each.progress.phase not in OVER]
+        """The spikes that writes follow from: those that act and are not over, deleted ones too until they are let go. The best informed
+        first."""
+        found = [
+            each
+            for each in self.spikes.values()
+            if each.acts and each.progress.phase not in OVER and not each.is_let_go
+        ]
         return sorted(found, key=lambda each: each.unawareness)
 
     @cached_property

@@ -36,10 +36,17 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class LetGo:
-    """Takes our finalizer away."""
+    """Takes our finalizer away from a spike that is deleted."""
 
     spike: Spike
     told: Sequence[Told] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Takes our finalizer away from a spike that is over: its record stays, and keeps neither a namespace nor a deletion waiting."""
+
+    spike: Spike
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +100,4 @@ class Notify:
 
 
 Foreign = Write | SetKeys
-Step = Record | Hold | LetGo | Remove | Note | Write | SetKeys | Notify
+Step = Record | Hold | LetGo | Free | Remove | Note | Write | SetKeys | Notify

@@ -68,7 +68,8 @@ def _governing(state: Namespace, asked: Held) -> Iterator[Governing]:
 
 
 def _rises(asked: Held) -> bool:
-    return any(spike.progress.phase is Phase.RAISING for spike, _ in asked.asking)
+    """Whether something is still to come up here; that a spike waits for its other targets keeps nothing of this one up."""
+    return any(spike.progress.phase is Phase.RAISING and claim.ready_s is None for spike, claim in asked.asking)
 
 
 def _up(state: Namespace, scaled: Scaled, asked: Held, part: int) -> Iterator[Write]:

@@ -23,19 +23,34 @@ class Untaken:
 
     refused: frozenset[Hashable] = frozenset()
     """They have changed nothing."""
+    overtaken: frozenset[Hashable] = frozenset()
+    """Somebody else changes their objects all the time: they have changed nothing, and may be taken at any moment."""
     unanswered: frozenset[Hashable] = frozenset()
     """They may have been carried out."""
     lasting: frozenset[Hashable] = frozenset()
     """Those that have not been answered for so long before this pass that nobody waits for them any more."""
+    written: frozenset[Hashable] | None = None
+    """What was written by who acts now, where a write of who acted before may still land; None where none may."""
 
     def with_refused(self, step: Step) -> Untaken:
         return dataclasses.replace(self, refused=self.refused | {key(step)})
 
+    def with_overtaken(self, step: Step) -> Untaken:
+        return dataclasses.replace(self, overtaken=self.overtaken | {key(step)})
+
     def with_unanswered(self, step: Step) -> Untaken:
         return dataclasses.replace(self, unanswered=self.unanswered | {key(step)})
 
+    def without_unanswered(self, found: Hashable) -> Untaken:
+        """May be asked for again."""
+        return dataclasses.replace(self, unanswered=self.unanswered - {found})
+
     def __contains__(self, step: Step) -> bool:
-        return key(step) in self.refused or key(step) in self.unanswered
+        return any(key(step) in each for each in self._all)
+
+    @property
+    def _all(self) -> tuple[frozenset[Hashable], ...]:
+        return self.refused, self.overtaken, self.unanswered
 
     def left(self, steps: Iterable[T]) -> list[T]:
         """Those of the steps that may still be taken."""
@@ -43,17 +58,19 @@ class Untaken:
 
     def keeps_back(self, spike: Spike) -> bool:
         """Whether what its status is to say was not recorded."""
-        return bool(_records(spike) & (self.refused | self.unanswered))
+        return any(self._all) and not all(_records(spike).isdisjoint(each) for each in self._all)
 
     def is_out(self, spike: Spike) -> bool:
-        """Whether others may have its place: it surely did not get it."""
-        return bool(_records(spike) & self.refused) and not _records(spike) & self.unanswered
+        """Whether others may have its place: it did not get it, or nobody has said for so long whether it did."""
+        return self.keeps_back(spike) and _records(spike).isdisjoint(self.unanswered - self.lasting)
 
     def may_return(self, spike: Spike) -> bool:
         """Whether what it holds would be given back, but for an answer that did not come and may come yet."""
-        progress = spike.progress
-        held = {each.target for each in progress.claims} | {(SetKeys, each.config_map) for each in progress.patches}
-        return bool(held & (self.unanswered - self.lasting))
+        return bool(_held(spike) & ((self.overtaken | self.unanswered) - self.lasting))
+
+    def may_be_raised(self, spike: Spike) -> bool:
+        """Whether what looks given back may be raised yet, by a write that somebody has sent who acted before."""
+        return self.written is not None and not _held(spike) <= self.written
 
     def backed(self, steps: Iterable[Foreign], state: Namespace) -> list[Foreign]:
         """Those of the foreign writes that rest on recorded baselines only."""
@@ -74,6 +91,12 @@ def key(step: Step) -> Hashable:
 
 def _records(spike: Spike) -> set[Hashable]:
     return {(Record, spike.uid), (Hold, spike.uid)}
+
+
+def _held(spike: Spike) -> set[Hashable]:
+    """The keys of the writes that it calls for."""
+    progress = spike.progress
+    return {*(each.target for each in progress.claims), *((SetKeys, each.config_map) for each in progress.patches)}
 
 
 def _behind(step: Foreign, state: Namespace) -> list[Spike]:
