@@ -58,3 +58,20 @@ async def test_a_crash_at_any_step_loses_and_doubles_nothing(
     await writer_process.stop()
     counts = await writer_process.counts()
     assert unequal(counts, ROWS) == {}, counts
+
+
+async def test_what_is_committed_before_it_is_stored_is_lost_and_nothing_finds_it(
+    writer_process: WriterProcess, frame_producer: frames.FrameProducer
+) -> None:
+    """The control of the order: it is the drill's `commit-first`, which would otherwise prove that the partition is held."""
+    given, first = rows(ROWS), {"WRITER_COMMIT_BEFORE_INSERT": "true"}
+    await acknowledged(frame_producer, given[: ROWS // 2])
+    child = await writer_process.start(GROUNDSWELL_FAILPOINTS="writer.after_intent=kill", **first)
+    async with asyncio.timeout(40):
+        assert await child.wait() == -signal.SIGKILL
+    await acknowledged(frame_producer, given[ROWS // 2 :])
+    await writer_process.start(**first)
+    await writer_process.done(1)
+    await writer_process.stop()
+    counts = await writer_process.counts()
+    assert 0 < counts["ev"] < ROWS, counts
