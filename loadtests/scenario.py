@@ -88,7 +88,7 @@ class Ran:
     settled_s: float
     samples: Sequence[Sample]
     memory_bytes: dict[str, int]
-    steady: bool = True
+    steady: bool
     """Whether the books had come to rest when they were judged."""
 
     @property

@@ -58,3 +58,24 @@ async def test_a_crash_at_any_step_loses_and_doubles_nothing(
     await writer_process.stop()
     counts = await writer_process.counts()
     assert unequal(counts, ROWS) == {}, counts
+
+
+async def test_what_is_committed_before_it_is_stored_is_lost_and_nothing_finds_it(
+    writer_process: WriterProcess, frame_producer: frames.FrameProducer
+) -> None:
+    """The control of the order, and the drill's `commit-first`: a partition that were held for it would prove that instead."""
+    given, first = rows(ROWS), {"WRITER_COMMIT_BEFORE_INSERT": "true"}
+    await acknowledged(frame_producer, given[: ROWS // 3])
+    await writer_process.start()
+    await writer_process.done(ROWS // 3)
+    await writer_process.stop()
+    await acknowledged(frame_producer, given[ROWS // 3 : 2 * ROWS // 3])
+    child = await writer_process.start(GROUNDSWELL_FAILPOINTS="writer.after_intent=kill", **first)
+    async with asyncio.timeout(40):
+        assert await child.wait() == -signal.SIGKILL
+    await acknowledged(frame_producer, given[2 * ROWS // 3 :])
+    await writer_process.start(**first)
+    await writer_process.done(2 * ROWS // 3)
+    await writer_process.stop()
+    counts = await writer_process.counts()
+    assert 2 * ROWS // 3 <= counts["ev"] < ROWS, counts

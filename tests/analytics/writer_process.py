@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
+from groundswell.analytics.consumers import held
 from groundswell.analytics.consumers import rollups as rolling
 from groundswell.analytics.consumers import writer as writing
 from groundswell.analytics.service.storing import LogRecord
@@ -67,19 +68,18 @@ async def run(bootstrap: str, topic: str, dsn: str, status: str, instance: str) 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(stored.run())
             tasks.create_task(rolled.run())
-            tasks.create_task(_report(store, Path(status), stored))
+            tasks.create_task(_report(store, Path(status)))
 
 
-async def _report(store: clickhouse.ClickHouse, status: Path, stored: writing.Writer) -> None:
+async def _report(store: clickhouse.ClickHouse, status: Path) -> None:
     while True:
         # A count that was under way when the process was paused is over its time when it goes on.
         with contextlib.suppress(clickhouse.QueryFailed, clickhouse.StoreUnavailable, errors.DeadlineExceeded):
             found = await counts(store)
             kept = {found[name] for name in ("ev", *schema.ROLLUPS)}
             draft = status.with_suffix(".new")
-            draft.write_text(
-                json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1, "whole": not stored.holds})
-            )
+            whole = not any(sample.value for metric in held.HELD.collect() for sample in metric.samples)
+            draft.write_text(json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1, "whole": whole}))
             draft.replace(status)
         await asyncio.sleep(0.1)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, ProducerClosed
 
+from groundswell.kernel.bus.frames import voids
 from groundswell.kernel.bus.producer import Producer, Record
 from tests.broker import Broker, fresh_topic
 
@@ -123,4 +124,36 @@ async def test_a_producer_ends_while_the_broker_is_away_and_tells_who_waits_for_
     finally:
         if frozen:
             os.kill(broker._child.pid, signal.SIGCONT)
+        await broker.stop()
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["waits", "cancelled"])
+async def test_who_appends_voids_is_kept_by_no_broker_that_falls_silent(tmp_path: Path, cancelled: bool) -> None:
+    """Goal: neither its turn nor its end waits. aiokafka repeats an idempotent batch for ever. Method: the broker freezes as the voids are
+    on their way, and once more where it was quicker."""
+    broker = Broker(tmp_path)
+    await broker.start()
+    assert broker._child is not None
+    try:
+        topic, before = await fresh_topic(broker.address, "voids"), asyncio.all_tasks()
+        while True:
+            appending = asyncio.create_task(
+                voids.append(broker.address, topic, 0, 3, wait_s_max=60 if cancelled else 3)
+            )
+            while not any("_send_produce_req" in repr(task.get_coro()) for task in asyncio.all_tasks()):
+                await asyncio.sleep(0)
+            os.kill(broker._child.pid, signal.SIGSTOP)
+            if not (await asyncio.wait({appending}, timeout=1))[0]:
+                break
+            os.kill(broker._child.pid, signal.SIGCONT)
+        if cancelled:
+            appending.cancel()
+        await asyncio.wait({appending}, timeout=30)
+        if cancelled:
+            assert appending.cancelled()
+        else:
+            assert isinstance(appending.exception(), KafkaTimeoutError)
+        assert asyncio.all_tasks() == before, "nothing of it goes on"
+    finally:
+        os.kill(broker._child.pid, signal.SIGCONT)
         await broker.stop()

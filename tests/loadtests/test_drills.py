@@ -107,7 +107,7 @@ def ran(findings: list[Finding] | None = None, *, late: int = 0, struck_at_s: fl
     ordered = [Kill(5.0, "writer")]
     right = judge(PROMISED, RIGHT) if findings is None else findings
     return Ran(
-        Loaded(plan, records, late, 0, 0.0), ordered, struck, PROMISED, RIGHT, right, 1.0, [], {"writer": 1 << 20}
+        Loaded(plan, records, late, 0, 0.0), ordered, struck, PROMISED, RIGHT, right, 1.0, [], {"writer": 1 << 20}, True
     )
 
 

@@ -1,7 +1,6 @@
 """What a process has, opened when first asked for and shared by its modules."""
 
 import asyncio
-import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -248,13 +247,10 @@ class Resources:
             raise tenants.DirectoryUnread
         self.tenants.refuse_suspended(caller)
 
-    def revocations_lag_s(self) -> float:
-        """How old a revocation may be that this process has not heard of; infinite before it follows them."""
-        feed = self._feeds.get("revocations")
-        return math.inf if feed is None else feed.lag_s()
-
     def _hears_revocations(self) -> bool:
-        return self.revocations_lag_s() <= REVOCATIONS_LAG_S_MAX
+        """Whether all that was revoked but lately has reached this process; not so before it follows the revocations."""
+        feed = self._feeds.get("revocations")
+        return feed is not None and feed.lag_s() <= REVOCATIONS_LAG_S_MAX
 
     def _forget_checks(self) -> None:
         if self._verifier is not None:

@@ -6,15 +6,19 @@ has is looked for where the store has it from. Where something else lies there, 
 and every sound frame whose name the store does not know is a stranger. One that is corrupt is passed over: it has no name to go by.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-from groundswell.analytics.service.storing import LogRecord
+from groundswell.analytics.service.storing import Corrupt, LogRecord
 from groundswell.analytics.store.ranges import RangeStore
 from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.intents import LogLost, Membership
 
 log = logging.getLogger(__name__)
+
+TOLD_MAX = 1_000
+"""Corrupt frames that a process tells of, each once: the same log may be looked through many times."""
 
 
 class LogReplaced(LogLost):
@@ -29,6 +33,7 @@ class Comparison:
 
     def __init__(self, membership: Membership, store: RangeStore) -> None:
         self._membership, self._store = membership, store
+        self._told: set[tuple[int, int]] = set()
 
     async def check(self, partition: int, below: int, reached: int) -> None:
         """Raises `LogReplaced` when the log holds a stranger below the offset `below`."""
@@ -42,11 +47,10 @@ class Comparison:
             return
         marks = await self._store.marks(partition, below)
         async for records in self._membership.walk(partition, first, below - 1):
-            for record in records:
-                name = frames.name_of(record.headers)
-                if name is not None and name[1] > marks.get(name[0], 0) and _sound(record):
-                    marks[name[0]] = name[1]
-                    yield record
+            strange, corrupt = await asyncio.to_thread(_strange, records, marks)
+            self._tell(partition, corrupt)
+            for record in strange:
+                yield record
 
     async def _agreed(self, partition: int, below: int) -> int:
         """An offset up to which the log holds nothing that the store lacks: found by longer and longer steps back."""
@@ -64,11 +68,31 @@ class Comparison:
             at, step = offset - step, step * 2
         return beginning
 
+    def _tell(self, partition: int, corrupt: Iterable[Corrupt]) -> None:
+        for record, reason in corrupt:
+            if (partition, record.offset) not in self._told and len(self._told) < TOLD_MAX:
+                self._told.add((partition, record.offset))
+                log.warning(
+                    "the record %d of partition %d is no sound frame, and stays out of the store: %s",
+                    record.offset,
+                    partition,
+                    reason,
+                )
 
-def _sound(record: LogRecord) -> bool:
-    try:
-        frames.decode(record.value, record.headers)
-    except frames.CorruptFrame as error:
-        log.warning("the record %d is no sound frame, and stays out of the store: %s", record.offset, error)
-        return False
-    return True
+
+def _strange(records: Sequence[LogRecord], marks: dict[int, int]) -> tuple[list[LogRecord], list[Corrupt]]:
+    """Those of the records that are named beyond the marks, and the corrupt ones among them; moves the marks on."""
+    strange: list[LogRecord] = []
+    corrupt: list[Corrupt] = []
+    for record in records:
+        name = frames.name_of(record.headers)
+        if name is None or name[1] <= marks.get(name[0], 0):
+            continue
+        try:
+            frames.decode(record.value, record.headers)
+        except frames.CorruptFrame as error:
+            corrupt.append(Corrupt(record, error))
+            continue
+        marks[name[0]] = name[1]
+        strange.append(record)
+    return strange, corrupt

@@ -37,9 +37,6 @@ class Held:
     def __init__(self) -> None:
         self._holds: dict[int, _Hold] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._holds)
-
     def due(self, fresh: Collection[int]) -> list[int]:
         """Which of these partitions are to be looked at now: those that are not held, and those whose pause is over."""
         now_s = time.monotonic()

@@ -119,11 +119,6 @@ class Writer:
         self.ready = asyncio.Event()
         """Set once a partition was given and its intent repeated, or it is held: what the process holds beside it goes on."""
 
-    @property
-    def holds(self) -> bool:
-        """Whether the log lacks what was read from some partition of this process."""
-        return bool(self._held)
-
     async def run(self) -> None:
         """Stores until cancelled."""
         async with self._membership.joined():
@@ -156,24 +151,27 @@ class Writer:
             self._rest_until_s = ended_s + min(REST * (ended_s - began_s), REST_S_MAX)
 
     async def _look_at(self, partition: int) -> None:
-        """Recovers the partition, or holds it when its log is not what it was, or has it filled up."""
+        """Recovers the partition, or holds it when its log is not what it was, and has it filled up where the settings say so."""
+        mark, lost = await self._membership.mark(partition), None
         try:
-            await self._recover(partition)
+            await self._recover(partition, mark)
             self._held.release(partition)
         except LogLost as error:
+            lost = error
+        if lost is not None:
             self._membership.hold(partition)
-            self._held.hold(error, pause=not self._config.refill)
+            self._held.hold(lost, pause=not self._config.refill)
             if self._config.refill:
-                await self._refill(error)
+                await self._refill(lost, mark)
         self.ready.set()
 
-    async def _recover(self, partition: int) -> None:
+    async def _recover(self, partition: int, mark: Mark | None) -> None:
         """Finds where the partition stands, repeating what a predecessor had begun; raises `LogLost`."""
-        mark = await self._membership.mark(partition) or Mark(await self._membership.beginning(partition))
-        stored_to = (await self._store.newest({partition: mark.offset})).get(partition, -1) + 1
-        intent = intents.parse(mark.note).intent
+        known = mark or Mark(await self._membership.beginning(partition))
+        stored_to = (await self._store.newest({partition: known.offset})).get(partition, -1) + 1
+        intent = intents.parse(known.note).intent
         begun = Range(partition, *intent) if intent is not None and stored_to <= intent[1] else None
-        at = begun.last + 1 if begun else max(mark.offset, stored_to)
+        at = begun.last + 1 if begun else max(known.offset, stored_to)
         if (end := await self._membership.end(partition)) < at:
             raise LogTooShort(partition, end, at)
         if begun:
@@ -181,44 +179,59 @@ class Writer:
             records = await self._begun(begun)
             await self._begin(partition, begun.first)
             await self._store_range(begun, records, self._repeat)
-            await self._membership.commit({partition: Mark(at)})
-        else:
+        if not self._config.commit_before_insert:  # what that loses would be found, and the partition held
             await self._comparison.check(partition, at, at)
+        if begun:
+            await self._membership.renew(partition, mark)
+            await self._membership.commit({partition: Mark(at)})
         await self._begin(partition, at)
         self._membership.ready(partition, at)
 
     async def _begun(self, of: Range) -> Sequence[LogRecord]:
-        """The records of a range that somebody had begun: of voids, the strangers that they were to hold."""
+        """The records of a range that somebody had begun: of voids, as many strangers as they were to hold."""
         records = await self._membership.stretch(of.partition, of.first, of.last)
         if all(frames.is_void(record.headers) for record in records):
-            async for strangers in self._strangers(of.partition, of.first):
-                return strangers[: len(records)]
+            async for strangers in self._strangers(of.partition, of.first, len(records)):
+                return strangers
         await self._comparison.check(of.partition, of.first, of.last + 1)
         return records
 
-    async def _refill(self, error: LogLost) -> None:
+    async def _refill(self, lost: LogLost, mark: Mark | None) -> None:
         """Makes the log as long as it was; then stores what came into it meanwhile. What is left is for the next looks.
 
-        A range that was begun is given up: its records are gone.
+        The way here may have been long, so first it is seen whether the partition is still ours, at its `mark`.
         """
-        partition, reached = error.partition, error.reached
-        await self._membership.commit({partition: Mark(reached)})
-        if isinstance(error, LogReplaced):
-            await self._store_strangers(partition)
-            return
+        try:
+            await self._membership.renew(lost.partition, mark)
+            if isinstance(lost, LogReplaced):
+                await self._store_strangers(lost.partition, mark)
+            else:
+                await self._lengthen(lost.partition, lost.reached, mark)
+        except LogLost as error:  # it has lost more meanwhile
+            self._held.hold(error, pause=True)
+
+    async def _lengthen(self, partition: int, reached: int, mark: Mark | None) -> None:
+        """Appends voids until the log ends at `reached`.
+
+        Of a range that was begun, what is left is stored then, and voids stand for the rest. One of which nothing is left is given up
+        before its offsets are given to others.
+        """
+        begun = intents.parse(mark.note).intent if mark else None
+        if begun and await self._membership.end(partition) <= begun[0]:
+            await self._membership.commit({partition: Mark(begun[1] + 1)})
         for _ in range(REFILLS_MAX):
             if (lacking := reached - await self._membership.end(partition)) <= 0:
                 break
             await self._append_voids(partition, min(lacking, voids.TOGETHER_MAX))
 
-    async def _store_strangers(self, partition: int) -> None:
+    async def _store_strangers(self, partition: int, mark: Mark | None) -> None:
         """Appends voids, and stores in them the frames below them that the store lacks: those that the voids can hold.
 
         The way to the first of them may be long, so each time it is seen whether the partition is still ours.
         """
-        first, mark = await self._append_voids(partition, voids.TOGETHER_MAX), await self._membership.mark(partition)
+        first = await self._append_voids(partition, voids.TOGETHER_MAX)
         await self._begin(partition, first)
-        async for strangers in self._strangers(partition, first):
+        async for strangers in self._strangers(partition, first, STRANGERS_MAX):
             last = strangers[-1].offset
             if last >= first + voids.TOGETHER_MAX:
                 break
@@ -226,13 +239,13 @@ class Writer:
             await self._store_all({partition: strangers})
             mark = Mark(last + 1)
 
-    async def _strangers(self, partition: int, first: int) -> AsyncIterator[list[LogRecord]]:
-        """The strangers below the offset `first`, some at a time, as records of that offset and those behind it."""
+    async def _strangers(self, partition: int, first: int, at_once: int) -> AsyncIterator[list[LogRecord]]:
+        """The strangers below the offset `first`, `at_once` at a time, as records of that offset and those behind it."""
         together: list[LogRecord] = []
         async for record in self._comparison.strangers(partition, first):
             together.append(_Moved(first, record.timestamp, record.value, list(record.headers)))
             first += 1
-            if len(together) == STRANGERS_MAX:
+            if len(together) == at_once:
                 yield together
                 together = []
         if together:

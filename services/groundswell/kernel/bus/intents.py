@@ -59,7 +59,6 @@ class LogTooShort(LogLost):
 
     def __init__(self, partition: int, end: int, reached: int) -> None:
         super().__init__(partition, reached, f"ends at {end}")
-        self.end = end
 
 
 LOST = (Fenced, KafkaError)

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -79,23 +79,38 @@ class Producer:
         for each in acknowledged:
             await each
 
+    async def send_together(self, records: Sequence[Record]) -> int:
+        """Sends records of one partition, which they name, as one batch: nothing comes in between. Returns the offset of the first.
+
+        Raises `ValueError` when a batch does not hold as many, `KafkaError` when it is not known whether the log has them.
+        """
+        connection = await self._connected()
+        (place,) = {TopicPartition(record.topic, record.partition) for record in records}
+        batch = connection.create_batch()
+        if not all(_added(batch, record) for record in records):
+            raise ValueError(f"{len(records)} records for {place.topic} are more than one batch holds.")
+        acknowledged = await self._handed_over(connection, place, batch)
+        return int((await acknowledged).offset)
+
     async def send_and_wait(self, topic: str, value: bytes | None, **record: Any) -> None:
         """Sends one record, as `send_all` does; `record` may hold key, partition and headers."""
         await self.send_all([Record(topic, value, **record)])
 
     async def close(self) -> None:
-        """Delivers what was handed over, for a few seconds at most, and disconnects for good."""
+        """Delivers what was handed over, for a few seconds at most, and disconnects for good, also when it is cancelled meanwhile."""
         self._closed = True
-        if self._connection is None:
-            return
-        try:
-            # Not wait_for: in 3.11 it takes a cancellation for itself that comes as the work ends.
-            async with asyncio.timeout(CLOSE_S_MAX):
-                await self._connection.flush()
-        except TimeoutError:
-            log.warning("the log does not answer: whoever has what was on its way sends it again")
         connection, self._connection = self._connection, None
-        await _given_up(connection)
+        if connection is None:
+            return
+        with _cancellation_kept():
+            try:
+                # Not wait_for: in 3.11 it takes a cancellation for itself that comes as the work ends.
+                async with asyncio.timeout(CLOSE_S_MAX):
+                    await connection.flush()
+            except TimeoutError:
+                log.warning("the log does not answer: whoever has what was on its way sends it again")
+            finally:
+                await _given_up(connection)
 
     async def _partitions(self, connection: AIOKafkaProducer, topic: str) -> list[int]:
         try:
@@ -131,7 +146,8 @@ class Producer:
             if self._connection is not None and (self._holed or self._connection._sender.sender_task.done()):
                 log.warning("a connection to the log has lost a record, and another one is made")
                 lost, self._connection = self._connection, None
-                await _given_up(lost)
+                with _cancellation_kept():
+                    await _given_up(lost)
             if self._connection is None:
                 connection = AIOKafkaProducer(
                     bootstrap_servers=self._bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS, **self._options
@@ -139,7 +155,8 @@ class Producer:
                 try:
                     await connection.start()
                 except BaseException:
-                    await connection.stop()
+                    with _cancellation_kept():
+                        await connection.stop()
                     raise
                 self._connection, self._holed = connection, False
             return self._connection
@@ -175,6 +192,18 @@ def _added(batch: BatchBuilder, record: Record) -> bool:
     return added is not None
 
 
+@contextmanager
+def _cancellation_kept() -> Iterator[None]:
+    """Raises behind the block a cancellation that came within it: as a connection ends, aiokafka takes one for itself."""
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+
+
 async def _given_up(connection: AIOKafkaProducer) -> None:
     """Ends a connection at once: its requests are not waited for, and whoever waits for a record of it is told.
 
@@ -187,10 +216,6 @@ async def _given_up(connection: AIOKafkaProducer) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     connection._message_accumulator.fail_all(ProducerClosed())
     connection._closed = True  # else aiokafka warns of a producer that nobody closed
-    task = asyncio.current_task()
-    cancelled = task.cancelling() if task else 0
     with suppress(TimeoutError):
         async with asyncio.timeout(DISCONNECT_S_MAX):
             await connection.client.close()
-    if task and task.cancelling() > cancelled:  # aiokafka takes a cancellation for itself that comes meanwhile
-        raise asyncio.CancelledError

@@ -42,9 +42,6 @@ async def send_left(bootstrap: str, folders: Sequence[Path], config: FrameSettin
             waiting.append(folder)
         except Exception:
             log.exception("%s could not be sent and stays as it is: what it holds is not counted", folder)
-        # What ends a connection may have taken a cancellation for itself.
-        if (task := asyncio.current_task()) and task.cancelling():
-            raise asyncio.CancelledError
     await asyncio.Event().wait()
 
 
