@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.cluster.chart import FOLDER, RELEASE
 from tests.cluster.control_plane.api import Api, Object, until
-from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed
 from tests.cluster.process_nodes.handle import ProcessNodes
 
 ADDRESSES = "engines"
@@ -136,7 +136,11 @@ class Release:
     async def _release(self, verb: str, chart: Path) -> None:
         values = ("--values", str(self.folder / "values.json"))
         wait: Sequence[str] = ("--wait", "--wait-for-jobs", "--timeout", f"{HELM_S}s")
-        await self.helm(verb, RELEASE, str(chart), *values, *wait)
+        try:
+            await self.helm(verb, RELEASE, str(chart), *values, *wait)
+        except ProgramFailed as failed:
+            failed.add_note(await asyncio.to_thread(self.plane.kubectl, "get", "pods,events", "-n", self.namespace))
+            raise
 
 
 def is_ready(pod: Object) -> bool:

@@ -26,7 +26,7 @@ async def test_changes_of_targets_and_of_statuses_begin_no_pass_while_no_spike_l
 
 
 def _passes_meanwhile(place: Operated) -> list[Object]:
-    """The operator's lists of spikes between the first of those changes and the spike."""
+    """The operator's lists of Deployments, one in each pass, between the first of those changes and the spike."""
     events = place.plane.audit(place.namespace)
     ours = [each for each in events if each.get("objectRef", {}).get("namespace") == place.namespace]
     changed = [each["stageTimestamp"] for each in ours if each["verb"] == "patch" and _about(each) == "deployments"]
@@ -34,7 +34,7 @@ def _passes_meanwhile(place: Operated) -> list[Object]:
         each["requestReceivedTimestamp"] for each in ours if each["verb"] == "create" and _about(each) == "viralspikes"
     ]
     asked = [each for each in ours if each.get("userAgent", "").startswith("groundswell-operator/")]
-    lists = [each for each in asked if each["verb"] == "list" and _about(each) == "viralspikes"]
+    lists = [each for each in asked if each["verb"] == "list" and _about(each) == "deployments"]
     return [each for each in lists if changed[0] < each["requestReceivedTimestamp"] < made[0]]
 
 
