@@ -279,15 +279,10 @@ async def opened(
     address = f"127.0.0.1:{rpc_port}"
     service = Service(lambda: rpc.serve([upstream], address, KEY, verifier, directory.refuse_suspended))
     async with service, rpc.channel(await wire.open(address) if wire else address) as channel:
-        patience = Patience(SystemClock())
-        answers = Answers(
-            NearCache(config.cache_bytes_max),
-            patience,
-            SystemClock(),
-            lambda: lag_s[0],
-            config.feed_lag_s_max,
-            directory.suspended,
-        )
+        patience, clock = Patience(SystemClock()), SystemClock()
+        cache = NearCache(config.cache_bytes_max)
+        answers = Answers(cache, patience, clock, lambda: lag_s[0], config.feed_lag_s_max, directory.suspended)
+        views = Views(producer, Visitors(KEY, crawler_patterns(CRAWLERS.read_text())), clock)
         application = Application(
             table=table,
             upstreams=Upstreams(lambda module: channel),
@@ -295,7 +290,7 @@ async def opened(
             refuse=directory.refuse_suspended,
             answers=answers,
             patience=patience,
-            views=Views(producer, Visitors(KEY, crawler_patterns(CRAWLERS.read_text())), SystemClock()),
+            views=views,
             config=config,
             openapi=document(table),
             files=console.load(Path(config.console)),
@@ -307,21 +302,10 @@ async def opened(
         try:
             async with httpx.AsyncClient(base_url=url, timeout=10) as client:
                 await _listening(client, serving)
+                suspended = directory.suspended
                 yield Door(
-                    url,
-                    port,
-                    client,
-                    upstream,
-                    answers,
-                    application,
-                    public,
-                    log,
-                    lag_s,
-                    directory.suspended,
-                    verifier,
-                    channel,
-                    service,
-                )
+                    url, port, client, upstream, answers, application, public, log, lag_s, suspended, verifier, channel, service
+                )  # fmt: skip
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)

@@ -16,9 +16,8 @@ def test_without_a_file_or_an_account_it_is_said_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setattr(connecting, "ACCOUNT", tmp_path)
     with pytest.raises(SettingMissing, match="KUBECONFIG must say where"):
-        connecting.connection()
+        connecting.connection(tmp_path)
 
 
 @pytest.mark.parametrize("text", [None, "[", "{}", "just words", CONFIG + "clusters: []}", CONFIG + "clusters: 7}"])
@@ -41,9 +40,8 @@ def test_a_pod_needs_no_name_server_to_find_the_api_server(
 ) -> None:
     (tmp_path / "token").write_text("a-token\n")
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setattr(connecting, "ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    found = connecting.connection()
+    found = connecting.connection(tmp_path)
     assert found.server == address
     assert found.as_http_headers() == {"Authorization": "Bearer a-token"}

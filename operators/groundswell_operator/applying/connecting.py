@@ -22,8 +22,8 @@ KEPT_S = 45.0
 90 s."""
 
 
-def connection() -> kopf.ConnectionInfo:
-    """Whom KUBECONFIG names, else the pod's service account; raises `SettingMissing` where there is neither."""
+def connection(account: Path = ACCOUNT) -> kopf.ConnectionInfo:
+    """Whom KUBECONFIG names, else the pod's service `account`; raises `SettingMissing` where there is neither."""
     settings = kopf.OperatorSettings()
     if os.environ.get("KUBECONFIG"):
         try:
@@ -33,13 +33,13 @@ def connection() -> kopf.ConnectionInfo:
                 return named
         except (OSError, LookupError, TypeError, AttributeError, ValueError, yaml.YAMLError, kopf.LoginError) as error:
             raise SettingMissing(f"KUBECONFIG must name files that say where the API server is: {error!r}") from error
-    elif (ACCOUNT / "token").exists():
-        return kopf.ConnectionInfo(server=_address(), ca_path=ACCOUNT / "ca.crt", token=_token())
+    elif (account / "token").exists():
+        return kopf.ConnectionInfo(server=_address(), ca_path=account / "ca.crt", token=_token(account))
     raise SettingMissing("KUBECONFIG must say where the API server is, unless this is a pod with a service account")
 
 
-def _token() -> str:
-    return (ACCOUNT / "token").read_text().strip()
+def _token(account: Path = ACCOUNT) -> str:
+    return (account / "token").read_text().strip()
 
 
 def _address() -> str:
