@@ -86,6 +86,24 @@ def found(platform: Platform, folder: Path, key: str, known: Mapping[str, list[s
     return "" if run.returncode == 0 else re.sub(r"\n{3,}", "\n\n", run.stdout + run.stderr)[-12_000:]
 
 
+@pytest.mark.promise("LINKS-12")
+async def test_a_link_is_kept_outside_only_where_it_says_so(platform: Platform) -> None:
+    headers = {"Authorization": f"Bearer {platform.tenant.key}"}
+    async with httpx.AsyncClient(base_url=platform.url, headers=headers, trust_env=False) as client:
+
+        async def followed(**options: int) -> httpx.Response:
+            made = await client.post("/v1/links", json={"destination": "https://shop.example/kept", **options})
+            short = urlsplit(made.json()["shortUrl"])
+            return await client.get(short.path, headers={"Host": short.netloc})
+
+        counted, kept = await followed(), await followed(edgeSeconds=60, redirectStatus=301)
+    assert (counted.status_code, counted.headers["cache-control"]) == (302, "private, no-store")
+    assert not {"cdn-cache-control", "cache-tag"} & set(counted.headers)
+    assert kept.status_code == 301
+    assert "s-maxage=60, stale-while-revalidate=" in kept.headers["cache-control"]
+    assert kept.headers["cache-tag"].startswith("link/")
+
+
 @pytest.mark.promise("GATEWAY-2")
 def test_a_tenant_finds_no_answer_of_the_platform_that_its_document_does_not_describe(
     platform: Platform, tmp_path: Path
@@ -106,21 +124,3 @@ def test_staff_find_no_answer_of_the_platform_that_its_document_does_not_describ
     only = "--include-path-regex=^/v1/(tenants|apiKeys)"
     complaints = found(platform, tmp_path, platform.staff_key, known, only)
     assert not complaints, complaints
-
-
-@pytest.mark.promise("LINKS-12")
-async def test_a_link_is_kept_outside_only_where_it_says_so(platform: Platform) -> None:
-    headers = {"Authorization": f"Bearer {platform.tenant.key}"}
-    async with httpx.AsyncClient(base_url=platform.url, headers=headers, trust_env=False) as client:
-
-        async def followed(**options: int) -> httpx.Response:
-            made = await client.post("/v1/links", json={"destination": "https://shop.example/kept", **options})
-            short = urlsplit(made.json()["shortUrl"])
-            return await client.get(short.path, headers={"Host": short.netloc})
-
-        counted, kept = await followed(), await followed(edgeSeconds=60, redirectStatus=301)
-    assert (counted.status_code, counted.headers["cache-control"]) == (302, "private, no-store")
-    assert not {"cdn-cache-control", "cache-tag"} & set(counted.headers)
-    assert kept.status_code == 301
-    assert "s-maxage=60, stale-while-revalidate=" in kept.headers["cache-control"]
-    assert kept.headers["cache-tag"].startswith("link/")
