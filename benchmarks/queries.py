@@ -76,8 +76,8 @@ FROM (
 ) GROUP BY b, i"""
 _ITEM_HOURS = f"""
 INSERT INTO {schema.ITEM_1H} (_p, tenant, kind, at, item, bot, name, events, value, users, w)
-SELECT {{p:UInt8}}, {TENANT}, 'view', toDateTime({{start:UInt32}}, 'UTC'), bitAnd(rank * {SPREAD}, {ID_MAX}) AS item, 0, '', intDiv(60000000, rank), 0.0,
-    uniqCombined64State(14)(user), 0
+SELECT {{p:UInt8}}, {TENANT}, 'view', toDateTime({{start:UInt32}}, 'UTC'), bitAnd(rank * {SPREAD}, {ID_MAX}) AS item, 0, '',
+    intDiv(60000000, rank), 0.0, uniqCombined64State(14)(user), 0
 FROM (
     SELECT intDiv(number, {ITEM_USERS}) + 1 AS rank, sipHash64({{p:UInt8}}, number % {ITEM_USERS}) AS user
     FROM numbers({ITEM_USERS * HOUR_ITEMS})
@@ -155,7 +155,9 @@ QUESTIONS: dict[str, Asked] = {
         ["events"], (f"country, {_EVENTS}", schema.EV_1H, "GROUP BY country"), dimensions=["country"]
     ),
     "breakdown by device with users": Asked(
-        ["events", "users"], (f"device, {_EVENTS}, {_USERS}", schema.EV_1H_DEVICES, "GROUP BY device"), dimensions=["device"]
+        ["events", "users"],
+        (f"device, {_EVENTS}, {_USERS}", schema.EV_1H_DEVICES, "GROUP BY device"),
+        dimensions=["device"],
     ),
     "people without three countries, by device": Asked(
         ["events"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from groundswell.analytics.store import rollups, schema
-from groundswell.analytics.store.ranges import Range, RangeStore
+from groundswell.analytics.store.ranges import Range, RangeStore, token
 from groundswell.analytics.store.rollups import RollupStore
 from groundswell.kernel import clickhouse
 from groundswell.kernel.clock import SystemClock
@@ -45,7 +45,7 @@ async def stored(store: clickhouse.ClickHouse, rows: int, *, seed: int, first: i
     drawn = raw_rows.draw(
         rows, seed=seed, tenant=7, start_ms=start_ms, span_ms=4 * HOUR_MS, items=40, users=900, partitions=PARTITIONS
     )
-    drawn.columns["_o"] = drawn.columns["_o"] + np.uint64(first)
+    drawn.columns["_o"] = drawn.columns["_o"].astype(np.uint64) + np.uint64(first)
     for p in range(PARTITIONS):
         await RangeStore(store, TOPIC).write(Range(p, first, first + 99), drawn.of(p).content())
 
@@ -54,7 +54,7 @@ async def rolled_up_by_an_older_writer(store: clickhouse.ClickHouse, of: list[Ra
     """What a writer that does not know the new tables adds."""
     for table in OLD_ROLLUPS:
         sql, bound = rollups.statement(table, of)
-        await store.execute(sql, bound, clickhouse.insert_options(rollups.token(table, TOPIC, of)))
+        await store.execute(sql, bound, clickhouse.insert_options(token(table, TOPIC, of)))
 
 
 async def told(store: clickhouse.ClickHouse) -> dict[str, object]:

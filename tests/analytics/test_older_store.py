@@ -42,7 +42,8 @@ async def child(command: str, folder: Path, **environment: str) -> tuple[int, by
 
 @pytest.mark.promise("ANALYTICS-2")
 @pytest.mark.parametrize(
-    "failpoint", ["", "store.amid_fill=kill@2", "store.before_name=kill", "store.amid_fill=kill@5", "store.before_name=kill@2"]
+    "failpoint",
+    ["", "store.amid_fill=kill@2", "store.before_name=kill", "store.amid_fill=kill@5", "store.before_name=kill@2"],
 )
 async def test_an_older_store_gets_whole_rollups_also_when_the_first_upgrade_is_killed(
     tmp_path: Path, failpoint: str

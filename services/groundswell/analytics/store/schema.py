@@ -184,7 +184,7 @@ GRANULE_BYTES = 262_144
 of groups, read for a question about one of them. The engine changes it in no table: those of earlier versions keep theirs."""
 
 
-ITEM_GRANULE = 1_024
+ITEM_GRANULE = 256
 """Rows of `item_1h` that are read at least: the users of a few items are asked for among fifty thousand others."""
 _GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRANULE_BYTES}")
 _GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
