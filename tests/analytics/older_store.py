@@ -1,6 +1,6 @@
 """A store that an earlier version made, on its way to this one: a child process, since a process may open one embedded store only.
 
-`make` makes the tables of version 0.1.0, rolls rows up in them, and takes the raw rows away, so that nothing can be filled from those.
+`make` makes the tables of before, rolls rows up in them, and takes the raw rows away, so that nothing can be filled from those.
 `upgrade` makes the tables of this version; `tell` rolls further rows up and prints what every rollup holds.
 """
 
@@ -20,7 +20,7 @@ from tests.analytics import raw_rows
 
 ROWS, LATER_ROWS, PARTITIONS, TOPIC = 4_000, 1_000, 3, "frames"
 HOUR_MS = 3_600_000
-OLD_TABLES = Path(__file__).with_name("store_of_0_1_0.sql")
+OLD_TABLES = Path(__file__).with_name("older_store.sql")
 OLD_ROLLUPS = (schema.EV_1S, schema.EV_1M, schema.EV_1H, schema.ITEM_1M, schema.ITEM_TOTALS)
 _SUMS = "sum(events), sum(value), uniqCombined64Merge(14)(users), max(w)"
 _KEYS = {
@@ -30,7 +30,7 @@ _KEYS = {
 
 
 async def made(store: clickhouse.ClickHouse) -> None:
-    """A store of version 0.1.0 that holds the first rows in its rollups."""
+    """A store of an earlier version that holds the first rows in its rollups."""
     for statement in OLD_TABLES.read_text().split(";\n"):
         if statement.strip():
             await store.execute(statement)

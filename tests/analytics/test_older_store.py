@@ -1,6 +1,6 @@
 """A store that an earlier version made gets the rollups that it lacks, whole, whoever dies or works on meanwhile.
 
-Method: tables by the statements of version 0.1.0, rows in their rollups and raw rows taken away; then this version over them. What the new
+Method: tables by the statements of before, rows in their rollups and raw rows taken away; then this version over them. What the new
 rollups hold is compared with the finer ones group by group, markers and sketches of users too.
 """
 

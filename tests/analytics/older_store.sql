@@ -1,4 +1,4 @@
--- The tables that version 0.1.0 made, as its store had them: no hours without countries, no hours of items..
+-- The tables of a store before hours without countries and hours of items, as writers made them then.
 
 CREATE DATABASE IF NOT EXISTS analytics;
 
