@@ -4,7 +4,7 @@ The day is made straight in the rollup tables, in the form in which a full rate 
 countries, 3 devices, people and bots) of each of four partitions; hours with full sketches of their users; busiest items by the minute;
 the last ten minutes by second; and a second of a million raw rows that no rollup holds yet. What a machine cannot make in a minute is
 smaller, and its questions are answered faster here than at a full rate: a minute's group has a sketch of 8 users instead of thousands (full
-ones are 20 GB a day), and a minute has 1,250 items in each partition instead of 50,000.
+ones are 20 GB a day), an item's hour one of 3, and a minute has 1,250 items in each partition, where an hour has 50,000.
 
 Questions go to StoreService over gRPC, one after the other, as the collector's module asks them for RunQuery. The figure is the 95th
 percentile of all of them. The reference is the engine's own answer to the same question over the same tables, written by hand, without
@@ -43,7 +43,9 @@ COUNTRIES, DEVICES, BOTS = 50, 3, 2
 GROUPS = COUNTRIES * DEVICES * BOTS
 HOUR_USERS, MINUTE_USERS, SECOND_USERS, ITEM_USERS = 2_000, 8, 3, 3
 """Distinct users of one group of one partition."""
-ITEMS, SECONDS, RAW_ROWS = 1_250, 600, 1_000_000
+ITEMS, HOUR_ITEMS, SECONDS, RAW_ROWS = 1_250, 50_000, 600, 1_000_000
+SPREAD, ID_MAX = 0x9E3779B97F4A7C15, (1 << 63) - 1
+"""Make an item's number of its rank: items lie in the order of their numbers, which says nothing of how many events they have."""
 EVENTS_PER_MINUTE = 50_000
 """Of one group of one partition: a million events a second in all."""
 ERROR_MAX = 0.03
@@ -65,22 +67,34 @@ FROM (
 ) GROUP BY b, g"""
 _ITEMS = f"""
 INSERT INTO {schema.ITEM_1M} (_p, tenant, kind, hour, item, at, bot, name, events, value, users, w)
-SELECT {{p:UInt8}}, {TENANT}, 'view', toDateTime({{start:UInt32}}, 'UTC'), i + 1 AS item,
+SELECT {{p:UInt8}}, {TENANT}, 'view', toDateTime({{start:UInt32}}, 'UTC'), bitAnd((i + 1) * {SPREAD}, {ID_MAX}) AS item,
     toDateTime({{start:UInt32}} + b * 60, 'UTC') AS at, 0, '', intDiv(1000000, i + 1), 0.0, uniqCombined64State(14)(user), 0
 FROM (
     SELECT intDiv(number, {ITEM_USERS}) % {ITEMS} AS i, intDiv(number, {ITEM_USERS * ITEMS}) AS b,
         sipHash64({{p:UInt8}}, number % {ITEM_USERS}) AS user
     FROM numbers({ITEM_USERS * ITEMS} * 60)
 ) GROUP BY b, i"""
+_ITEM_HOURS = f"""
+INSERT INTO {schema.ITEM_1H} (_p, tenant, kind, at, item, bot, name, events, value, users, w)
+SELECT {{p:UInt8}}, {TENANT}, 'view', toDateTime({{start:UInt32}}, 'UTC'), bitAnd(rank * {SPREAD}, {ID_MAX}) AS item, 0, '',
+    intDiv(60000000, rank), 0.0, uniqCombined64State(14)(user), 0
+FROM (
+    SELECT intDiv(number, {ITEM_USERS}) + 1 AS rank, sipHash64({{p:UInt8}}, number % {ITEM_USERS}) AS user
+    FROM numbers({ITEM_USERS * HOUR_ITEMS})
+) GROUP BY rank"""
+_DEVICES = f"""
+INSERT INTO {schema.EV_1H_DEVICES} (_p, tenant, kind, at, device, bot, events, value, users, w)
+SELECT _p, tenant, kind, at, device, bot, sum(events), sum(value), uniqCombined64MergeState(14)(users), 0
+FROM {schema.EV_1H} GROUP BY _p, tenant, kind, at, device, bot"""
 _RAW = f"""
 INSERT INTO {schema.EV} (ts, kind, tenant, item, user, country, device, flags, _p, _o, _t)
-SELECT fromUnixTimestamp64Milli({{at:Int64}} + number % 1000, 'UTC'), 'view', {TENANT}, number % {ITEMS} + 1,
+SELECT fromUnixTimestamp64Milli({{at:Int64}} + number % 1000, 'UTC'), 'view', {TENANT}, bitAnd((number % {ITEMS} + 1) * {SPREAD}, {ID_MAX}),
     sipHash64(number % 100000), 16705 + number % {COUNTRIES}, 1 + number % {DEVICES}, number % {BOTS}, number % {PARTITIONS}, {MARK}, now()
 FROM numbers({RAW_ROWS})"""
 _MARKERS = {
     table: f"INSERT INTO {table} (_p, tenant, kind, at, w) SELECT number, 0, '', toDateTime('2100-01-01', 'UTC'), {MARK} "
     f"FROM numbers({PARTITIONS})"
-    for table in (schema.EV_1S, schema.EV_1M, schema.EV_1H, schema.ITEM_1M)
+    for table in (schema.EV_1S, schema.EV_1M, schema.EV_1H, schema.EV_1H_DEVICES, schema.ITEM_1M, schema.ITEM_1H)
 }
 
 
@@ -122,13 +136,14 @@ class Asked:
 
 
 _EVENTS, _USERS = "sum(events) AS e", "uniqCombined64Merge(14)(users) AS u"
+_ITEM = 17 * SPREAD & ID_MAX
 _TOP = "GROUP BY item ORDER BY e DESC LIMIT 10"
 QUESTIONS: dict[str, Asked] = {
-    "counts": Asked(["events", "nonbots", "bots", "value"], (f"{_EVENTS}, sum(value)", schema.EV_1H, "")),
-    "uniques": Asked(["users"], (_USERS, schema.EV_1H, "")),
-    "series by hour": Asked(["events"], (f"at, {_EVENTS}", schema.EV_1H, "GROUP BY at"), interval="hour"),
+    "counts": Asked(["events", "nonbots", "bots", "value"], (f"{_EVENTS}, sum(value)", schema.EV_1H_DEVICES, "")),
+    "uniques": Asked(["users"], (_USERS, schema.EV_1H_DEVICES, "")),
+    "series by hour": Asked(["events"], (f"at, {_EVENTS}", schema.EV_1H_DEVICES, "GROUP BY at"), interval="hour"),
     "series by hour with users": Asked(
-        ["events", "users"], (f"at, {_EVENTS}, {_USERS}", schema.EV_1H, "GROUP BY at"), interval="hour"
+        ["events", "users"], (f"at, {_EVENTS}, {_USERS}", schema.EV_1H_DEVICES, "GROUP BY at"), interval="hour"
     ),
     "series by minute": Asked(
         ["events"], (f"at, {_EVENTS}", schema.EV_1M, "GROUP BY at"), interval="minute", limit=2_000
@@ -140,7 +155,9 @@ QUESTIONS: dict[str, Asked] = {
         ["events"], (f"country, {_EVENTS}", schema.EV_1H, "GROUP BY country"), dimensions=["country"]
     ),
     "breakdown by device with users": Asked(
-        ["events", "users"], (f"device, {_EVENTS}, {_USERS}", schema.EV_1H, "GROUP BY device"), dimensions=["device"]
+        ["events", "users"],
+        (f"device, {_EVENTS}, {_USERS}", schema.EV_1H_DEVICES, "GROUP BY device"),
+        dimensions=["device"],
     ),
     "people without three countries, by device": Asked(
         ["events"],
@@ -155,18 +172,18 @@ QUESTIONS: dict[str, Asked] = {
         filters={"country": ["AD"]},
         interval="hour",
     ),
-    "top items": Asked(["events"], (f"item, {_EVENTS}", schema.ITEM_1M, _TOP), ["item"], order="-events", limit=10),
+    "top items": Asked(["events"], (f"item, {_EVENTS}", schema.ITEM_1H, _TOP), ["item"], order="-events", limit=10),
     "top items with users": Asked(
         ["events", "users"],
-        (f"item, {_EVENTS}, {_USERS}", schema.ITEM_1M, _TOP),
+        (f"item, {_EVENTS}, {_USERS}", schema.ITEM_1H, _TOP),
         ["item"],
         order="-events",
         limit=10,
     ),
     "one item by hour": Asked(
         ["events"],
-        (f"hour, {_EVENTS}", schema.ITEM_1M, "AND item = 17 GROUP BY hour"),
-        filters={"item": ["17"]},
+        (f"at, {_EVENTS}", schema.ITEM_1H, f"AND item = {_ITEM} GROUP BY at"),
+        filters={"item": [str(_ITEM)]},
         interval="hour",
     ),
 }
@@ -192,7 +209,9 @@ async def _made(store: clickhouse.ClickHouse, end_ms: int) -> None:
             await _add(store, schema.EV_1H, p, start_s, hour_s, 1, HOUR_USERS, 60 * EVENTS_PER_MINUTE)
             await _add(store, schema.EV_1M, p, start_s, 60, 60, MINUTE_USERS, EVENTS_PER_MINUTE)
             await store.execute(_ITEMS, {"p": p, "start": start_s})
+            await store.execute(_ITEM_HOURS, {"p": p, "start": start_s})
         await _add(store, schema.EV_1S, p, end_s - SECONDS, 1, SECONDS, SECOND_USERS, EVENTS_PER_MINUTE // 60)
+    await store.execute(_DEVICES)
     for statement in _MARKERS.values():
         await store.execute(statement)
     await store.execute(_RAW, {"at": end_ms - 1_000})

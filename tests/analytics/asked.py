@@ -9,6 +9,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from groundswell.analytics.model import questions
 from groundswell.analytics.model.questions import DIMENSIONS, FILTERS, INTERVALS_MS, MEASURES, Filter, Question
@@ -85,9 +86,14 @@ def question(chance: random.Random, start_ms: int) -> Question:
     measures = tuple(chance.sample(MEASURES, chance.randint(1, len(MEASURES))))
     start = (start_ms + first) // step_ms * step_ms
     end = max((start_ms + last) // step_ms * step_ms, start + step_ms)
-    return Question(
+    any_order = Question(
         measures, dimensions, filters, chance.choice(list(INTERVALS_MS)), start, end, limit=questions.LIMIT_MAX
     )
+    exact = [name for name in measures if name != "users"]
+    if "item" not in dimensions or not exact:
+        return any_order
+    order = chance.choice(["", "-"]) + chance.choice(exact)
+    return replace(any_order, order=order, limit=chance.choice([1, 7, 100]), interval=chance.choice(["", "", "hour"]))
 
 
 async def compared(queries: QueryStore, rows: list[Row], asked: Question) -> str:
@@ -96,7 +102,7 @@ async def compared(queries: QueryStore, rows: list[Row], asked: Question) -> str
     got = {
         (time_ms, *keys): dict(zip(asked.measures, measured, strict=True)) for time_ms, keys, _, measured in found.rows
     }
-    wanted = model(rows, asked)
+    wanted = _first(asked, model(rows, asked))
     if got.keys() == wanted.keys() and all(_same(asked, got[key], wanted[key]) for key in got):
         return ""
     wrong = [
@@ -105,6 +111,15 @@ async def compared(queries: QueryStore, rows: list[Row], asked: Question) -> str
         if got.get(key) != wanted.get(key)
     ]
     return f"{asked} at level {found.level}: " + "; ".join(wrong[:3])
+
+
+def _first(asked: Question, wanted: dict[Key, dict[str, float]]) -> dict[Key, dict[str, float]]:
+    """What the limit leaves of the model's answer."""
+    if not asked.order:
+        return wanted
+    by, sign = asked.order.removeprefix("-"), -1 if asked.order.startswith("-") else 1
+    first = sorted(wanted, key=lambda key: (sign * wanted[key][by], key))[: asked.limit]
+    return {key: wanted[key] for key in first}
 
 
 def _same(asked: Question, got: dict[str, float], wanted: dict[str, float]) -> bool:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from prometheus_client import Gauge
 
@@ -147,21 +148,37 @@ class Rollups:
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
 
     async def _recover(self, partitions: Sequence[int]) -> None:
-        """Finds where the partitions stand, repeating what a predecessor had begun, all of it at once."""
-        rolled_to = await self._rollups.newest()
-        again: list[Range] = []
+        """Finds where the partitions stand, and adds to each rollup what it lacks: of a range that a predecessor had begun, and of
+        everything before it that writers of an earlier version left out, since they did not know the rollup."""
+        lacking_from = await self._rollups.lacking_from()
+        gaps: list[Range] = []
         for partition in partitions:
             mark = await self._membership.mark(partition) or Mark(0)
             note = intents.parse(mark.note)
-            place = _Place(max(mark.offset, rolled_to.get(partition, 0)), note.totals or 0)
-            if note.intent is not None and place.next <= note.intent[1]:
-                again.append(Range(partition, *note.intent))
-                place.next = note.intent[1] + 1
+            first = lacking_from.get(partition, mark.offset)
+            place = _Place(max(mark.offset, first), note.totals or 0)
+            if note.intent is not None:
+                place.next = max(place.next, note.intent[1] + 1)
             self._places[partition] = place
-        if again:
-            log.info("rolled up again: %s", ", ".join(map(str, again)))
+            if first < place.next:
+                gaps.append(Range(partition, first, place.next - 1))
+        if gaps:
+            log.info("rolled up again: %s", ", ".join(map(str, gaps)))
+        for due in _rounds(gaps):
             async with self._rollups.adding:
-                await self._rollups.write_again(again)
+                await self._rollups.write_again(due)
         await self._membership.commit({partition: self._places[partition].mark() for partition in partitions})
         for partition in partitions:
             self._membership.ready(partition, self._places[partition].next)
+
+
+def _rounds(gaps: Sequence[Range]) -> list[list[Range]]:
+    """Each gap in order, no more of it at once than one rollup takes; gaps of different partitions beside each other."""
+    pieces = [
+        [
+            Range(gap.partition, first, min(first + OFFSETS_MAX - 1, gap.last))
+            for first in range(gap.first, gap.last + 1, OFFSETS_MAX)
+        ]
+        for gap in gaps
+    ]
+    return [[piece for piece in each if piece is not None] for each in zip_longest(*pieces)]

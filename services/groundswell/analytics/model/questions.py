@@ -78,7 +78,10 @@ class Level:
 
 RAW, BY_SECOND = Level("ev", 0, 31), Level("ev_1s", 1_000, 31)
 BY_MINUTE, BY_HOUR = Level("ev_1m", MINUTE_MS, 90), Level("ev_1h", HOUR_MS, RANGE_DAYS_MAX)
-BY_ITEM = Level("item_1m", MINUTE_MS, 90)
+BY_HOUR_AND_DEVICE = Level("ev_1h_devices", HOUR_MS, RANGE_DAYS_MAX)
+"""Countries together: a day has a fiftieth or less of the sketches of users to merge."""
+ITEM_BY_MINUTE, ITEM_BY_HOUR = Level("item_1m", MINUTE_MS, 90), Level("item_1h", HOUR_MS, 90)
+"""Hours of items are kept no longer than their minutes, of which those of an older store were made."""
 
 Stretch = tuple[int, int]
 Plan = dict[Level, list[Stretch]]
@@ -198,7 +201,8 @@ def _levels(question: Question) -> list[Level]:
     used = question.used
     if question.wants_exact_users or "network" in used or ("item" in used and used & {"country", "device"}):
         return [RAW]
-    levels = [BY_ITEM] if "item" in used else [BY_HOUR, BY_MINUTE, BY_SECOND]
+    hours = BY_HOUR if "country" in used else BY_HOUR_AND_DEVICE
+    levels = [ITEM_BY_HOUR, ITEM_BY_MINUTE] if "item" in used else [hours, BY_MINUTE, BY_SECOND]
     bucket_ms = INTERVALS_MS[question.interval] or BY_HOUR.bucket_ms
     return [*(level for level in levels if level.bucket_ms <= bucket_ms), RAW]
 

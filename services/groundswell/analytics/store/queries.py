@@ -5,6 +5,11 @@ be what the raw rows were cut at: those bounds were read before, and a rollup ma
 markers that its scans met, and an answer counts only when they are the bounds it was cut at; otherwise it is asked again with the new
 ones, and the last time with the rollups held still. Without that, rows between both would be missing or there twice.
 
+Items with most events are asked for in two statements. The first one finds which they are, by what decides that alone; the second reads
+names and sketches of users of those, a few thousandths of all. It lies between two readings of the markers, so where they are equal it
+saw what the second one saw, but for raw rows that came in the tenth of a second between both: those can change an item's place at the
+end of the answer, and no figure.
+
 The tenant is bound in every SELECT on every table, and nothing of a caller's is text of a statement.
 """
 
@@ -12,11 +17,21 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from groundswell.analytics import errors
-from groundswell.analytics.model.questions import INTERVALS_MS, RAW, Level, Plan, Question, Stretch, plan
+from groundswell.analytics.model.questions import (
+    INTERVALS_MS,
+    ITEM_BY_HOUR,
+    RAW,
+    Filter,
+    Level,
+    Plan,
+    Question,
+    Stretch,
+    plan,
+)
 from groundswell.analytics.store import schema
 from groundswell.kernel.clickhouse import Answer, ClickHouse
 from groundswell.kernel.errors import DeadlineExceeded
@@ -35,6 +50,8 @@ _MARKS_OF_LEVEL = 256
 TRIES = 3
 STILL_S_MAX = 2.0
 """How long a question may hold the rollups still."""
+ITEMS_CHOSEN_MAX = 1_000
+"""Items that are chosen before they are read; an answer with more of them is nearly as much to read as all."""
 _NO_USERS = "0 AS users"
 """Where nobody asks for users their states, the biggest column, are not read."""
 
@@ -121,6 +138,9 @@ class QueryStore:
         limit: _Time,
     ) -> tuple[Found, Marks]:
         """An answer cut at `marks`, and the marks that its scans met."""
+        deciding = _deciding(question) if ITEM_BY_HOUR in levels else None
+        if deciding is not None:
+            question = await self._narrowed(tenant, question, deciding, levels, marks, limit)
         bound = _Bound()
         sources = [
             source
@@ -136,6 +156,22 @@ class QueryStore:
             number, partition = divmod(-int(row[0]) - 1, _MARKS_OF_LEVEL)
             met[[*levels][number].name][partition] = int(row[-1])
         return Found(_rows(question, rows), finest.name, found.rows_read, as_of), met
+
+    async def _narrowed(
+        self, tenant: int, question: Question, deciding: Question, levels: Plan, marks: Marks, limit: _Time
+    ) -> Question:
+        """The question about the items alone that its answer has."""
+        bound = _Bound()
+        sources = [
+            source
+            for number, (level, stretches) in enumerate(levels.items())
+            for source in self._sources(
+                bound, tenant, deciding, (number, level), stretches, marks.get(level.name, {}), marked=False
+            )
+        ]
+        found = await limit.query(self._store, _chosen(deciding, sources, bound), bound.values)
+        items = tuple({int(row[0]) for row in found.rows})
+        return replace(question, filters=(*question.filters, Filter("item", items))) if items else question
 
     async def _as_of(self, limit: _Time) -> list[int]:
         sql = f"SELECT _p, max(_o) + 1 FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p"
@@ -156,22 +192,29 @@ class QueryStore:
         numbered: tuple[int, Level],
         stretches: Sequence[Stretch],
         marks: Mapping[int, int],
+        *,
+        marked: bool = True,
     ) -> list[str]:
         if numbered[1] is RAW:
             return [_raw(bound, tenant, question, stretches, "")]
         beyond = [f"_p = {p} AND _o >= {marks.get(p, 0)}" for p in range(self._partitions)]
-        rolled = _rolled(bound, tenant, question, numbered, stretches)
+        rolled = _rolled(bound, tenant, question, numbered, stretches, marked)
         return [rolled, *(_raw(bound, tenant, question, stretches, each) for each in beyond)]
 
 
 def _rolled(
-    bound: _Bound, tenant: int, question: Question, numbered: tuple[int, Level], stretches: Sequence[Stretch]
+    bound: _Bound,
+    tenant: int,
+    question: Question,
+    numbered: tuple[int, Level],
+    stretches: Sequence[Stretch],
+    marked: bool,
 ) -> str:
-    """The tenant's rows of a rollup, and in the same scan its markers, which come before all time."""
+    """The tenant's rows of a rollup, and if they are to be `marked` in the same scan its markers, which come before all time."""
     number, level = numbered
     place = f"-toInt64(1 + {number * _MARKS_OF_LEVEL} + _p)"
     bucket = _bucket(question, "toUnixTimestamp64Milli(toDateTime64(at, 3))")
-    columns = [f"if(tenant = 0, {place}, {bucket}) AS t", *question.dimensions]
+    columns = [f"if(tenant = 0, {place}, {bucket}) AS t" if marked else f"{bucket} AS t", *question.dimensions]
     columns += ["name" if "item" in question.dimensions else "'' AS name"]
     users = "users" if "users" in question.measures else _NO_USERS
     columns += ["events", "if(bot = 0, events, 0) AS nonbots", "value", users, "w"]
@@ -186,7 +229,7 @@ def _rolled(
             for start, end in stretches
         )
         where.append(f"({hours})")
-    rows = f"({' AND '.join(where)}) OR ({_MARKER})"
+    rows = f"({' AND '.join(where)}) OR ({_MARKER})" if marked else " AND ".join(where)
     return f"SELECT {', '.join(columns)} FROM {schema.DATABASE}.{level.name} WHERE {rows}"
 
 
@@ -210,19 +253,42 @@ def _raw(bound: _Bound, tenant: int, question: Question, stretches: Sequence[Str
 
 
 def _outer(question: Question, sources: Sequence[str], bound: _Bound, marks_max: int) -> str:
+    measures = _measures(question)
+    columns = ["t", *question.dimensions, "max(name) AS item_name"]
+    columns += [f"{measures[name]} AS m_{name}" for name in question.measures]
+    sql = f"SELECT {', '.join(columns)}, max(w) AS mark FROM ({' UNION ALL '.join(sources)})"
+    sql += f" GROUP BY {', '.join(['t', *question.dimensions])} HAVING t < 0 OR sum(events) > 0"
+    return f"{sql} ORDER BY t >= 0, {_order(question)} LIMIT {bound.add(question.limit + marks_max, 'UInt32')}"
+
+
+def _measures(question: Question) -> dict[str, str]:
     merge = "uniqExactMerge" if question.wants_exact_users else "uniqCombined64Merge(14)"
-    measures = {
+    return {
         "events": "sum(events)",
         "users": f"{merge}(users)",
         "nonbots": "sum(nonbots)",
         "bots": "sum(events) - sum(nonbots)",
         "value": "sum(value)",
     }
-    columns = ["t", *question.dimensions, "max(name) AS item_name"]
-    columns += [f"{measures[name]} AS m_{name}" for name in question.measures]
-    sql = f"SELECT {', '.join(columns)}, max(w) AS mark FROM ({' UNION ALL '.join(sources)})"
-    sql += f" GROUP BY {', '.join(['t', *question.dimensions])} HAVING t < 0 OR sum(events) > 0"
-    return f"{sql} ORDER BY t >= 0, {_order(question)} LIMIT {bound.add(question.limit + marks_max, 'UInt32')}"
+
+
+def _deciding(question: Question) -> Question | None:
+    """What decides which items an answer has, where that is less to read than the answer: never their users, and never the time."""
+    by = question.order.removeprefix("-") or ("time" if question.interval else question.measures[0])
+    if "item" not in question.dimensions or question.limit > ITEMS_CHOSEN_MAX or by in ("users", "time"):
+        return None
+    return replace(question, measures=(by,))
+
+
+def _chosen(deciding: Question, sources: Sequence[str], bound: _Bound) -> str:
+    """The items of the answer's rows. Only what tells its rows apart is grouped by: one number where it can be."""
+    (by,) = deciding.measures
+    keys = [*(["t"] if deciding.interval else []), *deciding.dimensions]
+    order = f"m_{by} {'ASC' if deciding.order == by else 'DESC'}, {', '.join(keys)}"
+    return (
+        f"SELECT item, {_measures(deciding)[by]} AS m_{by} FROM ({' UNION ALL '.join(sources)}) GROUP BY {', '.join(keys)} "
+        f"HAVING sum(events) > 0 ORDER BY {order} LIMIT {bound.add(deciding.limit, 'UInt32')}"
+    )
 
 
 def _order(question: Question) -> str:
@@ -251,7 +317,9 @@ def _filters(bound: _Bound, question: Question, bot: str) -> list[str]:
         column = bot if each.dimension == "bot" else each.dimension
         kind = f"Array({_TYPES[each.dimension]})"
         negated = "NOT " if each.exclude else ""
-        clauses.append(f"{negated}has({bound.add(list(each.values), kind)}, {column})")
+        values = bound.add(list(each.values), kind)
+        # By an item's place in the key a table reads a part of its rows, which the engine sees of `IN` only.
+        clauses.append(f"{negated}({column} IN {values})" if column == "item" else f"{negated}has({values}, {column})")
     return clauses
 
 

@@ -40,14 +40,18 @@ class Total(NamedTuple):
     nonbots: int
 
 
-def _by_time(table: str, start: str) -> str:
+def _by_time(table: str, start: str, places: str = "country, device") -> str:
+    nowhere = ", ".join(_NOWHERE[name] for name in places.split(", "))
     return f"""
-INSERT INTO {table} (_p, tenant, kind, at, country, device, bot, events, value, users, w) SELECT * FROM (
-    SELECT raw._p AS _p, tenant, kind, toDateTime({start}(ts), 'UTC') AS at, country, device, bitAnd(flags, 1) AS bot,
+INSERT INTO {table} (_p, tenant, kind, at, {places}, bot, events, value, users, w) SELECT * FROM (
+    SELECT raw._p AS _p, tenant, kind, toDateTime({start}(ts), 'UTC') AS at, {places}, bitAnd(flags, 1) AS bot,
         {_SUMS}, toUInt64(0) AS w
-    FROM {schema.EV} AS raw WHERE {{ranges}} GROUP BY _p, tenant, kind, at, country, device, bot
+    FROM {schema.EV} AS raw WHERE {{ranges}} GROUP BY _p, tenant, kind, at, {places}, bot
     UNION ALL
-    SELECT mark.1, toUInt64(0), '', {_FAR}, toUInt16(0), toUInt8(0), toUInt8(0), {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
+    SELECT mark.1, toUInt64(0), '', {_FAR}, {nowhere}, toUInt8(0), {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
+
+
+_NOWHERE = {"country": "toUInt16(0)", "device": "toUInt8(0)"}
 
 
 def _by_item(table: str) -> str:
@@ -59,6 +63,14 @@ INSERT INTO {table} (_p, tenant, kind, hour, item, at, bot, name, events, value,
     UNION ALL
     SELECT mark.1, toUInt64(0), '', {_FAR}, toUInt64(0), {_FAR}, toUInt8(0), '', {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
 
+
+_ITEM_1H = f"""
+INSERT INTO {schema.ITEM_1H} (_p, tenant, kind, at, item, bot, name, events, value, users, w) SELECT * FROM (
+    SELECT raw._p AS _p, tenant, kind, toDateTime(toStartOfHour(ts), 'UTC') AS at, item, bitAnd(flags, 1) AS bot,
+        max(raw.name) AS name, {_SUMS}, toUInt64(0) AS w
+    FROM {schema.EV} AS raw WHERE {{ranges}} GROUP BY _p, tenant, kind, at, item, bot
+    UNION ALL
+    SELECT mark.1, toUInt64(0), '', {_FAR}, toUInt64(0), toUInt8(0), '', {_NO_SUMS}, mark.2 FROM {_MARKS} GROUP BY mark)"""
 
 _ITEM_TOTALS = f"""
 INSERT INTO {schema.ITEM_TOTALS} (_p, tenant, kind, item, events, nonbots, w) SELECT * FROM (
@@ -72,8 +84,10 @@ _INSERTS = {
     schema.EV_1S: _by_time(schema.EV_1S, "toStartOfSecond"),
     schema.EV_1M: _by_time(schema.EV_1M, "toStartOfMinute"),
     schema.EV_1H: _by_time(schema.EV_1H, "toStartOfHour"),
+    schema.EV_1H_DEVICES: _by_time(schema.EV_1H_DEVICES, "toStartOfHour", "device"),
     schema.BY_ITEM: _by_item(schema.BY_ITEM),
     schema.ITEM_1M: _by_item(schema.ITEM_1M),
+    schema.ITEM_1H: _ITEM_1H,
     schema.ITEM_TOTALS: _ITEM_TOTALS,
 }
 
@@ -139,11 +153,11 @@ class RollupStore:
                 await self._add(table, left, attempt)
             attempt += 1
 
-    async def newest(self) -> dict[int, int]:
-        """The first offset of each partition that some rollup does not hold; none for one of which a rollup holds nothing."""
+    async def lacking_from(self) -> dict[int, int]:
+        """The first offset of each partition that some rollup does not hold; none for one of which no rollup holds anything."""
         ends = await self._ends()
-        partitions = set.intersection(*(set(of_table) for of_table in ends.values()))
-        return {partition: min(of_table[partition] for of_table in ends.values()) for partition in partitions}
+        partitions = set[int]().union(*ends.values())
+        return {partition: min(of_table.get(partition, 0) for of_table in ends.values()) for partition in partitions}
 
     async def _lacking(self, of: Sequence[Range]) -> dict[str, list[Range]]:
         """Which tables lack which of the ranges, the last of its rows at least."""

@@ -10,21 +10,29 @@ Two things make every number exact without a lock or a transaction:
 store itself knows how far it is.
 
 Rollups of one kind come from one grouping of the raw rows: its groups go through a table that keeps nothing, and views pass them on to
-the rollups, the coarser ones grouped once more.
+the rollups, the coarser ones grouped once more. Two rollups came after version 0.1.0. Beside older ones that hold something they are filled
+from those, and what passes groups on has new names: writers of an earlier version, which do not know them, leave the new ones behind,
+where their markers tell, and never with a hole below their markers.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from groundswell.analytics.model import questions
+from groundswell.analytics.store import filling
 from groundswell.kernel.clickhouse import ClickHouse
 
 DATABASE = "analytics"
 EV, FRAMES, BATCHES, PARKED = (f"{DATABASE}.{name}" for name in ("ev", "frames", "batches", "parked"))
-EV_1S, EV_1M, EV_1H, ITEM_1M, ITEM_TOTALS = (
-    f"{DATABASE}.{name}" for name in ("ev_1s", "ev_1m", "ev_1h", "item_1m", "item_totals")
+EV_1S, EV_1M, EV_1H, EV_1H_DEVICES, ITEM_1M, ITEM_1H, ITEM_TOTALS = (
+    f"{DATABASE}.{name}" for name in ("ev_1s", "ev_1m", "ev_1h", "ev_1h_devices", "item_1m", "item_1h", "item_totals")
 )
-ROLLUPS = (EV_1S, EV_1M, EV_1H, ITEM_1M, ITEM_TOTALS)
-BY_TIME, BY_ITEM = (f"{DATABASE}.{name}" for name in ("by_time", "by_item"))
-"""Through these groups go into their rollups. They keep nothing."""
-PASSED_ON = {BY_TIME: (EV_1S, EV_1M, EV_1H), BY_ITEM: (ITEM_1M, ITEM_TOTALS)}
+ROLLUPS = (EV_1S, EV_1M, EV_1H, EV_1H_DEVICES, ITEM_1M, ITEM_1H, ITEM_TOTALS)
+BY_TIME, BY_ITEM = (f"{DATABASE}.{name}" for name in ("by_second", "by_item_minute"))
+"""Through these groups go into their rollups. They keep nothing. Version 0.1.0 had its own, `by_time` and `by_item`."""
+PASSED_ON = {BY_TIME: (EV_1S, EV_1M, EV_1H, EV_1H_DEVICES), BY_ITEM: (ITEM_1M, ITEM_1H, ITEM_TOTALS)}
+_BY_HOUR = f"{DATABASE}.by_hour"
+"""Between `BY_TIME` and the rollups by hour, so that the sketches of seconds are merged once for both of them."""
 TABLES = (EV, FRAMES, BATCHES, PARKED, *ROLLUPS)
 
 RAW_DAYS = questions.RAW.days
@@ -72,48 +80,70 @@ _SUMS = """events SimpleAggregateFunction(sum, UInt64), value SimpleAggregateFun
     users AggregateFunction(uniqCombined64(14), UInt64), w SimpleAggregateFunction(max, UInt64)"""
 
 
-def _by_time(table: str, days: int) -> str:
+def _by_time(table: str, days: int, places: str = "country, device") -> str:
+    typed = "".join(f"{name} {_PLACES[name]}, " for name in places.split(", "))
     return f"""
 CREATE TABLE IF NOT EXISTS {table} (
-    _p UInt8, tenant UInt64, kind LowCardinality(String), at DateTime('UTC'), country UInt16, device UInt8, bot UInt8, {_SUMS}
-) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, at, country, device, bot)
+    _p UInt8, tenant UInt64, kind LowCardinality(String), at DateTime('UTC'), {typed}bot UInt8, {_SUMS}
+) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, at, {places}, bot)
 TTL at + INTERVAL {days} DAY WHERE tenant != 0"""
 
 
-_ITEM_1M = f"""
-CREATE TABLE IF NOT EXISTS {ITEM_1M} (
+_PLACES = {"country": "UInt16", "device": "UInt8"}
+
+
+def _item_1m(table: str) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {table} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), hour DateTime('UTC'), item UInt64, at DateTime('UTC'), bot UInt8,
     name SimpleAggregateFunction(max, String), {_SUMS}
 ) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, hour, item, at, bot)
-TTL at + INTERVAL {questions.BY_ITEM.days} DAY WHERE tenant != 0"""
+TTL at + INTERVAL {questions.ITEM_BY_MINUTE.days} DAY WHERE tenant != 0"""
 
-_ITEM_TOTALS = f"""
-CREATE TABLE IF NOT EXISTS {ITEM_TOTALS} (
+
+def _item_1h(table: str) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {table} (
+    _p UInt8, tenant UInt64, kind LowCardinality(String), at DateTime('UTC'), item UInt64, bot UInt8,
+    name SimpleAggregateFunction(max, String), {_SUMS}
+) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, at, item, bot)
+TTL at + INTERVAL {questions.ITEM_BY_HOUR.days} DAY WHERE tenant != 0"""
+
+
+def _item_totals(table: str) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {table} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), item UInt64, events SimpleAggregateFunction(sum, UInt64),
     nonbots SimpleAggregateFunction(sum, UInt64), w SimpleAggregateFunction(max, UInt64)
 ) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, item)"""
 
-_STATEMENTS = (
-    _RAW,
-    _FRAMES,
-    _BATCHES,
-    _PARKED,
-    _by_time(EV_1S, questions.BY_SECOND.days),
-    _by_time(EV_1M, questions.BY_MINUTE.days),
-    _by_time(EV_1H, questions.BY_HOUR.days),
-    _ITEM_1M,
-    _ITEM_TOTALS,
-)
 
+_DEFINITIONS: dict[str, Callable[[str], str]] = {
+    EV: lambda _: _RAW,
+    FRAMES: lambda _: _FRAMES,
+    BATCHES: lambda _: _BATCHES,
+    PARKED: lambda _: _PARKED,
+    EV_1S: lambda table: _by_time(table, questions.BY_SECOND.days),
+    EV_1M: lambda table: _by_time(table, questions.BY_MINUTE.days),
+    EV_1H: lambda table: _by_time(table, questions.BY_HOUR.days),
+    EV_1H_DEVICES: lambda table: _by_time(table, questions.BY_HOUR_AND_DEVICE.days, "device"),
+    ITEM_1M: _item_1m,
+    ITEM_1H: _item_1h,
+    ITEM_TOTALS: _item_totals,
+}
 
 _GROUPS = "sum(part.events) AS events, sum(part.value) AS value, uniqCombined64MergeState(14)(part.users) AS users, max(part.w) AS w"
+_MERGED = "sum(part.events), sum(part.value), uniqCombined64MergeState(14)(part.users), max(part.w)"
 
 
-def _coarser(start: str) -> str:
+def _coarser(source: str, at: str, places: str = "country, device") -> str:
     return f"""
-SELECT _p, tenant, kind, {start}(part.at) AS at, country, device, bot, {_GROUPS}
-FROM {BY_TIME} AS part GROUP BY _p, tenant, kind, at, country, device, bot"""
+SELECT _p, tenant, kind, {at} AS at, {places}, bot, {_GROUPS}
+FROM {source} AS part GROUP BY _p, tenant, kind, at, {places}, bot"""
 
+
+_ITEMS_BY_HOUR = f"SELECT _p, tenant, kind, hour AS at, item, bot, name, events, value, users, w FROM {BY_ITEM}"
+"""Not grouped once more: a rollup's seconds are nearly always of one minute, and merging their sketches would find nothing to merge."""
 
 _TOTALS = f"""
 SELECT _p, tenant, kind, item, sum(part.events) AS events, sumIf(part.events, bot = 0) AS nonbots, max(part.w) AS w
@@ -121,11 +151,30 @@ FROM {BY_ITEM} AS part GROUP BY _p, tenant, kind, item"""
 
 _VIEWS = {
     EV_1S: f"SELECT * FROM {BY_TIME}",
-    EV_1M: _coarser("toStartOfMinute"),
-    EV_1H: _coarser("toStartOfHour"),
+    EV_1M: _coarser(BY_TIME, "toStartOfMinute(part.at)"),
+    EV_1H: f"SELECT * FROM {_BY_HOUR}",
+    EV_1H_DEVICES: _coarser(_BY_HOUR, "part.at", "device"),
+    _BY_HOUR: _coarser(BY_TIME, "toStartOfHour(part.at)"),
     ITEM_1M: f"SELECT * FROM {BY_ITEM}",
+    ITEM_1H: _ITEMS_BY_HOUR,
     ITEM_TOTALS: _TOTALS,
 }
+"""What each table gets of those that keep nothing."""
+
+_DEVICES_OF_HOURS = f"""
+(_p, tenant, kind, at, device, bot, events, value, users, w)
+SELECT part._p, part.tenant, part.kind, part.at, part.device, part.bot, {_MERGED}
+FROM {EV_1H} AS part WHERE part._p = {{p:UInt8}}
+GROUP BY part._p, part.tenant, part.kind, part.at, part.device, part.bot"""
+
+_HOURS_OF_MINUTES = f"""
+(_p, tenant, kind, at, item, bot, name, events, value, users, w)
+SELECT part._p, part.tenant, part.kind, part.hour, part.item, part.bot, max(part.name), {_MERGED}
+FROM {ITEM_1M} AS part WHERE part._p = {{p:UInt8}}
+GROUP BY part._p, part.tenant, part.kind, part.hour, part.item, part.bot"""
+
+_FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HOURS_OF_MINUTES)}
+"""Where a rollup that is new to a store gets what there is: from which one, and how, for one partition with its marker."""
 
 PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
@@ -135,19 +184,37 @@ GRANULE_BYTES = 262_144
 of groups, read for a question about one of them. The engine changes it in no table: those of earlier versions keep theirs."""
 
 
+ITEM_GRANULE = 256
+"""Rows of `item_1h` that are read at least: the users of a few items are asked for among fifty thousand others."""
+_GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRANULE_BYTES}")
+_GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
+
+
 async def create(store: ClickHouse, deduplication_window: int) -> None:
     """Makes the tables that are not there; `deduplication_window` holds for old ones too."""
     await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     window = f"non_replicated_deduplication_window = {deduplication_window}"
-    for table, statement in zip(TABLES, _STATEMENTS, strict=True):
-        settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
-        granules = f", index_granularity_bytes = {GRANULE_BYTES}" if table in PASSED_ON[BY_TIME] else ""
-        await store.execute(f"{statement} SETTINGS {settings}{granules}")
+    settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
+    for table in TABLES:
+        definition = partial(_defined, table, settings + _GRANULES.get(table, ""))
+        if table in _FILLED_FROM:
+            await filling.make(store, table, definition, *_FILLED_FROM[table])
+        else:
+            await store.execute(definition(table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
     for each in _FRAMES_BESIDE:
         await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
-    for passing, rollups in PASSED_ON.items():
-        await store.execute(f"CREATE TABLE IF NOT EXISTS {passing} AS {rollups[0]} ENGINE = Null")
-        for rollup in rollups:
-            view = f"{rollup}_added"
-            await store.execute(f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view} TO {rollup} AS {_VIEWS[rollup]}")
+    await _feed(store)
+
+
+def _defined(table: str, settings: str, name: str) -> str:
+    """The statement that makes `table` under this name."""
+    return f"{_DEFINITIONS[table](name)} SETTINGS {settings}"
+
+
+async def _feed(store: ClickHouse) -> None:
+    """Makes what passes groups on."""
+    for passing, columns_of in ((BY_TIME, EV_1S), (_BY_HOUR, EV_1H), (BY_ITEM, ITEM_1M)):
+        await store.execute(f"CREATE TABLE IF NOT EXISTS {passing} AS {columns_of} ENGINE = Null")
+    for table, rows in _VIEWS.items():
+        await store.execute(f"CREATE MATERIALIZED VIEW IF NOT EXISTS {table}_passed TO {table} AS {rows}")

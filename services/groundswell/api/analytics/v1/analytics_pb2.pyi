@@ -259,7 +259,7 @@ class RunQueryResponse(_message.Message):
     AS_OF_FIELD_NUMBER: _builtins.int
     ROWS_READ_FIELD_NUMBER: _builtins.int
     level: _builtins.str
-    """The finest table that was read: `ev`, `ev_1s`, `ev_1m` or `ev_1h`."""
+    """The finest table that was read: `ev`, `ev_1s`, `ev_1m`, `ev_1h`, `ev_1h_devices` (countries together), `item_1m` or `item_1h`."""
     estimated: _builtins.bool
     """Distinct users of a range longer than a second are estimated (standard error at most 1 %)."""
     rows_read: _builtins.int

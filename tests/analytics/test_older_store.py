@@ -1,0 +1,118 @@
+"""A store that an earlier version made gets the rollups that it lacks, whole, whoever dies or works on meanwhile.
+
+Method: tables by the statements of before, rows in their rollups and raw rows taken away; then this version over them. What the new
+rollups hold is compared with the finer ones group by group, markers and sketches of users too.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from groundswell.analytics.store import schema
+from groundswell.analytics.store.ranges import Range
+from groundswell.analytics.store.rollups import RollupStore
+from groundswell.kernel import clickhouse
+from groundswell.kernel.bus import frames
+from tests.analytics import older_store
+from tests.analytics.conftest import Server, WriterProcess, acknowledged
+from tests.analytics.older_store import LATER_ROWS, PARTITIONS, ROWS, TOPIC
+from tests.analytics.test_writer_crash import rows, unequal
+
+NEW = (schema.EV_1H_DEVICES, schema.ITEM_1H)
+
+
+def exact(events: int) -> dict[str, object]:
+    """What is told of a store whose rollups all hold so many events."""
+    return {"events": dict.fromkeys(schema.ROLLUPS, events), "differing": dict.fromkeys(NEW, 0), "drafts": 0}
+
+
+async def child(command: str, folder: Path, **environment: str) -> tuple[int, bytes]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.analytics.older_store", command, str(folder),
+        env=os.environ | environment, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    printed, _ = await process.communicate()
+    return process.returncode or 0, printed
+
+
+@pytest.mark.promise("ANALYTICS-2")
+@pytest.mark.parametrize(
+    "failpoint",
+    ["", "store.amid_fill=kill@2", "store.before_name=kill", "store.amid_fill=kill@5", "store.before_name=kill@2"],
+)
+async def test_an_older_store_gets_whole_rollups_also_when_the_first_upgrade_is_killed(
+    tmp_path: Path, failpoint: str
+) -> None:
+    """Goal: nothing is lacking or there twice, before and after the next rows are rolled up. The points lie in either new table."""
+    folder = tmp_path / "clickhouse"
+    assert (await child("make", folder))[0] == 0
+    if failpoint:
+        assert (await child("upgrade", folder, GROUNDSWELL_FAILPOINTS=failpoint))[0] == -signal.SIGKILL
+    _, printed = await child("tell", folder)
+    assert json.loads(printed) == [exact(ROWS), exact(ROWS + LATER_ROWS)]
+
+
+@pytest.mark.promise("ANALYTICS-2")
+async def test_several_processes_may_upgrade_a_store_at_once(clickhouse_server: Server) -> None:
+    """Goal: one of them names each table, and the others find it. Afterwards one rolls up what came since."""
+    config = clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)
+    async with clickhouse.opened(config) as store, clickhouse.opened(config) as other:
+        await older_store.made(store)
+        await asyncio.gather(*(schema.create(each, 20_000) for each in (store, other, store, other)))
+        assert await older_store.told(store) == exact(ROWS)
+        await older_store.stored(store, LATER_ROWS, seed=2, first=100)
+        await RollupStore(other, TOPIC).write([Range(p, 100, 199) for p in range(PARTITIONS)])
+        assert await older_store.told(store) == exact(ROWS + LATER_ROWS)
+
+
+@pytest.mark.promise("ANALYTICS-2")
+async def test_a_writer_of_an_earlier_version_leaves_new_rollups_behind_and_without_a_hole(
+    clickhouse_server: Server,
+) -> None:
+    """Goal: what it adds is beyond the new rollups' markers, where it is found. Control: their events are fewer until then."""
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)) as store:
+        await older_store.made(store)
+        await schema.create(store, 20_000)
+        await older_store.stored(store, LATER_ROWS, seed=2, first=100)
+        of = [Range(p, 100, 199) for p in range(PARTITIONS)]
+        await older_store.rolled_up_by_an_older_writer(store, of)
+        behind = (await older_store.told(store))["events"]
+        assert behind == dict.fromkeys(schema.ROLLUPS, ROWS + LATER_ROWS) | dict.fromkeys(NEW, ROWS)
+        rolled = RollupStore(store, TOPIC)
+        assert await rolled.lacking_from() == dict.fromkeys(range(PARTITIONS), 100)
+        await rolled.write_again(of)
+        assert await older_store.told(store) == exact(ROWS + LATER_ROWS)
+
+
+@pytest.mark.promise("ANALYTICS-2")
+async def test_a_rollup_that_is_behind_what_was_committed_gets_what_it_lacks(
+    clickhouse_server: Server,
+    kafka_address: str,
+    frames_topic: str,
+    frame_producer: frames.FrameProducer,
+    tmp_path: Path,
+) -> None:
+    """Goal: a writer that takes partitions over brings every rollup up to their offsets. Method: one rollup has lost all that it had."""
+    process = WriterProcess(kafka_address, frames_topic, clickhouse_server.dsn, tmp_path / "status")
+    given = rows(3_000)
+    try:
+        await process.start()
+        await acknowledged(frame_producer, given[:1_500])
+        await process.done(1_500)
+        await process.stop()
+        process.status.unlink()
+        async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)) as store:
+            await store.execute(f"TRUNCATE TABLE {schema.ITEM_1H}")
+        await process.start()
+        await process.done(1_500)
+        await acknowledged(frame_producer, given[1_500:])
+        await process.done(3_000)
+    finally:
+        await process.stop()
+    counts = await process.counts()
+    assert unequal(counts, 3_000) == {}, counts
