@@ -39,6 +39,8 @@ STALL_S_MAX = 60.0
 """How long a partition may stand still although its log goes on."""
 SESSION_S = 10.0
 ANSWER_S_MAX = 5.0
+END_S_MAX = 10.0
+"""How long the client's end may take: what it has not told the broker, the group finds out by itself after a session."""
 
 Ends = Mapping[TopicPartition, int]
 """Offsets by partition."""
@@ -135,11 +137,13 @@ class Unacknowledged(WeakSet[Message]):
 
 
 class EndingThread(driver.AIOKafkaConsumerThread):
-    """faust's thread with the client in it. Without a broker the client's end raises what would keep this thread, and who waits for it."""
+    """faust's thread with the client in it. Without a broker the client's end raises what would keep this thread, and who waits for it, or
+    waits for answers that do not come."""
 
     async def on_thread_stop(self) -> None:
-        with suppress(asyncio.CancelledError):
-            await super().on_thread_stop()
+        with suppress(asyncio.CancelledError, TimeoutError):
+            async with asyncio.timeout(END_S_MAX):
+                await super().on_thread_stop()
 
 
 class GuardedConsumer(driver.Consumer):
