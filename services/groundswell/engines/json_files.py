@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from groundswell.engines.errors import SupervisorError
+from groundswell.kernel import disk
 
 
 def write(file: Path, content: dict[str, Any], *, lasting: bool = True) -> None:
@@ -25,7 +26,7 @@ def write(file: Path, content: dict[str, Any], *, lasting: bool = True) -> None:
             os.fsync(stream.fileno())
     fresh.rename(file)
     if lasting:
-        _sync(file.parent)
+        disk.sync(file.parent)
 
 
 def read(file: Path, remedy: str) -> dict[str, Any]:
@@ -37,12 +38,3 @@ def read(file: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SupervisorError(f"{file} is damaged, as a loss of power may leave it. {remedy}")
     return found
-
-
-def _sync(folder: Path) -> None:
-    """Puts the folder's names on the disk."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

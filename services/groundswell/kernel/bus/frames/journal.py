@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundswell.kernel import errors
+from groundswell.kernel import disk, errors
 from groundswell.kernel.bus.frames import records
 from groundswell.kernel.bus.frames.replay import Announced, Place, Replay
 
@@ -146,7 +146,7 @@ class Journal(Unjournaled):
         self._prune()
         if self._closed:
             return
-        _sync(self._folder)
+        disk.sync(self._folder)
         self._set_aside()
         self._renewal_bytes = 0
         self._prune()
@@ -287,14 +287,5 @@ def _identity(folder: Path) -> int:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        _sync(folder)
+        disk.sync(folder)
         return drawn
-
-
-def _sync(folder: Path) -> None:
-    """Puts the folder's names on the disk."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
