@@ -109,7 +109,7 @@ clean: ## Remove what was installed and built (the home folder .groundswell stay
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/fetched: .venv/installed services/groundswell/engines/kafka.py
+.venv/fetched: .venv/installed services/groundswell/engines/kafka.py services/groundswell/engines/rehearsal.py
 	@$(BIN)/groundswell fetch
 	@touch $@
 

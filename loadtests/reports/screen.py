@@ -26,6 +26,8 @@ class Screen:
         """The state of the load, once a second."""
         if progress.done or not progress.elapsed_s:
             return
+        if progress.elapsed_s < self._last.elapsed_s:  # another load
+            self._last = Progress()
         rate = (progress.promised - self._last.promised) / max(progress.elapsed_s - self._last.elapsed_s, 0.001)
         self._last = progress
         page = f"live page {_counted(sample):>8}"

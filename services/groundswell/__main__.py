@@ -139,9 +139,12 @@ def _dlq(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     from groundswell.engines.kafka import Kafka, jars
+    from groundswell.engines.rehearsal import rehearse
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of a broker that is not there yet
     if not os.environ.get(Kafka.variable):
         jars(print)
+        rehearse(print)
     return 0
 
 
@@ -163,7 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_platform(commands)
     _add_parts(commands)
-    fetch = commands.add_parser("fetch", help="download what the engines need and no package brings")
+    fetch = commands.add_parser(
+        "fetch", help="download what the engines need and no package brings, and rehearse a start"
+    )
     fetch.set_defaults(command=_fetch)
     prepare = commands.add_parser("prepare", help="bring databases and topics to this version, before `run` elsewhere")
     prepare.add_argument("--wait", type=float, default=300, metavar="SECONDS", help="how long to wait for the engines")
