@@ -1,7 +1,9 @@
 """A broker of a test's own, which it may stop, and fresh topics on any."""
 
 import asyncio
+import os
 import secrets
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +33,18 @@ class Broker:
     async def stop(self) -> None:
         assert self._child is not None
         await self._child.stop()
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing; `thaw` ends that."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, sent: signal.Signals) -> None:
+        assert self._child is not None
+        if self._child.exit_code is None:
+            os.kill(self._child.pid, sent)
 
     @asynccontextmanager
     async def away(self) -> AsyncIterator[None]:

@@ -1,22 +1,21 @@
 """Goal: a broker begins with what Java learned in the rehearsal, and starts without it where the file is none. Method: real starts;
 what a process has mapped is told by the kernel."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from groundswell.engines import ports, running
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import REHEARSED, Kafka
-from groundswell.engines.rehearsal import rehearse
+from groundswell.engines.rehearsal import fits, rehearse
 
 
 @asynccontextmanager
 async def started(home: Path, rehearsed: Path) -> AsyncIterator[str]:
     """What the process of a broker that answers has mapped."""
-    kafka = Kafka(Folders.under(home, "kafka"), *ports.draw(2), rehearsed)
+    kafka = Kafka(Folders.under(home, "kafka"), *ports.draw(2), rehearsed=rehearsed)
     kafka.prepare(lambda line: None)
     child = await running.start(kafka)
     assert child is not None
@@ -51,15 +50,12 @@ def test_what_cannot_be_kept_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_older_java_is_rehearsed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_older_than_the_java_was_anothers(tmp_path: Path) -> None:
     kept, modules = tmp_path / "kafka.aot", tmp_path / "modules"
-    kept.write_text("of another Java")
     modules.touch()
-    monkeypatch.setattr("groundswell.engines.rehearsal.MODULES", modules)
-    monkeypatch.setattr("groundswell.engines.rehearsal._run", _written)
-    rehearse(lambda line: None, kept)
-    assert kept.read_text() == "new"
-
-
-async def _written(folder: Path, draft: Path) -> None:
-    draft.write_text("new")
+    assert not fits(kept, modules)
+    kept.touch()
+    os.utime(kept, (1, 1))
+    assert not fits(kept, modules)
+    os.utime(modules, (0, 0))
+    assert fits(kept, modules)

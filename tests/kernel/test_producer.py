@@ -1,9 +1,7 @@
 """A producer whose connection lost a record, whose sender died, or that ends while the broker is away."""
 
 import asyncio
-import os
 import secrets
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -110,7 +108,7 @@ async def test_a_producer_ends_while_the_broker_is_away_and_tells_who_waits_for_
         producer = Producer.of_events(broker.address)
         await producer.send_and_wait(topic, b"sent", partition=0)
         if frozen:
-            os.kill(broker._child.pid, signal.SIGSTOP)
+            broker.freeze()
         else:
             await broker.stop()
         waiting = [asyncio.create_task(producer.send_and_wait(topic, bytes(9_000), partition=n % 2)) for n in range(9)]
@@ -123,7 +121,7 @@ async def test_a_producer_ends_while_the_broker_is_away_and_tells_who_waits_for_
             await producer.send_and_wait(topic, b"late")
     finally:
         if frozen:
-            os.kill(broker._child.pid, signal.SIGCONT)
+            broker.thaw()
         await broker.stop()
 
 
@@ -142,10 +140,10 @@ async def test_who_appends_voids_is_kept_by_no_broker_that_falls_silent(tmp_path
             )
             while not any("_send_produce_req" in repr(task.get_coro()) for task in asyncio.all_tasks()):
                 await asyncio.sleep(0)
-            os.kill(broker._child.pid, signal.SIGSTOP)
+            broker.freeze()
             if not (await asyncio.wait({appending}, timeout=1))[0]:
                 break
-            os.kill(broker._child.pid, signal.SIGCONT)
+            broker.thaw()
         if cancelled:
             appending.cancel()
         await asyncio.wait({appending}, timeout=30)
@@ -155,5 +153,5 @@ async def test_who_appends_voids_is_kept_by_no_broker_that_falls_silent(tmp_path
             assert isinstance(appending.exception(), KafkaTimeoutError)
         assert asyncio.all_tasks() == before, "nothing of it goes on"
     finally:
-        os.kill(broker._child.pid, signal.SIGCONT)
+        broker.thaw()
         await broker.stop()

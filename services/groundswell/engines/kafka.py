@@ -72,7 +72,7 @@ class Kafka:
     name = "kafka"
     variable = "KAFKA_BOOTSTRAP_SERVERS"
 
-    def __init__(self, folders: Folders, port: int, controller_port: int, rehearsed: Path = REHEARSED) -> None:
+    def __init__(self, folders: Folders, port: int, controller_port: int, *, rehearsed: Path = REHEARSED) -> None:
         self.rehearsed = rehearsed
         self._folders = folders
         self._port = port

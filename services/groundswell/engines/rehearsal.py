@@ -33,7 +33,7 @@ def rehearse(say: Say, kept: Path = REHEARSED) -> None:
 
     Where that cannot be kept, starts stay as long as they are, and nothing else: it says so and returns.
     """
-    if kept.exists() and kept.stat().st_mtime > MODULES.stat().st_mtime:
+    if fits(kept):
         return
     say("rehearsing a start of Apache Kafka, so that later ones take half as long")
     try:
@@ -46,9 +46,13 @@ def rehearse(say: Say, kept: Path = REHEARSED) -> None:
         say(f"it could not be rehearsed, so that starts take their time: {error}")
 
 
+def fits(kept: Path, modules: Path = MODULES) -> bool:
+    """Whether there is something kept, and of this Java: what is older was another's."""
+    return kept.exists() and kept.stat().st_mtime > modules.stat().st_mtime
+
+
 async def _run(folder: Path, kept: Path) -> None:
-    port, controller_port = ports.draw(2)
-    kafka = _Rehearsal(Folders.under(folder, Kafka.name), port, controller_port, kept)
+    kafka = _Rehearsal(Folders.under(folder, Kafka.name), *ports.draw(2), rehearsed=kept)
     kafka.prepare(lambda line: None)
     child = await running.start(kafka)
     assert child is not None

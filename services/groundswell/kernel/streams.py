@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,13 +137,29 @@ class Unacknowledged(WeakSet[Message]):
 
 
 class EndingThread(driver.AIOKafkaConsumerThread):
-    """faust's thread with the client in it. Without a broker the client's end raises what would keep this thread, and who waits for it, or
-    waits for answers that do not come."""
+    """faust's thread with the client in it, which ends in time. Without a broker the client's end raises what would keep this thread and
+    who waits for it, or waits for answers that do not come, also when it is cancelled."""
 
-    async def on_thread_stop(self) -> None:
-        with suppress(asyncio.CancelledError, TimeoutError):
-            async with asyncio.timeout(END_S_MAX):
-                await super().on_thread_stop()
+    end_s_max = END_S_MAX
+
+    async def _shutdown_thread(self) -> None:
+        await _at_most(self.end_s_max, [asyncio.ensure_future(super()._shutdown_thread())])
+        self.set_shutdown()
+
+    async def _gather_remaining_tasks(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await _at_most(self.end_s_max, left)
+
+
+async def _at_most(seconds: float, tasks: Collection[asyncio.Future[None]]) -> None:
+    """Waits for tasks whose outcome nobody needs; those that are late are left behind with their loop."""
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=seconds)
+        for failure in [task.exception() for task in done if not task.cancelled()]:
+            if failure is not None:
+                log.warning("the stream's client ended with %r", failure)
 
 
 class GuardedConsumer(driver.Consumer):
