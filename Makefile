@@ -14,7 +14,7 @@ NODE_PATH_FIRST = PATH="$$(node -e '$(NODE_NEW)' 2>/dev/null || echo $(CURDIR)/$
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench drill up down ps logs test test-cluster check docs promises format proto observability letters picture release cluster-tools console lock clean
+.PHONY: help setup demo bench drill up down ps logs test test-outages test-cluster check docs promises format proto observability letters picture release cluster-tools console lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ demo: setup console ## One link goes viral while processes are killed; ends with
 bench: setup console ## Measure against named references (NAME=redirect; all of them without a name)
 	$(BIN)/python -m benchmarks $(NAME)
 
-drill: setup console ## Run an experiment with a verdict (NAME=event-kill PROFILE=ci|small SEED=1 CONTROL=journal-off|all)
+drill: setup console ## Run an experiment with a verdict (NAME=event-kill PROFILE=ci|small|brief SEED=1 CONTROL=journal-off|all)
 	$(BIN)/python -m loadtests drill $(or $(NAME),event-kill) --profile $(or $(PROFILE),ci) --seed $(or $(SEED),1) $(if $(CONTROL),--control $(CONTROL))
 
 up: setup console ## Start the platform (ARGS="--topology each --port 0")
@@ -44,6 +44,9 @@ logs: .venv/installed ## Show the end of a log (NAME=gateway ARGS=-f)
 
 test: setup console protos/node_modules ## Run all tests (ARGS="tests/links -k codes")
 	$(BIN)/python -m tests $(ARGS)
+
+test-outages: setup console ## Take Kafka, PostgreSQL and Valkey away for 30 s each under redirects (5 min; eight seconds each in `make test`)
+	OUTAGE_S=30 $(BIN)/python -m tests tests/system/test_outages.py $(ARGS)
 
 test-cluster: setup console ## Run the proofs of operator and cluster in full: every fault, fifty raises, 10,000 walks; 40 min (after cluster-tools)
 	GROUNDSWELL_CLUSTER_FULL=1 GROUNDSWELL_SAGA_WALKS=10000 $(BIN)/python -m tests --of tests/operators tests/cluster $(ARGS)

@@ -14,7 +14,7 @@ import tempfile
 from tests import SHARED
 from tests.cluster.tools.families import shelf
 
-BESIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+BESIDE = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 ALONE = ("-m", "alone")
 FOUND_NONE = 5
 """pytest's code where an expression is true of no test."""

@@ -1,6 +1,6 @@
 """Known links redirect while any one part of the platform is away, also when processes die meanwhile; afterwards every total is exact.
 
-An outage takes `OUTAGE_S` seconds, 8 unless the environment says otherwise; `make test ARGS=tests/system OUTAGE_S=30` is the long form.
+An outage takes `OUTAGE_S` seconds, 8 unless the environment says otherwise; `make test-outages` is the long form.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -135,17 +135,17 @@ class Scaled:
         await until(lambda: met.answered >= before + requests)
 
 
-@pytest.fixture
-async def scaled() -> AsyncIterator[Scaled]:
-    """One that runs, with one of each."""
+@pytest.fixture(scope="module")
+def scaled() -> Iterator[Scaled]:
+    """One that runs; a test begins and ends with one of each."""
     folder = Path(tempfile.mkdtemp(prefix="groundswell-scaling-"))
     platform = Installation(folder / "home")
     try:
-        await platform.up("each", port=0)
+        asyncio.run(platform.up("each", port=0))
         told = json.loads((folder / "home" / "credentials.json").read_text())
         yield Scaled(folder / "home", told["url"], told["api_key"])
     finally:
-        await platform.down()
+        asyncio.run(platform.down())
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -175,6 +175,7 @@ async def test_links_is_scaled_up_and_down_under_load_and_no_request_fails(scale
         await until(partial(scaled.has_unread_calls, "links-2"))
         scaled.platform.signal("links-2", signal.SIGKILL)
         await scaled.answers_more(control)
+    await scaled.scale(1)
     assert control.failures, "a replica that is killed takes along what it was asked"
 
 
