@@ -20,7 +20,8 @@ TENANT_MAX, PROCESS_MAX = 20, 60
 TENANTS = 5
 SHARE = int(PROCESS_MAX * (1 - FORGOTTEN_SHARE)) // TENANTS
 """Items of each tenant for which there is room whatever the others do."""
-FLOOD = st.lists(st.tuples(st.integers(2, TENANTS), st.integers(1, 300)), max_size=120)
+FLOOD = st.tuples(st.integers(2, TENANTS), st.integers(1, 100), st.integers(1, 60), st.integers(1, 3))
+"""A tenant, its first item, how many items come, and how often each."""
 BUSY = st.lists(st.tuples(st.sampled_from(["click", "view"]), st.integers(1, SHARE // 2)), max_size=40)
 
 
@@ -42,35 +43,35 @@ def visits(window: Window, tenants: list[int], kinds: list[str], items: list[int
     )
 
 
-def bursts(tenant: int, first: int, count: int) -> tuple[list[int], list[str], list[int]]:
-    return [tenant] * count, ["view"] * count, list(range(first, first + count))
+def bursts(tenant: int, first: int, count: int, times: int = 1) -> tuple[list[int], list[str], list[int]]:
+    """`count` items of the tenant, each so many times."""
+    return [tenant] * count * times, ["view"] * count * times, list(range(first, first + count)) * times
 
 
 @pytest.mark.promise("ANALYTICS-8")
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(BUSY, FLOOD), min_size=1, max_size=12))
+@given(st.lists(st.tuples(BUSY, st.lists(FLOOD, min_size=4, max_size=8)), min_size=1, max_size=4))
 def test_a_tenants_busiest_items_survive_the_floods_of_others(
-    drawn: list[tuple[list[tuple[str, int]], list[tuple[int, int]]]],
+    drawn: list[tuple[list[tuple[str, int]], list[tuple[int, int, int, int]]]],
 ) -> None:
     items = Items(CHART_S, WINDOW_S, TENANT_MAX, PROCESS_MAX)
     window, mine = Window(items=items), Counter[tuple[str, int]]()
-    for busy, flood in drawn:
+    for busy, floods in drawn:
         if busy:
             visits(window, [1] * len(busy), [kind for kind, _ in busy], [item for _, item in busy])
             mine.update(busy)
-        if flood:
-            visits(window, [tenant for tenant, _ in flood], ["view"] * len(flood), [item for _, item in flood])
-        assert len(items) <= PROCESS_MAX
+        for tenant, first, count, times in floods:
+            visits(window, *bursts(tenant, first, count, times))
+            assert items.held(tenant) <= TENANT_MAX * (1 + FORGOTTEN_SHARE)
+            assert len(items) <= PROCESS_MAX
         told = window.look(1, "", NOW_MS).top_items
         assert {(kind, item): count for kind, item, count in told} == mine
-        for tenant in range(1, TENANTS + 1):
-            assert items.held(tenant) <= TENANT_MAX * (1 + FORGOTTEN_SHARE)
 
 
 def test_a_tenants_busiest_items_survive_its_own_flood_and_those_of_others() -> None:
     items = Items(CHART_S, WINDOW_S, TENANT_MAX, PROCESS_MAX)
     window, busiest = Window(items=items), {("view", item): 5 for item in range(SHARE)}
-    visits(window, [1] * 5 * SHARE, ["view"] * 5 * SHARE, [*range(SHARE)] * 5)
+    visits(window, *bursts(1, 0, SHARE, times=5))
     for tenant in (1, 2, 3, 4, 5, 1):
         for first in range(1_000, 2_000, 50):
             visits(window, *bursts(tenant, first, 50))
@@ -109,8 +110,7 @@ def test_a_column_that_another_item_had_begins_at_zero() -> None:
 def test_a_tenant_keeps_its_50_000_busiest_items_beside_a_flood_of_another() -> None:
     items = Items(CHART_S, WINDOW_S)
     window = Window(items=items)
-    for _ in range(2):
-        visits(window, *bursts(7, 1, ITEMS_MAX))
+    visits(window, *bursts(7, 1, ITEMS_MAX, times=2))
     visits(window, [7] * 50, ["view"] * 50, [3] * 50)
     for first in range(0, PROCESS_ITEMS_MAX + 8_000, 8_000):
         visits(window, *bursts(8, first, 8_000))

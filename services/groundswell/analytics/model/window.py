@@ -29,7 +29,7 @@ SWEEP_S = 60
 DOUBTED_MAX = 100_000
 """Tenants of whom something was forgotten or left out that are told apart; past it nobody's numbers are complete for a window."""
 SETTLED_S = 2
-"""How long ago a second begins that is told by its users: what happens is here within a second, so all of it has come."""
+"""How long ago a second begins that is told by its users. It is told once, and its events have come by then unless something is behind."""
 AHEAD_S_MAX = 1
 """Events further ahead of this clock are counted now: a wrong clock must not move the window."""
 DIGESTS_MAX = 500_000

@@ -101,7 +101,7 @@ class LiveCounters:
         return known
 
     def second(self, tenant: int, kind: str) -> Second:
-        """The tenant's newest second of which all has come, by its users; told once for all who ask within a second."""
+        """The tenant's second that began `SETTLED_S` ago, by its users; told once for all who ask within a second."""
         now_ms = self._clock.now_ms()
         known = self._seconds.get((tenant, kind))
         if known is None or known.second != now_ms // 1000 - SETTLED_S:

@@ -514,8 +514,8 @@ Global___LiveMetrics: _TypeAlias = LiveMetrics  # noqa: Y015
 
 @_typing.final
 class SettledSecond(_message.Message):
-    """Events and distinct users of one second: not of the last whole one but of that before, since by now all that happened in it has come. Its
-    numbers are whole where `complete_time` is after its end.
+    """Events and distinct users of one second: not of the last whole one but of that before, whose events have come unless something is behind.
+    Its numbers are whole where `complete_time` is after its end.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
