@@ -1,4 +1,4 @@
-"""The books beside the live numbers, on a stream that outlives every deadline."""
+"""What a page hears beside the plain live numbers: the books, on a stream that outlives every deadline, and users if it asks for them."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from groundswell.analytics.clients import Live, Store
-from groundswell.analytics.model.window import WINDOW_S
+from groundswell.analytics.model.window import SETTLED_S, WINDOW_S
 from groundswell.analytics.rpc.closed import ClosedAnswers
 from groundswell.analytics.rpc.collector import AnalyticsRpc
 from groundswell.analytics.rpc.live import LiveRpc
@@ -24,6 +24,8 @@ from groundswell.kernel.context import Context
 from groundswell.kernel.idempotency import RequestKey
 from groundswell.kernel.rpc.client import Signer
 from tests.analytics.conftest import PARTITIONS, TENANT
+from tests.analytics.test_live_window import NOW_MS, record_of
+from tests.clocks import HeldClock
 
 KEY = b"k" * 32
 WAIT_S = 30.0
@@ -51,12 +53,21 @@ async def nobody(secret: str) -> access.Credential:
 
 
 @pytest.fixture
+def counters() -> LiveCounters:
+    return LiveCounters(HeldClock(NOW_MS))
+
+
+@pytest.fixture
 async def asked(
-    kafka_address: str, frames_topic: str, database: postgres.Database, frame_producer: frames.FrameProducer
+    kafka_address: str,
+    frames_topic: str,
+    database: postgres.Database,
+    frame_producer: frames.FrameProducer,
+    counters: LiveCounters,
 ) -> AsyncIterator[AnalyticsRpc]:
     Signer.key = KEY
     clock, address = SystemClock(), f"127.0.0.1:{ports.draw(1)[0]}"
-    behind = [StoreBehind(), LiveRpc(LiveCounters(clock), WINDOW_S)]
+    behind = [StoreBehind(), LiveRpc(counters, WINDOW_S)]
     async with (
         rpc.serve(behind, address, KEY, access.Verifier(nobody)),
         rpc.channel(address) as channel,
@@ -78,3 +89,36 @@ async def test_a_stream_that_is_older_than_the_deadline_of_a_call_still_tells_ne
             if look.HasField("balance_time"):
                 told.add(look.stored)
     assert told == {1, 2}
+
+
+async def test_users_by_country_device_and_item_are_told_to_who_asks_for_them(
+    asked: AnalyticsRpc, counters: LiveCounters
+) -> None:
+    at_ms = NOW_MS - SETTLED_S * 1000
+    item, name = frames.item_id("pages/pricing")
+    rows = [
+        frames.Row(at_ms, "view", TENANT, item, user, country=country, device=2, name=name)
+        for user, country in ((1, 0x4445), (1, 0x4445), (2, 0x4445), (2, 0))
+    ]
+    counters.take([record_of(frames.record_batch(rows), 1, frames.Header(99, 1, len(rows), at_ms, at_ms))])
+    plain, told = [
+        await first_look(asked, pb.WatchMetricsRequest(with_users=with_users)) for with_users in (False, True)
+    ]
+    assert not plain.HasField("settled")
+    all_of_them = pb.SecondCount(events=4, users=2)
+    wanted = pb.SettledSecond(
+        total=all_of_them,
+        kinds={"view": all_of_them},
+        countries={"DE": pb.SecondCount(events=3, users=2), "unknown": pb.SecondCount(events=1, users=1)},
+        devices={"mobile": all_of_them},
+        items=[pb.TopItem(item="pages/pricing", kind="view", events=4, users=2)],
+    )
+    wanted.time.FromSeconds(at_ms // 1000)
+    assert told.settled == wanted
+
+
+async def first_look(asked: AnalyticsRpc, request: pb.WatchMetricsRequest) -> pb.LiveMetrics:
+    watching = asked.WatchMetrics(request, rpc.Call(Context(TENANT), RequestKey()))
+    assert isinstance(watching, AsyncGenerator)
+    async with asyncio.timeout(WAIT_S), aclosing(watching) as looks:
+        return await anext(looks)

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from groundswell.analytics.clients import Live
-from groundswell.analytics.model.window import WINDOW_S, Columns, Window
+from groundswell.analytics.model.rows import Columns
+from groundswell.analytics.model.window import WINDOW_S, Window
 from groundswell.analytics.rpc.live import LiveRpc
 from groundswell.analytics.service.live import LiveCounters
 from groundswell.engines import ports

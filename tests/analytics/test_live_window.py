@@ -1,6 +1,8 @@
 """The live window against a plain model: every count, distinct user and top item, over time, lateness and repetition."""
 
 from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -9,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundswell.analytics.model import window as window_module
-from groundswell.analytics.model.window import KINDS_MAX, OTHER_KINDS, WINDOW_S, Columns, Window
+from groundswell.analytics.model.people import Count, Second
+from groundswell.analytics.model.rows import Columns
+from groundswell.analytics.model.window import KINDS_MAX, OTHER_KINDS, SETTLED_S, TOP_ITEMS, WINDOW_S, Window
 from groundswell.analytics.service.live import LiveCounters
 from groundswell.kernel import streams
 from groundswell.kernel.bus import frames
 from tests.clocks import HeldClock
 
 NOW_MS = 1_800_000_000_500
+Value = TypeVar("Value", bound=Hashable)
 rows = st.builds(
     frames.Row,
     ts_ms=st.integers(NOW_MS - 70_000, NOW_MS),
@@ -31,6 +36,8 @@ rows = st.builds(
     props=st.just(""),
     name=st.just(""),
 )
+recent = st.builds(frames.Row._replace, rows, ts_ms=st.integers(NOW_MS - 3_000, NOW_MS))
+"""Of seconds that are still told by their users."""
 
 
 def columns_of(window: Window, batch: list[frames.Row]) -> Columns:
@@ -71,6 +78,41 @@ def test_the_window_equals_a_plain_model(batches: list[list[frames.Row]]) -> Non
         assert {(each_kind, item): count for each_kind, item, count in look.top_items} == dict(top)
         assert look.countries == dict(Counter(row.country for row in minute))
         assert look.devices == dict(Counter(row.device for row in minute))
+
+
+def plainly(rows: list[frames.Row], second: int, *items: tuple[str, int]) -> Second:
+    """What `rows` were in this second, told by a plain model."""
+    held = [row for row in rows if row.ts_ms // 1000 == second]
+
+    def by(value: Callable[[frames.Row], Value]) -> dict[Value, Count]:
+        events = Counter(map(value, held))
+        return {each: Count(events[each], len({row.user for row in held if value(row) == each})) for each in events}
+
+    return Second(
+        second,
+        Count(len(held), len({row.user for row in held})),
+        by(lambda row: row.kind),
+        by(lambda row: row.country),
+        by(lambda row: row.device),
+        {item: count for item, count in by(lambda row: (row.kind, row.item)).items() if item in items},
+    )
+
+
+@pytest.mark.promise("ANALYTICS-8")
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(recent, min_size=1, max_size=60), min_size=1, max_size=4))
+def test_events_and_people_of_a_second_by_kind_country_device_and_item_equal_a_plain_model(
+    batches: list[list[frames.Row]],
+) -> None:
+    window, every = counted(*batches), [row for batch in batches for row in batch]
+    for tenant, kind in ((7, ""), (7, "click"), (8, "view"), (9, "")):
+        mine = [row for row in every if row.tenant == tenant and kind in ("", row.kind)]
+        top = [(each_kind, item) for each_kind, item, _ in window.look(tenant, kind, NOW_MS).top_items]
+        assert len(top) < TOP_ITEMS, "all items are told"
+        for later_s in (0, 1, 2):
+            told = window.second(tenant, kind, NOW_MS + later_s * 1000)
+            assert told == plainly(mine, NOW_MS // 1000 + later_s - SETTLED_S, *top)
+            assert list(told.items) == [item for item in top if item in told.items], "in the order of the page"
 
 
 def click(ts_ms: int, item: int = 1, user: int = 1) -> frames.Row:
@@ -176,15 +218,17 @@ def test_a_client_batch_is_known_again_after_half_a_million_others() -> None:
     assert window.is_new_batch(1, names[0]), "partitions are apart"
 
 
-def test_past_its_bound_the_quietest_items_are_forgotten_and_totals_stay_exact() -> None:
-    window = Window()
-    extra = window_module.ITEMS_MAX + 100
-    window.count(columns_of(window, [click(NOW_MS, item=1) for _ in range(50)]), NOW_MS)
-    for start in range(0, extra, 8_000):
-        window.count(
-            columns_of(window, [click(NOW_MS, item=n + 10) for n in range(start, min(start + 8_000, extra))]), NOW_MS
-        )
-    look = window.look(7, "", NOW_MS)
-    assert look.window_events == extra + 50
-    assert look.top_items[0] == ("click", 1, 50)
-    assert len(window._items) <= window_module.ITEMS_MAX + 8_000
+def test_people_are_told_once_a_second_for_all_who_ask() -> None:
+    clock = HeldClock(NOW_MS)
+    counters = LiveCounters(clock)
+    first = NOW_MS - SETTLED_S * 1000
+    rows = [click(first, user=1), click(first, user=2), click(first + 1_000, user=2)]
+    for number, row in enumerate(rows, 1):
+        counters.take([record_of(frames.record_batch([row]), number, frames.Header(99, number, 1, NOW_MS, NOW_MS))])
+    told = counters.second(7, "")
+    assert told.total == Count(2, 2)
+    clock.at_ms += 499
+    assert counters.second(7, "") is told
+    assert counters.second(7, "click") is not told
+    clock.at_ms += 1
+    assert counters.second(7, "").total == Count(1, 1)

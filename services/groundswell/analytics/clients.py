@@ -39,11 +39,11 @@ class Live:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = live_pb2_grpc.LiveServiceStub(channel)
 
-    async def watch(self, context: Context, kind: str) -> AsyncIterator[pb.LiveMetrics]:
+    async def watch(self, context: Context, kind: str, *, with_users: bool = False) -> AsyncIterator[pb.LiveMetrics]:
         """Four looks a second until the caller stops; raises `Unavailable` when the counters are away."""
         try:
             async for look in self._stub.WatchLive(
-                live_pb2.WatchLiveRequest(kind=kind), metadata=rpc.outgoing(context)
+                live_pb2.WatchLiveRequest(kind=kind, with_users=with_users), metadata=rpc.outgoing(context)
             ):
                 yield look
         except grpc.aio.AioRpcError as failure:

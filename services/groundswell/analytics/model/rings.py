@@ -5,12 +5,14 @@ and adding a frame's counts is one vectorised addition. A key gets a column when
 """
 
 from collections.abc import Collection, Hashable, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
+Group = TypeVar("Group", bound=Hashable)
 
 COLUMNS_MIN = 1_024
 
@@ -57,8 +59,10 @@ class Ring:
             gathered: Counts = self._counts[np.ix_(rows, columns)].sum(axis=0, dtype=np.int64)
             return gathered
         # Most columns are wanted: adding whole rows, which lie together in memory, beats gathering.
-        added: Counts = np.add.reduce([self._counts[row] for row in rows], axis=0, dtype=np.int64)[columns]
-        return added
+        added: Counts = np.zeros(self._counts.shape[1], np.int64)
+        for row in rows:
+            added += self._counts[row]
+        return added[columns]
 
     def series(self, columns: npt.NDArray[np.int64], seconds: Sequence[int]) -> Counts:
         """The count of all `columns` together in each of `seconds` (bucket starts); zero beyond the ring."""
@@ -68,6 +72,10 @@ class Ring:
         totals = self._counts[np.ix_(rows, columns)].sum(axis=1, dtype=np.int64)
         return np.where(inside, totals, 0)
 
+    def clear(self, columns: npt.NDArray[np.int64]) -> None:
+        """Sets these columns to zero."""
+        self._counts[:, columns] = 0
+
     def keep(self, columns: npt.NDArray[np.int64]) -> None:
         """Drops every column but these, which become 0, 1, 2 … in the order given."""
         kept = np.zeros((self.buckets, max(COLUMNS_MIN, len(columns))), np.uint32)
@@ -75,7 +83,7 @@ class Ring:
         self._counts = kept
 
 
-class KeyedRings:
+class KeyedRings(Generic[Group]):
     """Two rings with one set of keys: seconds for what is live, tens of seconds for the whole window.
 
     A key is a group (any hashable, few) and a value in it (a number, many), so that a frame's rows are looked up run by run.
@@ -84,13 +92,19 @@ class KeyedRings:
     def __init__(self, seconds: int, window_s: int) -> None:
         self.seconds = Ring(seconds, 1)
         self.window = Ring(window_s // 10, 10)
-        self._groups: dict[Hashable, dict[int, int]] = {}
-        self._size = 0
+        self._groups: dict[Group, dict[int, int]] = {}
+        self._used = 0
+        self._free: list[int] = []
+        """Columns among those used that belong to no key any more."""
 
     def __len__(self) -> int:
-        return self._size
+        return self._used - len(self._free)
 
-    def values(self, group: Hashable) -> tuple[list[int], npt.NDArray[np.int64]]:
+    def size(self, group: Group) -> int:
+        """How many values a group has."""
+        return len(self._groups.get(group, ()))
+
+    def values(self, group: Group) -> tuple[list[int], npt.NDArray[np.int64]]:
         """All values that were counted in a group, and their columns."""
         known = self._groups.get(group, {})
         return list(known), np.fromiter(known.values(), np.int64, len(known))
@@ -102,22 +116,29 @@ class KeyedRings:
     def add(
         self,
         seconds: npt.NDArray[np.int64],
-        runs: Sequence[tuple[int, Hashable]],
+        runs: Sequence[tuple[int, Group]],
         values: npt.NDArray[Any],
         counts: Counts,
-    ) -> None:
-        """Adds `counts[i]` to `values[i]` in `seconds[i]`; `runs` say in order how many of the values belong to which group."""
+    ) -> set[Group]:
+        """Adds `counts[i]` to `values[i]` in `seconds[i]`; `runs` say in order how many of the values belong to which group.
+
+        Returns the groups that have new values.
+        """
         columns = np.empty(len(values), np.int64)
-        start = 0
+        start, grown = 0, set()
         for length, group in runs:
+            before = len(self)
             columns[start : start + length] = self._columns(group, values[start : start + length].tolist())
             start += length
-        self.seconds.reserve(self._size)
-        self.window.reserve(self._size)
+            if len(self) > before:
+                grown.add(group)
+        self.seconds.reserve(self._used)
+        self.window.reserve(self._used)
         self.seconds.add(seconds, columns, counts)
         self.window.add(seconds, columns, counts)
+        return grown
 
-    def groups(self) -> list[tuple[Hashable, int, int]]:
+    def groups(self) -> list[tuple[Group, int, int]]:
         """Each group with how many keys it has and its count in the window."""
         _, columns = self._keys()
         sums, start, found = self.window.sums(columns), 0, []
@@ -126,10 +147,22 @@ class KeyedRings:
             start += len(known)
         return found
 
-    def forget_quietest(self, share: float) -> None:
-        """Forgets the `share` of keys with the lowest counts in the window."""
-        keys, columns = self._keys()
-        self._keep(keys, columns, np.argsort(self.window.sums(columns), kind="stable")[int(len(keys) * share) :])
+    def keys(self, groups: Sequence[Group]) -> tuple[npt.NDArray[np.int64], list[int], npt.NDArray[np.int64]]:
+        """All values of these groups, group by group: the place of each one's group among `groups`, the values, and their columns."""
+        sizes = [self.size(group) for group in groups]
+        held = [self._groups.get(group, {}) for group in groups]
+        columns = np.fromiter(chain.from_iterable(known.values() for known in held), np.int64, sum(sizes))
+        return np.repeat(np.arange(len(groups)), sizes), list(chain.from_iterable(held)), columns
+
+    def drop(self, group: Group, values: Sequence[int]) -> None:
+        """Forgets these values of a group. Others may have their columns, so the work is that of what goes and not of what stays."""
+        known = self._groups[group]
+        columns = [known.pop(value) for value in values]
+        if not known:
+            del self._groups[group]
+        self.seconds.clear(np.array(columns, np.int64))
+        self.window.clear(np.array(columns, np.int64))
+        self._free += columns
 
     def forget_silent(self) -> None:
         """Forgets the keys that did not come within the window: their counts are all zero, so no sum changes."""
@@ -138,34 +171,34 @@ class KeyedRings:
         if len(places) < len(keys):
             self._keep(keys, columns, places)
 
-    def forget(self, groups: Collection[Hashable]) -> None:
+    def forget(self, groups: Collection[Group]) -> None:
         """Forgets all keys of these groups."""
         keys, columns = self._keys()
         self._keep(
             keys, columns, np.array([place for place, (group, _) in enumerate(keys) if group not in groups], np.int64)
         )
 
-    def _keys(self) -> tuple[list[tuple[Hashable, int]], npt.NDArray[np.int64]]:
+    def _keys(self) -> tuple[list[tuple[Group, int]], npt.NDArray[np.int64]]:
         """All keys, group by group, and their columns."""
         keys = [(group, value) for group, known in self._groups.items() for value in known]
         columns = [column for known in self._groups.values() for column in known.values()]
         return keys, np.array(columns, np.int64)
 
     def _keep(
-        self, keys: Sequence[tuple[Hashable, int]], columns: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+        self, keys: Sequence[tuple[Group, int]], columns: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
     ) -> None:
         """Forgets all keys but those at `places`."""
         self.seconds.keep(columns[places])
         self.window.keep(columns[places])
-        self._groups, self._size = {}, len(places)
+        self._groups, self._used, self._free = {}, len(places), []
         for column, place in enumerate(places.tolist()):
             group, value = keys[place]
             self._groups.setdefault(group, {})[value] = column
 
-    def _columns(self, group: Hashable, values: list[int]) -> list[int]:
+    def _columns(self, group: Group, values: list[int]) -> list[int]:
         known = self._groups.setdefault(group, {})
         for value in values:
             if value not in known:
-                known[value] = self._size
-                self._size += 1
+                known[value] = self._free.pop() if self._free else self._used
+                self._used = max(self._used, known[value] + 1)
         return list(map(known.__getitem__, values))

@@ -5,20 +5,21 @@ are kept by the second in which an event happened, so a frame that waited in a j
 of a second are exact, since all frames with one user are in one partition and all partitions of a process meet here.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, fields
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from groundswell.analytics.model.items import Items
+from groundswell.analytics.model.people import People, Second
 from groundswell.analytics.model.rings import KeyedRings
+from groundswell.analytics.model.rows import Columns, Groups, starts
 
 SECONDS = 130
 WINDOW_S = 900
-ITEMS_MAX = 50_000
-"""Items a process keeps; past it the quietest quarter is forgotten. Totals are not touched by that."""
 TOTALS_MAX = 100_000
 """Counters of a process, each of a tenant's kind and country, device or the like, which are 900 bytes. Past it tenants are forgotten as a
 whole, first those that count least with each of theirs, until a quarter is free; none of their numbers is told as complete before a window
@@ -27,8 +28,8 @@ FREED_SHARE = 0.25
 SWEEP_S = 60
 DOUBTED_MAX = 100_000
 """Tenants of whom something was forgotten or left out that are told apart; past it nobody's numbers are complete for a window."""
-USERS_S = 10
-"""Seconds for which users are kept to tell them apart; afterwards only their number is."""
+SETTLED_S = 2
+"""How long ago a second begins that is told by its users. It is told once, and its events have come by then unless something is behind."""
 AHEAD_S_MAX = 1
 """Events further ahead of this clock are counted now: a wrong clock must not move the window."""
 DIGESTS_MAX = 500_000
@@ -42,31 +43,6 @@ CHART_S = 60
 TOP_ITEMS = 20
 
 _NONE = np.zeros(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What the window needs of frames: one entry per row in each array; `kinds` are numbers given by `Window.kind`."""
-
-    ts_ms: npt.NDArray[np.int64]
-    tenants: npt.NDArray[np.uint64]
-    kinds: npt.NDArray[np.int64]
-    items: npt.NDArray[np.uint64]
-    users: npt.NDArray[np.uint64]
-    countries: npt.NDArray[np.uint16]
-    devices: npt.NDArray[np.uint8]
-    bots: npt.NDArray[np.bool_]
-
-    def where(self, kept: npt.NDArray[np.bool_]) -> "Columns":
-        """The rows for which `kept` is true."""
-        return Columns(*(getattr(self, each.name)[kept] for each in fields(Columns)))
-
-
-def joined(parts: Sequence[Columns]) -> Columns:
-    """The rows of all `parts`, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    return Columns(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Columns)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +66,20 @@ class Look:
 class Window:
     """All live counters of one process, about `totals_max` of them beside those of items."""
 
-    def __init__(self, totals_max: int = TOTALS_MAX, doubted_max: int = DOUBTED_MAX) -> None:
+    def __init__(
+        self, totals_max: int = TOTALS_MAX, doubted_max: int = DOUBTED_MAX, items: Items | None = None
+    ) -> None:
         self._totals_max, self._doubted_max = totals_max, doubted_max
         self._swept_s = 0
         self._doubted_s: dict[int, int] = {}
         self._all_doubted_s = 0
         self.forgotten = 0
         """Tenants that were forgotten, each as often as it was."""
-        self._totals = KeyedRings(SECONDS, WINDOW_S)
-        self._items = KeyedRings(SECONDS, WINDOW_S)
+        self._totals: KeyedRings[tuple[int, str, str]] = KeyedRings(SECONDS, WINDOW_S)
+        self._items = Items(CHART_S, WINDOW_S) if items is None else items
+        self._people = People()
         self._kind_numbers: dict[str, int] = {}
         self._kind_names: list[str] = []
-        self._users: defaultdict[int, defaultdict[tuple[int, str], list[npt.NDArray[np.uint64]]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
         self._kinds: dict[int, set[str]] = {}
         self._newest: dict[tuple[int, int], int] = {}
         self._digests: set[bytes] = set()
@@ -149,8 +125,8 @@ class Window:
             self._advance(int(seconds.max()))
         groups = self._groups_of(rows, seconds)
         self._count_totals(groups, rows)
-        self._count_items(groups, rows)
-        self._note_users(groups, rows, now_s)
+        self._items.count(groups, rows.items)
+        self._people.note(groups, rows, now_s)
         if len(self._totals) > self._totals_max:
             self._make_room(now_s)
         if len(self._kind_names) > KIND_NUMBERS_MAX:  # numbers are good for one count only, so they may begin anew
@@ -164,7 +140,7 @@ class Window:
         """The window as `tenant` sees it; `kind` empty means all kinds together."""
         now_s = now_ms // 1000
         self._advance(now_s)
-        kinds = [kind] if kind else sorted(self._kinds.get(tenant, ()))
+        kinds = self._asked(tenant, kind)
         everything = np.concatenate([_NONE, *(self._totals.values((tenant, each, "all"))[1] for each in kinds)])
         bots = np.concatenate([_NONE, *(self._totals.values((tenant, each, "bots"))[1] for each in kinds)])
         chart = self._totals.seconds.series(everything, range(now_s - CHART_S, now_s))
@@ -172,7 +148,7 @@ class Window:
             time_ms=now_ms,
             events_per_second=chart.tolist(),
             events=int(chart[-1]),
-            users=self._distinct(tenant, kinds, now_s - 1),
+            users=self._people.users(tenant, kinds, now_s - 1),
             top_items=self._top(tenant, kinds),
             countries=self._breakdown(tenant, kinds, "country"),
             devices=self._breakdown(tenant, kinds, "device"),
@@ -180,6 +156,15 @@ class Window:
             window_bots=int(self._totals.window.sums(bots).sum()),
             complete=self._told_whole_s(tenant) <= now_s,
         )
+
+    def second(self, tenant: int, kind: str, now_ms: int) -> Second:
+        """The second that began `SETTLED_S` ago as `tenant` sees it, with the items that the page shows. It is work: see `People.tell`."""
+        kinds = self._asked(tenant, kind)
+        items = [(each, item) for each, item, _ in self._top(tenant, kinds)]
+        return self._people.tell(tenant, kinds, now_ms // 1000 - SETTLED_S, items)
+
+    def _asked(self, tenant: int, kind: str) -> list[str]:
+        return [kind] if kind else sorted(self._kinds.get(tenant, ()))
 
     def _advance(self, second: int) -> None:
         self._totals.advance(second)
@@ -229,20 +214,20 @@ class Window:
 
     def _counters(self) -> list[tuple[tuple[int, str, str], int, int]]:
         """The totals' groups (tenant, kind, dimension), their columns, and their counts in the window."""
-        return cast(list[tuple[tuple[int, str, str], int, int]], self._totals.groups())
+        return self._totals.groups()
 
-    def _groups_of(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> "_Groups":
+    def _groups_of(self, rows: Columns, seconds: npt.NDArray[np.int64]) -> Groups:
         """The rows by second, tenant and kind."""
         order = np.lexsort((rows.kinds, rows.tenants, seconds))
-        starts = _starts(seconds[order], rows.tenants[order], rows.kinds[order])
-        first = order[starts]
+        begins = starts(seconds[order], rows.tenants[order], rows.kinds[order])
+        first = order[begins]
         tenants, kinds = rows.tenants[first].tolist(), rows.kinds[first].tolist()
         names = [
             (tenant, self._known(tenant, self._kind_names[kind])) for tenant, kind in zip(tenants, kinds, strict=True)
         ]
         numbers = np.empty(len(order), np.int64)
-        numbers[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
-        return _Groups(names, seconds[first], numbers, np.split(order, starts[1:]))
+        numbers[order] = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(order)))
+        return Groups(names, seconds[first], numbers, order, begins)
 
     def _known(self, tenant: int, kind: str) -> str:
         """The kind, or the one that stands for all that are too many."""
@@ -252,63 +237,34 @@ class Window:
         known.add(kind)
         return kind
 
-    def _count_totals(self, groups: "_Groups", rows: Columns) -> None:
+    def _count_totals(self, groups: Groups, rows: Columns) -> None:
         everything = np.arange(len(groups.names))
-        self._add(self._totals, "all", groups, everything, np.zeros_like(everything), np.bincount(groups.numbers))
+        self._add("all", groups, everything, np.zeros_like(everything), np.bincount(groups.numbers))
         for dimension, values, bits in ("country", rows.countries, 16), ("device", rows.devices, 8):
             codes, counts = _tally(groups.numbers << bits | values, len(everything) << bits)
-            self._add(self._totals, dimension, groups, codes >> bits, codes & (1 << bits) - 1, counts)
+            self._add(dimension, groups, codes >> bits, codes & (1 << bits) - 1, counts)
         bots, counts = np.unique(groups.numbers[rows.bots], return_counts=True)
         if len(bots):
-            self._add(self._totals, "bots", groups, bots, np.zeros_like(bots), counts)
-
-    def _count_items(self, groups: "_Groups", rows: Columns) -> None:
-        for number, places in enumerate(groups.places):
-            items, counts = np.unique(rows.items[places], return_counts=True)
-            self._add(self._items, "item", groups, np.full(len(items), number), items, counts)
-        if len(self._items) > ITEMS_MAX:
-            self._items.forget_quietest(0.25)
+            self._add("bots", groups, bots, np.zeros_like(bots), counts)
 
     def _add(
         self,
-        rings: KeyedRings,
         dimension: str,
-        groups: "_Groups",
+        groups: Groups,
         numbers: npt.NDArray[np.int64],
         values: npt.NDArray[Any],
         counts: npt.NDArray[np.int64],
     ) -> None:
         """Adds `counts` of `values` in the groups of these `numbers`, which ascend."""
-        starts = _starts(numbers).tolist()
+        first = starts(numbers).tolist()
         runs = [
             (end - start, (*groups.names[numbers[start]], dimension))
-            for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True)
+            for start, end in zip(first, [*first[1:], len(numbers)], strict=True)
         ]
-        rings.add(groups.seconds[numbers], runs, values, counts)
-
-    def _note_users(self, groups: "_Groups", rows: Columns, now_s: int) -> None:
-        for second in [second for second in self._users if second <= now_s - USERS_S]:
-            del self._users[second]
-        for second, name, places in zip(groups.seconds.tolist(), groups.names, groups.places, strict=True):
-            if second > now_s - USERS_S:
-                self._users[second][name].append(rows.users[places])
-
-    def _distinct(self, tenant: int, kinds: list[str], second: int) -> int:
-        if second not in self._users:
-            return 0
-        by_kind = self._users[second]
-        arrays = [array for kind in kinds for array in by_kind.get((tenant, kind), [])]
-        # By sorting, since unique() looks each value up in a table: forty times slower for a busy second, and it is asked for at each look.
-        return len(_starts(np.sort(np.concatenate(arrays)))) if arrays else 0
+        self._totals.add(groups.seconds[numbers], runs, values, counts)
 
     def _top(self, tenant: int, kinds: list[str]) -> list[tuple[str, int, int]]:
-        found: list[tuple[str, int, int]] = []
-        for kind in kinds:
-            items, columns = self._items.values((tenant, kind, "item"))
-            sums = self._items.seconds.sums(columns, CHART_S)
-            order = np.argsort(-sums, kind="stable")[:TOP_ITEMS]
-            found += [(kind, items[place], int(sums[place])) for place in order if sums[place]]
-        return sorted(found, key=lambda each: -each[2])[:TOP_ITEMS]
+        return self._items.top([(tenant, kind) for kind in kinds], TOP_ITEMS)
 
     def _breakdown(self, tenant: int, kinds: list[str], dimension: str) -> dict[int, int]:
         found: Counter[int] = Counter()
@@ -316,25 +272,6 @@ class Window:
             values, columns = self._totals.values((tenant, kind, dimension))
             found.update(dict(zip(values, self._totals.seconds.sums(columns, CHART_S).tolist(), strict=True)))
         return {value: count for value, count in found.items() if count}
-
-
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """Rows by second, tenant and kind: what each group is, the group of each row, and the rows of each group."""
-
-    names: list[tuple[int, str]]
-    seconds: npt.NDArray[np.int64]
-    numbers: npt.NDArray[np.int64]
-    places: list[npt.NDArray[np.int64]]
-
-
-def _starts(*sorted_columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Where a new group begins in columns that are sorted together."""
-    changes = np.zeros(len(sorted_columns[0]), np.bool_)
-    changes[:1] = True
-    for column in sorted_columns:
-        changes[1:] |= column[1:] != column[:-1]
-    return np.flatnonzero(changes)
 
 
 def _tally(codes: npt.NDArray[np.int64], end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -88,7 +88,7 @@ class AnalyticsRpc(analytics_pb2_grpc.AnalyticsServiceServicer):
         books = _Books()
         watching = asyncio.create_task(self._keep(books, call.context))
         try:
-            async for look in self._live.watch(call.context, request.kind):
+            async for look in self._live.watch(call.context, request.kind, with_users=request.with_users):
                 books.tell(look)
                 yield look
         finally:

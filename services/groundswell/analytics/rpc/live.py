@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from typing import TypeVar
 
+from groundswell.analytics.model.people import Count, Second
 from groundswell.analytics.model.window import Look
 from groundswell.analytics.service.live import LiveCounters
 from groundswell.api.analytics.v1 import analytics_pb2 as pb
 from groundswell.api.analytics.v1 import live_pb2, live_pb2_grpc
 from groundswell.kernel import rpc
+
+Key = TypeVar("Key", int, str)
+Told = TypeVar("Told")
 
 TICK_S = 0.25
 DEVICES = {0: "unknown", 1: "desktop", 2: "mobile", 3: "tablet", 4: "tv", 5: "bot"}
@@ -23,7 +28,10 @@ class LiveRpc(live_pb2_grpc.LiveServiceServicer):
     async def WatchLive(self, request: live_pb2.WatchLiveRequest, call: rpc.Call) -> AsyncIterator[pb.LiveMetrics]:
         tenant = call.context.require_tenant()
         while True:
-            yield self._to_proto(tenant, self._counters.look(tenant, request.kind))
+            message = self._to_proto(tenant, self._counters.look(tenant, request.kind))
+            if request.with_users:
+                message.settled.CopyFrom(self._settled(tenant, self._counters.second(tenant, request.kind)))
+            yield message
             await asyncio.sleep(TICK_S)
 
     def _to_proto(self, tenant: int, look: Look) -> pb.LiveMetrics:
@@ -47,8 +55,30 @@ class LiveRpc(live_pb2_grpc.LiveServiceServicer):
             message.complete_time.FromMilliseconds(self._counters.complete_ms)
         return message
 
+    def _settled(self, tenant: int, second: Second) -> pb.SettledSecond:
+        message = pb.SettledSecond(
+            total=_count(second.total),
+            kinds=_counts(second.kinds),
+            countries=_named(_counts(second.countries), {}),
+            devices=_named(_counts(second.devices), DEVICES),
+            items=[
+                pb.TopItem(item=self._counters.name_of(tenant, item), kind=kind, events=count.events, users=count.users)
+                for (kind, item), count in second.items.items()
+            ],
+        )
+        message.time.FromSeconds(second.second)
+        return message
 
-def _named(counts: Mapping[int, int], names: Mapping[int, str]) -> dict[str, int]:
+
+def _count(count: Count) -> pb.SecondCount:
+    return pb.SecondCount(events=count.events, users=count.users)
+
+
+def _counts(counts: Mapping[Key, Count]) -> dict[Key, pb.SecondCount]:
+    return {key: _count(count) for key, count in counts.items()}
+
+
+def _named(counts: Mapping[int, Told], names: Mapping[int, str]) -> dict[str, Told]:
     return {names.get(value) or _country(value): count for value, count in counts.items()}
 
 

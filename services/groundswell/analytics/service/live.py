@@ -9,7 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from prometheus_client import Counter, Histogram
 
-from groundswell.analytics.model.window import Columns, Look, Window, joined
+from groundswell.analytics.model.people import Second
+from groundswell.analytics.model.rows import Columns, joined
+from groundswell.analytics.model.window import SETTLED_S, Look, Window
 from groundswell.kernel.bus import frames
 from groundswell.kernel.clock import Clock
 
@@ -24,6 +26,7 @@ FRESHNESS_KEPT_MS = 10_000
 """How long the newest frame's age is told: a page that is quiet must not look late for ever."""
 LOOK_MS = 200
 LOOKS_MAX = 10_000
+SECONDS_MAX = 1_000
 
 COUNTED = Counter("groundswell_live_events_total", "Events counted live.")
 REBUILT = Counter("groundswell_live_rebuilt_events_total", "Events counted again from the log, to rebuild the window.")
@@ -65,6 +68,7 @@ class LiveCounters:
         self._window = window or Window()
         self._names: dict[tuple[int, int], str] = {}
         self._looks: dict[tuple[int, str], Look] = {}
+        self._seconds: dict[tuple[int, str], Second] = {}
         self._forgotten = 0
         self._freshness_ms = 0
         self._counted_ms = 0
@@ -94,6 +98,17 @@ class LiveCounters:
             if len(self._looks) > LOOKS_MAX:
                 self._looks.clear()
             self._looks[tenant, kind] = known
+        return known
+
+    def second(self, tenant: int, kind: str) -> Second:
+        """The tenant's second that began `SETTLED_S` ago, by its users; told once for all who ask within a second."""
+        now_ms = self._clock.now_ms()
+        known = self._seconds.get((tenant, kind))
+        if known is None or known.second != now_ms // 1000 - SETTLED_S:
+            known = self._window.second(tenant, kind, now_ms)
+            if len(self._seconds) > SECONDS_MAX:
+                self._seconds.clear()
+            self._seconds[tenant, kind] = known
         return known
 
     def complete(self, age_s: float) -> None:

@@ -359,16 +359,20 @@ class WatchMetricsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
+    WITH_USERS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Kind to watch; unset means all of them."""
+    with_users: _builtins.bool
+    """Tell `settled` too."""
     def __init__(
         self,
         *,
         kind: _builtins.str = ...,
+        with_users: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "with_users", b"with_users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,6 +439,7 @@ class LiveMetrics(_message.Message):
     DEVICES_FIELD_NUMBER: _builtins.int
     BALANCE_TIME_FIELD_NUMBER: _builtins.int
     COMPLETE_TIME_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
     events: _builtins.int
     """Events and distinct users in the last whole second."""
     users: _builtins.int
@@ -475,6 +480,10 @@ class LiveMetrics(_message.Message):
         want of room, or not to be counted.
         """
 
+    @_builtins.property
+    def settled(self) -> Global___SettledSecond:
+        """Set where `with_users` is; the same in all looks of a second."""
+
     def __init__(
         self,
         *,
@@ -493,14 +502,152 @@ class LiveMetrics(_message.Message):
         devices: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         balance_time: _timestamp_pb2.Timestamp | None = ...,
         complete_time: _timestamp_pb2.Timestamp | None = ...,
+        settled: Global___SettledSecond | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "complete_time", b"complete_time", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "complete_time", b"complete_time", "settled", b"settled", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "complete_time", b"complete_time", "countries", b"countries", "devices", b"devices", "difference", b"difference", "events", b"events", "events_per_second", b"events_per_second", "freshness_ms", b"freshness_ms", "stored", b"stored", "time", b"time", "top_items", b"top_items", "users", b"users", "window_bots", b"window_bots", "window_events", b"window_events", "window_seconds", b"window_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_time", b"balance_time", "complete_time", b"complete_time", "countries", b"countries", "devices", b"devices", "difference", b"difference", "events", b"events", "events_per_second", b"events_per_second", "freshness_ms", b"freshness_ms", "settled", b"settled", "stored", b"stored", "time", b"time", "top_items", b"top_items", "users", b"users", "window_bots", b"window_bots", "window_events", b"window_events", "window_seconds", b"window_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LiveMetrics: _TypeAlias = LiveMetrics  # noqa: Y015
+
+@_typing.final
+class SettledSecond(_message.Message):
+    """Events and distinct users of one second: not of the last whole one but of that before, whose events have come unless something is behind.
+    Its numbers are whole where `complete_time` is after its end.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KindsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___SecondCount: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___SecondCount | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class CountriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___SecondCount: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___SecondCount | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class DevicesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___SecondCount: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___SecondCount | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TIME_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    COUNTRIES_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Its beginning."""
+
+    @_builtins.property
+    def total(self) -> Global___SecondCount: ...
+    @_builtins.property
+    def kinds(self) -> _containers.MessageMap[_builtins.str, Global___SecondCount]:
+        """What did not come is left out."""
+
+    @_builtins.property
+    def countries(self) -> _containers.MessageMap[_builtins.str, Global___SecondCount]:
+        """By country (two letters) and by device."""
+
+    @_builtins.property
+    def devices(self) -> _containers.MessageMap[_builtins.str, Global___SecondCount]: ...
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopItem]:
+        """Those of the last minute's top items that came in this second, in the order of the minute."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        total: Global___SecondCount | None = ...,
+        kinds: _abc.Mapping[_builtins.str, Global___SecondCount] | None = ...,
+        countries: _abc.Mapping[_builtins.str, Global___SecondCount] | None = ...,
+        devices: _abc.Mapping[_builtins.str, Global___SecondCount] | None = ...,
+        items: _abc.Iterable[Global___TopItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["countries", b"countries", "devices", b"devices", "items", b"items", "kinds", b"kinds", "time", b"time", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettledSecond: _TypeAlias = SettledSecond  # noqa: Y015
+
+@_typing.final
+class SecondCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    users: _builtins.int
+    def __init__(
+        self,
+        *,
+        events: _builtins.int = ...,
+        users: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecondCount: _TypeAlias = SecondCount  # noqa: Y015
 
 @_typing.final
 class TopItem(_message.Message):
@@ -514,7 +661,7 @@ class TopItem(_message.Message):
     kind: _builtins.str
     events: _builtins.int
     users: _builtins.int
-    """Distinct users; only ListTopItems tells it."""
+    """Distinct users; a look tells it of a settled second only."""
     def __init__(
         self,
         *,
