@@ -41,8 +41,8 @@ SOURCES = {
     "groundswell": ROOT / "services" / "groundswell",
     "groundswell_operator": ROOT / "operators" / "groundswell_operator",
 }
-MACHINERY = ("groundswell.api", "groundswell.kernel.bus")
-"""Generated, or what all of them call: it knows no topic."""
+MACHINERY = ("groundswell.api", "groundswell.kernel.bus", "groundswell.engines.rehearsal")
+"""Generated, or what all of them call: it knows no topic; and what speaks to a broker that nobody else sees."""
 
 READING = {
     "bus.consume": 2,
