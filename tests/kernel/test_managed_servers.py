@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from groundswell.kernel import clock, ids, postgres
+from groundswell.kernel.postgres import migrations
 from groundswell.kernel.postgres.migrations import dsn_of
 from tests.kernel.conftest import KEY
 from tests.kernel.test_postgres import ALICE, BOB, add, ids_seen
@@ -51,3 +52,18 @@ async def test_a_role_that_was_given_more_is_brought_back_by_who_may_and_refused
         await postgres.migrate(managed, service_name, migrations, KEY)
     await postgres.migrate(postgres_dsn, service_name, migrations, KEY)
     assert not await superuser.fetchval("SELECT rolbypassrls FROM pg_roles WHERE rolname = $1", app)
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "serves"),
+    [(14, 30, False), (15, 13, False), (15, 14, True), (17, 5, False), (18, 0, True), (19, 0, True)],
+)
+def test_a_server_that_shows_rows_through_its_statistics_is_refused_with_what_to_take(
+    major: int, minor: int, serves: bool
+) -> None:
+    version = asyncpg.types.ServerVersion(major, minor, 0, "final", 0)
+    if serves:
+        migrations._require_version(version)
+    else:
+        with pytest.raises(postgres.MigrationFailed, match=rf"PostgreSQL {major}\.{minor} .* Use 18\.0, 17\.6"):
+            migrations._require_version(version)

@@ -53,11 +53,15 @@ COLUMNS = """
     SELECT attname AS name, typname AS type FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
     WHERE attrelid = $1::regclass AND attnum > 0 AND attnotnull AND NOT atthasdef ORDER BY attnum
 """
-UNIQUE_WITHOUT_TENANT = """
-    SELECT i.indexrelid::regclass::text FROM pg_index i
+WITHOUT_TENANT = """
+    SELECT i.indexrelid::regclass::text AS name FROM pg_index i
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = 'tenant_id'
-    WHERE i.indrelid = $1::regclass AND i.indisunique AND i.indkey[0] <> a.attnum
+    WHERE i.indrelid = $1::regclass AND i.indkey[0] <> a.attnum
+    UNION ALL
+    SELECT c.conname FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attname = 'tenant_id'
+    WHERE c.conrelid = $1::regclass AND c.contype = 'f' AND c.conkey[1] <> a.attnum
 """
+"""Indexes and foreign keys of a table that do not begin with the tenant."""
 
 
 @dataclass
@@ -144,10 +148,23 @@ async def test_every_table_shows_a_tenant_its_own_row_alone_and_takes_none_for_a
 
 
 @pytest.mark.promise("TENANCY-1")
-async def test_every_unique_key_begins_with_the_tenant(walled: Walled) -> None:
-    """Otherwise one tenant's row tells another one what is taken."""
+async def test_every_key_and_index_begins_with_the_tenant(walled: Walled) -> None:
+    """Otherwise one tenant's row tells another one what is taken, or a question about one tenant reads them all. The control: one of each
+    that does not."""
     for table in walled.tables:
-        assert await walled.admin.fetch(UNIQUE_WITHOUT_TENANT, table) == []
+        assert await walled.admin.fetch(WITHOUT_TENANT, table) == []
+        column = (await walled.admin.fetch(COLUMNS, table))[-1]["name"]
+        await walled.owner.execute(f"CREATE INDEX by_column ON {table} ({column}, tenant_id)")
+        await walled.owner.execute(f"CREATE TABLE anybodys AS SELECT {column} FROM {table} LIMIT 1")
+        await walled.owner.execute(f"ALTER TABLE anybodys ADD UNIQUE ({column})")
+        await walled.owner.execute(
+            f"ALTER TABLE {table} ADD CONSTRAINT to_anybodys FOREIGN KEY ({column}) REFERENCES anybodys ({column}) NOT VALID"
+        )
+        assert {each["name"] for each in await walled.admin.fetch(WITHOUT_TENANT, table)} == {
+            "by_column",
+            "to_anybodys",
+        }
+        await walled.owner.execute("DROP INDEX by_column; DROP TABLE anybodys CASCADE")
 
 
 @pytest.mark.promise("TENANCY-1")
