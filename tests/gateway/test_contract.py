@@ -31,6 +31,25 @@ def test_the_document_of_the_platform_is_valid_openapi_3_1_and_lists_every_route
     assert made["components"]["schemas"]["links.v1.Link"]["required"] == ["destination"]
 
 
+UNNAMED = {
+    "groundswell.api.analytics.v1.AnalyticsService.RunQuery": "reads, with its question in the body",
+    "groundswell.api.identity.v1.ApiKeyService.CreateApiKey": "answers with a secret, which may not be kept for a repeat",
+}
+"""Methods that take more than `GET`, and no request id; the reason for each."""
+
+
+@pytest.mark.promise("GATEWAY-11")
+def test_whatever_changes_something_may_be_asked_again_under_a_request_id() -> None:
+    """GATEWAY-11. Every route but those of `GET` has the field that `Idempotency-Key` fills, as text, or its reason."""
+    changing = {
+        route.method.full_name: route.method.input_type.fields_by_name.get("request_id")
+        for route in RouteTable(SERVICES).routes
+        if not route.read_only
+    }
+    assert {name for name, field in changing.items() if field is None} == set(UNNAMED)
+    assert all(field is None or field.type == field.TYPE_STRING for field in changing.values())
+
+
 @pytest.mark.promise("GATEWAY-2")
 async def test_the_document_that_is_served_is_the_one_of_the_running_routes(door: Door) -> None:
     """GATEWAY-2. What /openapi.json lists is there; what it lacks is not."""

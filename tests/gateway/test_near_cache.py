@@ -395,3 +395,43 @@ async def test_a_strong_etag_saves_the_body(door: Door) -> None:
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == etag
     assert (await door.get("/v1/shelves/3/books/4", **{"if-none-match": '"other"'})).status_code == 200
+
+
+@pytest.mark.promise("GATEWAY-6")
+async def test_a_redirect_that_caches_may_keep_has_a_strong_etag_of_its_status_and_location(door: Door) -> None:
+    """GATEWAY-6. The same from the hot path, for `HEAD` and after a purge; another one once it leads elsewhere. Control: none for one
+    that no cache outside may keep."""
+
+    async def etag(path: str = "/shared", **answer: object) -> str | None:
+        if answer:
+            door.library.locations[path[1:]] = pb.FollowCodeResponse(**answer)
+            door.answers.purge(f"code/localhost{path}")
+        told = [await door.client.get(path), await door.client.get(path), await door.client.head(path)]
+        assert told[1].headers["cache-status"] == "groundswell; hit"
+        found: set[str | None] = {each.headers.get("etag") for each in told}
+        assert len(found) == 1
+        return found.pop()
+
+    first = await etag(location="https://a.example/", edge_seconds=30)
+    assert first is not None
+    assert (first[0], first[-1]) == ('"', '"')
+    assert await etag(location="https://a.example/", edge_seconds=60) == first
+    others = [
+        await etag(location="https://b.example/", edge_seconds=30),
+        await etag(location="https://a.example/", edge_seconds=30, status=301),
+    ]
+    assert len({first, *others}) == 3
+    assert await etag("/counted", location="https://a.example/") is None
+
+
+@pytest.mark.promise("GATEWAY-6")
+async def test_a_redirect_is_given_whole_whatever_its_caller_has(door: Door) -> None:
+    """GATEWAY-6. Conditions are looked at where the answer would be one of success (RFC 9110, 13.2.1): a 304 says that a 200
+    would have come. For who has this one, any or another, asked by its path alone or with more."""
+    door.library.locations["shared"] = pb.FollowCodeResponse(location="https://a.example/", edge_seconds=30)
+    tag = (await door.client.get("/shared")).headers["etag"]
+    for given in (tag, f"W/{tag}", "*", '"other"'):
+        for path in ("/shared", "/shared?utm_source=x"):
+            again = await door.client.get(path, headers={"if-none-match": given})
+            assert (again.status_code, again.headers["location"]) == (302, "https://a.example/")
+            assert (again.headers["etag"], again.headers["groundswell-view"]) == (tag, "spooled")

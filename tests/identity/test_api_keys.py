@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from groundswell import identity
+from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.identity import model
 from groundswell.identity.errors import ExpiryPast, KeyNotFound, ScopeNotHeld, ScopesInvalid, TenantNotFound
+from groundswell.identity.rpc import ApiKeyRpc
 from groundswell.identity.service import ApiKeys
-from groundswell.kernel import clock, ids, postgres
+from groundswell.kernel import clock, ids, postgres, rpc
 from groundswell.kernel.access import InvalidCredential
 from groundswell.kernel.context import Context
+from groundswell.kernel.idempotency import RequestIdReused, RequestKey, key_of
 from tests.clocks import HeldClock
 
 STAFF = Context(tenant=1, actor="apiKeys/1", permissions=frozenset({"*", "platform.*"}))
@@ -85,13 +88,41 @@ async def test_a_revoked_key_opens_nothing_and_the_news_leaves_with_it(
     keys: ApiKeys, database: postgres.Database
 ) -> None:
     key, secret = await keys.create(OWNER, None, "robot", ["*"], None)
-    await keys.revoke(OWNER, key.id)
+    await keys.revoke(OWNER, key.id, RequestKey())
     with pytest.raises(InvalidCredential):
         await keys.verify(secret)
     async with database.platform_tx() as tx:
         assert await tx.fetchval("SELECT count(*) FROM outbox WHERE key = $1", f"key/{key.id}".encode()) == 1
     with pytest.raises(KeyNotFound):
-        await keys.revoke(OWNER, key.id)
+        await keys.revoke(OWNER, key.id, RequestKey())
+
+
+@pytest.mark.promise("GATEWAY-11")
+async def test_a_revocation_that_is_asked_for_again_gets_the_answer_that_it_got(
+    keys: ApiKeys, database: postgres.Database
+) -> None:
+    """Whoever lost the answer and asks again under the same id does not hear that there is no such key; nothing is told twice. Another key
+    under that id is refused and lives on; without an id, or under another one, a revoked key is not found."""
+    server, (key, _), (other, secret) = (
+        ApiKeyRpc(keys, b"k" * 32),
+        await keys.create(OWNER, None, "robot", ["*"], None),
+        await keys.create(OWNER, None, "another", ["*"], None),
+    )
+
+    async def delete(name: int, request_id: str) -> None:
+        request = pb.DeleteApiKeyRequest(name=f"apiKeys/{name}", request_id=request_id)
+        await server.DeleteApiKey(request, rpc.Call(OWNER, key_of("DeleteApiKey", request)))
+
+    for _ in range(3):
+        await delete(key.id, "once")
+    async with database.platform_tx() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM outbox WHERE key = $1", f"key/{key.id}".encode()) == 1
+    with pytest.raises(RequestIdReused):
+        await delete(other.id, "once")
+    assert await keys.verify(secret) == other
+    for request_id in ("", "later"):
+        with pytest.raises(KeyNotFound):
+            await delete(key.id, request_id)
 
 
 @pytest.mark.parametrize("scopes", [[], ["links create"], ["*.links"], ["LINKS"], [""], ["l" * 101], ["links.*"] * 51])
@@ -122,7 +153,7 @@ async def test_a_tenant_neither_makes_nor_ends_another_ones_keys(keys: ApiKeys) 
     with pytest.raises(TenantNotFound):
         await keys.create(stranger, 20, "", ["*"], None)
     with pytest.raises(KeyNotFound):
-        await keys.revoke(stranger, key.id)
+        await keys.revoke(stranger, key.id, RequestKey())
     assert key.id not in [each.id for each in await keys.page(stranger, 1 << 62, 100)]
 
 

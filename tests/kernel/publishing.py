@@ -15,8 +15,9 @@ from groundswell.kernel.context import Context
 ALICE = Context(tenant=7)
 
 
-def event(topic: str, key: str, revision: int = 1) -> bus.Outgoing:
-    return bus.Outgoing(topic, key, events_pb.TenantCreated(tenant=pb.Tenant(name=f"tenants/{key}", revision=revision)))
+def event(topic: str, key: str, revision: int = 1, *, urgent: bool = False) -> bus.Outgoing:
+    message = events_pb.TenantCreated(tenant=pb.Tenant(name=f"tenants/{key}", revision=revision))
+    return bus.Outgoing(topic, key, message, urgent=urgent)
 
 
 async def publish(database: postgres.Database, *events: bus.Outgoing) -> None:

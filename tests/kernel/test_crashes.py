@@ -25,7 +25,7 @@ from .publishing import ALICE, event, publish, running
 ROOT = Path(__file__).parents[2]
 KEYS = [str(number) for number in range(8)]
 EVENTS = 80
-"""Half of them before the crash; each key's are numbered upwards."""
+"""Half of them before the crash; each key's are numbered upwards, and some of them are urgent."""
 ENDS_S_MAX = 90.0
 """The place of a dead consumer stays for ten seconds."""
 
@@ -60,7 +60,7 @@ async def said(made: asyncio.subprocess.Process, deliveries: list[Delivery]) -> 
 
 async def publish_half(database: postgres.Database, topic: str, half: int) -> None:
     for number in range(half * EVENTS // 2, (half + 1) * EVENTS // 2):
-        await publish(database, event(topic, KEYS[number % len(KEYS)], number))
+        await publish(database, event(topic, KEYS[number % len(KEYS)], number, urgent=number % 5 == 0))
 
 
 async def until_done(database: postgres.Database) -> None:

@@ -37,6 +37,24 @@ async def outbox(process: Process, context: Context) -> list[str]:
     return [row["type"].rpartition(".")[2] for row in found]
 
 
+@pytest.mark.promise("LINKS-9")
+async def test_what_makes_an_answer_old_goes_before_the_links_that_others_make(
+    process: Process, alice: Context
+) -> None:
+    """Goal: a batch of new links keeps no old target anywhere. Nobody can have kept an answer of a link that is new."""
+    made = await process.create(alice)
+    await process.create(alice, code="own")
+    await process.change(alice, made, destination="https://example.org/")
+    await process.change(alice, made, active=False)
+    await process.links.delete(alice, made.id, NO_REQUEST)
+    async with process.database.platform_tx() as tx:
+        rows = await tx.fetch(
+            "SELECT urgent FROM outbox WHERE headers->>'ce_tenantid' = $1 ORDER BY seq", str(alice.tenant)
+        )
+    assert await outbox(process, alice) == ["LinkCreated", "LinkCreated", "LinkUpdated", "LinkDisabled", "LinkDeleted"]
+    assert [row["urgent"] for row in rows] == [False, False, True, True, True]
+
+
 @pytest.mark.promise("LINKS-1", "LINKS-10")
 async def test_a_link_without_a_code_gets_seven_base62_characters_and_its_id_carries_its_shard(
     process: Process, alice: Context

@@ -9,8 +9,10 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -18,11 +20,12 @@ import numpy as np
 import pytest
 
 from groundswell.analytics.service.live import STILL_MS
+from groundswell.engines import ports
 from groundswell.kernel.access import CHECK_KEPT_S
 from loadtests import scenario
 from loadtests.arrivals import Stream, Visitors, constant, draw
 from loadtests.generator.log import PROMISED, Outcome
-from loadtests.platform.api import Door, asking
+from loadtests.platform.api import Door, Link, asking
 from loadtests.platform.installation import Installation
 from loadtests.scenario import Ran, Tenant
 
@@ -41,6 +44,14 @@ IN_FLIGHT_S = 1.0
 REFUSED_S_MAX = CHECK_KEPT_S / 2
 """Within this a revoked key is refused, or not because of its revocation: what was remembered of it would still be good."""
 REVOCATIONS_MAX = 5
+HELD_S_MAX = 1.0
+"""No old answer leaves later than this after a change was answered, or after the moment that it names."""
+WATCHED_S = 0.4
+"""Old answers are looked for for so long after that."""
+KEPT_TRIES_MAX = 100
+CONTROLS_MAX = 5
+"""A link that is not changed while the door would still keep its answer for a second shows nothing, so another one is."""
+MOMENT = timedelta(seconds=0.5)
 RATE, LINKS = 200.0, 20
 SUCCESS_MIN = 0.999
 
@@ -101,6 +112,130 @@ async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_u
             async with asyncio.timeout(1.0):
                 assert "event: error" in [line async for line in lines]
         await change("resume", (302, 200))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a visitor was told, and when he asked: seconds after the change held, or was to."""
+
+    at_s: float
+    status: int
+    location: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is asked of a link, and what its visitors are told once it holds."""
+
+    fields: dict[str, object]
+    status: int
+    location: str = ""
+    moment: datetime | None = None
+
+
+def changes() -> list[Change]:
+    """Each kind of change that a near cache could be behind with."""
+    moment = datetime.now(UTC) + MOMENT
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    return [
+        Change({"destination": "https://shop.example/new"}, 302, "https://shop.example/new"),
+        Change({"disabled": True}, 410),
+        Change({"expireTime": moment.isoformat()}, 410, moment=moment),
+        Change({"validSince": ahead.isoformat()}, 404),
+        Change({"maxVisits": 1}, 410),
+        Change({"suspicious": True}, 200),
+        Change({"redirectStatus": 308, "destination": "https://shop.example/308"}, 308, "https://shop.example/308"),
+    ]
+
+
+@pytest.mark.promise("GATEWAY-7", "LINKS-9")
+async def test_a_second_after_a_change_the_door_gives_no_answer_from_before_it_although_it_had_kept_one(
+    platform: Installation,
+) -> None:
+    """Goal: the news goes from the outbox of links over the log into the door's memory, which keeps answers for five times as long. Method:
+    one link for each kind of change, asked all the time; at the end one change is taken back."""
+    wanted = changes()
+    tenant = await scenario.prepare(platform, "changed", len(wanted) + 1)
+    await scenario.warm(platform, tenant)
+    async with httpx.AsyncClient(base_url=platform.credentials().url, trust_env=False) as client:
+        *links, deleted = tenant.links
+        told = await asyncio.gather(
+            *(changed(client, tenant, *each) for each in zip(links, wanted, strict=True)),
+            changed(client, tenant, deleted, None),
+        )
+        for change, seen in zip([*wanted, None], told, strict=True):
+            assert not late(seen, change), (change, late(seen, change))
+            assert not any(each.kept and each.status in (404, 410) for each in seen), "an end is never kept"
+        disabled, enabled = links[1], Change({"disabled": False}, 302)
+        assert not late(await changed(client, tenant, disabled, enabled, kept=False), enabled)
+
+
+@pytest.mark.promise("GATEWAY-7", "LINKS-9")
+async def test_a_door_that_does_not_hear_of_changes_and_trusts_its_memory_would_give_old_answers(
+    platform: Installation,
+) -> None:
+    """The control: with its feed led to a port where no broker is, and no bound on how far behind it may be, the same test fails."""
+    tenant = await scenario.prepare(platform, "unheard", CONTROLS_MAX)
+    await scenario.warm(platform, tenant)
+    change = changes()[0]
+    async with deaf(platform), httpx.AsyncClient(base_url=platform.credentials().url, trust_env=False) as client:
+        for link in tenant.links:
+            if old := late(await changed(client, tenant, link, change), change):
+                assert all(each.kept for each in old)
+                return
+    pytest.fail("no old answer although the door heard of no change")
+
+
+@asynccontextmanager
+async def deaf(platform: Installation) -> AsyncIterator[None]:
+    """The door hears nothing of the log, and does not mind."""
+    log = platform.addresses("kafka")["KAFKA_BOOTSTRAP_SERVERS"]
+    nowhere = f"127.0.0.1:{ports.draw(1)[0]}"
+    await platform.restart("gateway", {"KAFKA_BOOTSTRAP_SERVERS": nowhere, "GATEWAY_FEED_LAG_S_MAX": "inf"})
+    try:
+        yield
+    finally:
+        await platform.restart("gateway", {"KAFKA_BOOTSTRAP_SERVERS": log, "GATEWAY_FEED_LAG_S_MAX": ""})
+
+
+def late(seen: list[Seen], change: Change | None) -> list[Seen]:
+    """What was told of old although the change, a deletion if None, had to hold."""
+    status, location = (404, "") if change is None else (change.status, change.location)
+    assert seen[-1].at_s > HELD_S_MAX, "nobody looked"
+    after = [each for each in seen if each.at_s > HELD_S_MAX]
+    return [each for each in after if each.status != status or (location and each.location != location)]
+
+
+async def changed(
+    client: httpx.AsyncClient, tenant: Tenant, link: Link, change: Change | None, *, kept: bool = True
+) -> list[Seen]:
+    """Changes the link, or deletes it, once the door gives its answer from memory if it is to be `kept`; what its visitors are told from
+    then on."""
+
+    async def visit(held_s: float) -> Seen:
+        asked_s = time.monotonic()
+        told = await client.get(link.path, headers={"Host": link.host, "DNT": "1"})
+        hit = told.headers.get("cache-status") == "groundswell; hit"
+        return Seen(asked_s - held_s, told.status_code, told.headers.get("location", ""), hit)
+
+    tries = 0
+    while kept and not (await visit(0.0)).kept:
+        tries += 1
+        assert tries < KEPT_TRIES_MAX, "the door keeps no answer"
+    path, owner = f"/v1/links/{link.id}", asking(tenant.key)
+    asked = (
+        client.delete(path, headers=owner) if change is None else client.patch(path, headers=owner, json=change.fields)
+    )
+    (await asked).raise_for_status()
+    moment = change.moment if change is not None else None
+    ahead_s = max((moment - datetime.now(UTC)).total_seconds(), 0.0) if moment is not None else 0.0
+    held_s = time.monotonic() + ahead_s
+    seen = [await visit(held_s)]
+    while seen[-1].at_s < HELD_S_MAX + WATCHED_S:
+        await asyncio.sleep(0.02)
+        seen.append(await visit(held_s))
+    return seen
 
 
 @pytest.mark.promise("IDENTITY-5")

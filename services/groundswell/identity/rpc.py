@@ -34,7 +34,7 @@ class ApiKeyRpc(identity_pb2_grpc.ApiKeyServiceServicer):
         return pb.ListApiKeysResponse(api_keys=[_to_proto(key) for key in page], next_page_token=token)
 
     async def DeleteApiKey(self, request: pb.DeleteApiKeyRequest, call: rpc.Call) -> empty_pb2.Empty:
-        await self._keys.revoke(call.context, rpc.id_of(request.name, "apiKeys", errors.KeyNotFound))
+        await self._keys.revoke(call.context, rpc.id_of(request.name, "apiKeys", errors.KeyNotFound), call.request)
         return empty_pb2.Empty()
 
     async def VerifyApiKey(self, request: pb.VerifyApiKeyRequest, call: rpc.Call) -> pb.VerifyApiKeyResponse:

@@ -1,6 +1,7 @@
 """The use cases of identity."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from groundswell.identity import errors, events, model
@@ -9,6 +10,7 @@ from groundswell.identity.store import KeyStore, tenant_of
 from groundswell.kernel import access, postgres
 from groundswell.kernel.clock import Clock
 from groundswell.kernel.context import Context, service
+from groundswell.kernel.idempotency import RequestKey
 from groundswell.kernel.ids import Ids
 
 CREATE_ANYWHERE = "platform.apiKeys.create"
@@ -19,6 +21,13 @@ class Tenants(Protocol):
 
     async def require(self, context: Context, tenant: int) -> None:
         """Raises `TenantNotFound` when the caller may not see the tenant, or there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The answer that is kept for a request that revoked a key."""
+
+    key: int
 
 
 class ApiKeys:
@@ -60,13 +69,16 @@ class ApiKeys:
         async with self._database.tenant_tx(context) as tx:
             return await KeyStore(tx).page(before, size)
 
-    async def revoke(self, context: Context, key: int) -> None:
+    async def revoke(self, context: Context, key: int, request: RequestKey) -> None:
         """Ends a key; the news leaves with the transaction. Raises `KeyNotFound`."""
         now_ms = self._clock.now_ms()
         async with self._database.tenant_tx(context) as tx:
+            if await tx.replayed(request, Revoked):
+                return
             if not await KeyStore(tx).revoke(key, now_ms):
                 raise errors.KeyNotFound
             await tx.publish(events.key_revoked(key, tx.tenant, now_ms))
+            await tx.answer(request, Revoked(key))
 
     async def verify(self, secret: str, deadline_s: float | None = None) -> ApiKey:
         """The live key that holds `secret`; raises `access.InvalidCredential`, the same for every reason.

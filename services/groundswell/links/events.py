@@ -16,7 +16,7 @@ _KINDS: dict[str, type[LinkEvent]] = {
 
 
 class LinkEvents:
-    """Makes the events of links; short URLs in them read as at `addresses`."""
+    """Makes the events of links; short URLs in them read as at `addresses`. Those that make an answer old do not wait for new links'."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
@@ -34,7 +34,8 @@ class LinkEvents:
         return self._outgoing(link, events_pb.LinkDeleted)
 
     def _outgoing(self, link: Link, kind: type[LinkEvent]) -> bus.Outgoing:
-        return bus.Outgoing(TOPIC, str(link.id), kind(link=to_proto(link, self._addresses), version=link.version))
+        event = kind(link=to_proto(link, self._addresses), version=link.version)
+        return bus.Outgoing(TOPIC, str(link.id), event, urgent=True)
 
 
 def corrected(link: int, tenant: int, domain: str, code: str) -> bus.Outgoing:

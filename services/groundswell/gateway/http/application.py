@@ -240,7 +240,8 @@ class Application:
             exchange.extra.append(_VIEWS[view])
         if answer.etag:
             exchange.extra.append((b"etag", answer.etag))
-        if replies.matches(request, answer.etag):
+        # A redirect is given whole: its tag names it for caches, and conditions are for answers of success (RFC 9110, 13.2.1).
+        if answer.status < 300 and replies.matches(request, answer.etag):
             await exchange.reply(304, [pair for pair in answer.headers if pair[0] != b"content-type"], b"")
         else:
             await exchange.reply(answer.status, answer.headers, answer.body, answer.zipped)

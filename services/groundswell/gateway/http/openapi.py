@@ -51,7 +51,10 @@ _HEADERS: Schema = {
         "description": "Whole seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "ETag": {"description": "Name of these very bytes; send it as `If-None-Match`.", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "Name of this very answer; send it as `If-None-Match`. A redirect is given all the same.",
+        "schema": {"type": "string"},
+    },
     "View": {
         "description": "What became of the row that counts this reading.",
         "schema": {"type": "string", "enum": ["counted", "spooled", "dropped", "skipped"]},
@@ -234,7 +237,10 @@ def _responses(route: Route, schemas: Schemas) -> Schema:
     if edge.HasField("telemetry"):
         headers["Groundswell-View"] = {"$ref": "#/components/headers/View"}
     if edge.HasField("redirect"):
-        moved = {"description": "Follow `Location`.", "headers": headers | {"Location": {"schema": {"type": "string"}}}}
+        led = headers | {"Location": {"schema": {"type": "string"}}}
+        if edge.cache.shared_max_age_field:
+            led["ETag"] = {"$ref": "#/components/headers/ETag"}
+        moved = {"description": "Follow `Location`.", "headers": led}
         page = {
             "description": "A page that shows where this leads, in the redirect's place.",
             "headers": headers,

@@ -30,9 +30,10 @@ def answer(route: Route, message: Message, asked_s: float, now_s: float) -> Answ
     status, headers, body = _content(route, message)
     made = Answer(status=status, headers=(), body=body, stored_s=now_s)
     if route.cacheable:
-        headers += _kept(made, edge.cache, message, asked_s, shared=not previewed)
-        if body and not previewed:
-            made.etag = b'"' + xxhash.xxh3_128_hexdigest(body).encode() + b'"'
+        kept = _kept(made, edge.cache, message, asked_s, shared=not previewed)
+        if kept != [PRIVATE_NO_STORE] or (body and not previewed):
+            made.etag = _etag(status, dict(headers).get(b"location", b""), body)
+        headers += kept
     else:
         headers.append(NO_STORE)
     made.headers = tuple(headers)
@@ -98,6 +99,12 @@ def _kept(
         (b"cdn-cache-control", b"max-age=%d, " % shared_s + stale),
         (b"cache-tag", ",".join(quote(each, safe="/:@._-") for each in made.tags).encode()),
     ]
+
+
+def _etag(status: int, location: bytes, body: bytes) -> bytes:
+    """A strong name of the answer, the same in every process: of its body, or of where a redirect leads and how."""
+    named = body or b"%d %s" % (status, location)
+    return b'"' + xxhash.xxh3_128_hexdigest(named).encode() + b'"'
 
 
 def _counted(telemetry: edge_pb2.Telemetry, message: Message) -> Counted:

@@ -25,12 +25,16 @@ class MalformedEvent(errors.Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An event to publish. Events of one `key` arrive in order. `tenant` is set when it is not the publishing transaction's."""
+    """An event to publish. Events of one `key` arrive in order. `tenant` is set when it is not the publishing transaction's.
+
+    One that is `urgent`, since it makes old what somebody may have kept, leaves before the others that wait, with what waits of its key.
+    """
 
     topic: str
     key: str
     message: Message
     tenant: int | None = None
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

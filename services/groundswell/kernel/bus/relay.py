@@ -3,6 +3,9 @@
 At least once and in order per key: rows are read in order of their sequence, sent by an idempotent producer, and deleted after the
 broker has acknowledged them. A crash in between sends them again with the same event id, which consumers bear. One relay a
 database is active; the others wait for its lock. Memory is bounded by the batch, however long the backlog.
+
+Urgent rows do not wait behind the others, each with all that waits of its key: they begin the next batch and are half of it at most, so
+that neither kind starves. Nothing but the outbox says what is next, so a crash or another relay changes nothing about the order per key.
 """
 
 import asyncio
@@ -25,11 +28,23 @@ from groundswell.kernel.postgres.database import GONE, Database
 log = logging.getLogger(__name__)
 
 BATCH_ROWS_MAX = 1_000
+URGENT_ROWS_MAX = BATCH_ROWS_MAX // 2
+"""Of a batch; the other half is for the others."""
 POLL_S = 0.05
 RETRY_S = 0.5
 LAST_S_MAX = 2.0
 """How long a relay that is told to end may take to send what is left; a successor sends the rest."""
 _LOCK = 0x6F7574626F78  # "outbox"
+
+# A row goes before those of other keys only: all that waits of an urgent row's key up to it is taken, what came first first.
+_URGENT = """
+WITH urgent AS MATERIALIZED (SELECT seq, topic, key FROM outbox WHERE urgent ORDER BY seq LIMIT $1),
+keys AS MATERIALIZED (SELECT topic, key, max(seq) AS last FROM urgent GROUP BY topic, key)
+SELECT upto.* FROM keys, LATERAL (
+    SELECT seq, topic, key, headers, body FROM outbox
+    WHERE key = keys.key AND topic = keys.topic AND seq <= keys.last ORDER BY seq LIMIT $1
+) upto ORDER BY seq LIMIT $1"""
+_OTHERS = "SELECT seq, topic, key, headers, body FROM outbox WHERE seq <> ALL($2::bigint[]) ORDER BY seq LIMIT $1"
 
 _RELAYED = Counter("groundswell_outbox_relayed_total", "Events that left an outbox, by topic.", ["topic"])
 _HELD = Gauge(
@@ -137,10 +152,15 @@ async def _lead(
 
 
 async def _next(connection: asyncpg.Connection) -> list[Outbound]:
-    records = await connection.fetch(
-        "SELECT seq, topic, key, headers, body FROM outbox ORDER BY seq LIMIT $1", BATCH_ROWS_MAX
-    )
-    return [Outbound(r["seq"], r["topic"], r["key"], orjson.loads(r["headers"]), r["body"]) for r in records]
+    """The next batch: urgent rows first, then the oldest ones."""
+    urgent = [_outbound(record) for record in await connection.fetch(_URGENT, URGENT_ROWS_MAX)]
+    taken = [row.sequence for row in urgent]
+    others = await connection.fetch(_OTHERS, BATCH_ROWS_MAX - len(taken), taken)
+    return [*urgent, *map(_outbound, others)]
+
+
+def _outbound(row: asyncpg.Record) -> Outbound:
+    return Outbound(row["seq"], row["topic"], row["key"], orjson.loads(row["headers"]), row["body"])
 
 
 async def _written(database: Database) -> None:

@@ -63,11 +63,13 @@ class Tx:
                 e.key.encode(),
                 orjson.dumps(headers_of(e, self._ids.next(), self.tenant)).decode(),
                 e.message.SerializeToString(),
+                e.urgent,
             )
             for e in events
         ]
         await self._connection.execute(
-            "INSERT INTO outbox (topic, key, headers, body) SELECT * FROM unnest($1::text[], $2::bytea[], $3::jsonb[], $4::bytea[])",
+            "INSERT INTO outbox (topic, key, headers, body, urgent) "
+            "SELECT * FROM unnest($1::text[], $2::bytea[], $3::jsonb[], $4::bytea[], $5::boolean[])",
             *(list(column) for column in zip(*rows, strict=True)),
         )
         self.published = True
