@@ -140,8 +140,10 @@ def test_restart_adds_settings_and_an_empty_one_takes_them_back(shared: Platform
     assert shared.settings("links")["FRAMES_ACKS"] == "0"
     assert shared.settings("links")["A"] == "b=c"
     assert "FRAMES_ACKS" not in shared.settings("gateway")
-    assert shared.run("restart", "links", "--set", "FRAMES_ACKS=").returncode == 0
+    data = shared.settings("links")["GROUNDSWELL_DATA"]
+    assert shared.run("restart", "links", "--set", "FRAMES_ACKS=", "--set", "GROUNDSWELL_DATA=").returncode == 0
     assert shared.settings("links")["FRAMES_ACKS"] == ""
+    assert shared.settings("links")["GROUNDSWELL_DATA"] == data, "what the supervisor gives is there again"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_one(shared: Platform) -> None:

@@ -126,11 +126,13 @@ class Platform:
             own = {"GROUNDSWELL_PROCESS": process, "GROUNDSWELL_INSTANCE": name, "GROUNDSWELL_DATA": str(folders.data)}
             own |= {"GROUNDSWELL_RPC_ADDRESS": rpc, "GROUNDSWELL_OPS_ADDRESS": ops}
             own |= {"GROUNDSWELL_LEFT": ",".join(self._left())} if name == self.topology.sender else {}
+            own = self._shared() | own
+            added = {key: value for key, value in settings.items() if value or key not in own}  # empty is the default
             return Launch(
                 [*self.topology.command, *modules],
                 folders.log,
                 Path.cwd(),
-                self._shared() | own | dict(settings),
+                own | added,
                 niceness=self.topology.niceness_of(process),
             )
 
