@@ -97,7 +97,8 @@ async def test_a_rollup_that_is_behind_what_was_committed_gets_what_it_lacks(
     frame_producer: frames.FrameProducer,
     tmp_path: Path,
 ) -> None:
-    """Goal: a writer that takes partitions over brings every rollup up to their offsets. Method: one rollup has lost all that it had."""
+    """Goal: a writer that takes partitions over brings every rollup up to their offsets, also one that dies on the way. Method: one rollup
+    has lost all that it had, which is added some offsets at a time."""
     process = WriterProcess(kafka_address, frames_topic, clickhouse_server.dsn, tmp_path / "status")
     given = rows(3_000)
     try:
@@ -108,7 +109,11 @@ async def test_a_rollup_that_is_behind_what_was_committed_gets_what_it_lacks(
         process.status.unlink()
         async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)) as store:
             await store.execute(f"TRUNCATE TABLE {schema.ITEM_1H}")
-        await process.start()
+        at_once = {"WRITER_ROLLUP_OFFSETS_MAX": "6"}
+        child = await process.start(GROUNDSWELL_FAILPOINTS="writer.rollup_after_item_1h=kill@2", **at_once)
+        async with asyncio.timeout(40):
+            assert await child.wait() == -signal.SIGKILL
+        await process.start(**at_once)
         await process.done(1_500)
         await acknowledged(frame_producer, given[1_500:])
         await process.done(3_000)

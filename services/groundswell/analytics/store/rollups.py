@@ -9,10 +9,13 @@ the others have left out, takes of each range only what lies beyond the table's 
 nor when a writer wakes up after a successor did its work. A token alone does not make an INSERT … SELECT repeatable: what the store
 remembers is derived from the token and from the blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory
 of the moment decides.
+
+What neither sees is what a statement is about to add that the store is still working at, as one whose process was killed. So each
+says of which partitions it is, and whoever adds what others may have begun waits until the store is done with theirs.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from groundswell.analytics.store import schema
@@ -93,6 +96,11 @@ _INSERTS = {
 
 _MARKERS = "SELECT _p, w FROM {table} WHERE tenant = 0 AND kind = ''"
 
+_COMMENT = "groundswell rolls up "
+_UNDER_WAY = """
+SELECT Settings['log_comment'] AS comment FROM system.processes WHERE startsWith(comment, {begin:String})"""
+"""The comments of statements that the store works at. A server's processes are its own: of several servers this asks one."""
+
 
 def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
     """The insert that adds these ranges, of different partitions, to the rollup `table`, or to all that `table` passes groups on to;
@@ -153,6 +161,13 @@ class RollupStore:
                 await self._add(table, left, attempt)
             attempt += 1
 
+    async def under_way(self, partitions: Collection[int]) -> set[int]:
+        """Those of the partitions to which the store is adding ranges at this moment, whoever told it to."""
+        answer = await self._store.query(_UNDER_WAY, {"begin": f"{_COMMENT}{self._topic}:"}, own=True)
+        return {int(p) for (comment,) in answer.rows for p in str(comment).rpartition(":")[2].split(",")} & set(
+            partitions
+        )
+
     async def lacking_from(self) -> dict[int, int]:
         """The first offset of each partition that some rollup does not hold; none for one of which no rollup holds anything."""
         ends = await self._ends()
@@ -167,7 +182,8 @@ class RollupStore:
 
     async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
         sql, bound = statement(table, of)
-        options = insert_options(token(table, self._topic, of, attempt)) | ONE_THREAD
+        comment = f"{_COMMENT}{self._topic}:{','.join(str(each.partition) for each in of)}"
+        options = insert_options(token(table, self._topic, of, attempt)) | ONE_THREAD | {"log_comment": comment}
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
 
