@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from groundswell.analytics.consumers.rollups import Rollups
+from groundswell.analytics.model.questions import HOUR_MS, Filter, Question
 from groundswell.analytics.settings import WriterSettings
 from groundswell.analytics.store import schema
+from groundswell.analytics.store.queries import QueryStore
 from groundswell.analytics.store.ranges import Range, RangeStore
 from groundswell.analytics.store.rollups import RollupStore, Total
 from groundswell.kernel import clickhouse
@@ -76,7 +79,7 @@ async def nobody(totals: Sequence[Total]) -> None:
 @pytest.mark.promise("ANALYTICS-2")
 async def test_a_member_that_is_thrown_out_amid_a_gap_adds_no_further_piece_of_it(clickhouse_server: Server) -> None:
     """Goal: whoever gets the partition adds the rest alone. Control: a member that stays adds all pieces of uneven gaps, each once."""
-    start_ms = SystemClock().now_ms() - 3_600_000
+    start_ms = SystemClock().now_ms() - HOUR_MS
     drawn = draw(
         ROWS, seed=1, tenant=TENANT, start_ms=start_ms, span_ms=60_000, items=9, users=90, partitions=PARTITIONS
     )
@@ -147,3 +150,30 @@ async def test_a_statement_that_outlives_its_writer_doubles_nothing(
             await process.stop()
     counts = await process.counts()
     assert unequal(counts, 1_000) == {}, counts
+
+
+@pytest.mark.promise("ANALYTICS-9")
+@pytest.mark.parametrize(("by", "coarser"), [((), "ev_1h_devices"), (("item",), "item_1h")])
+async def test_a_rollup_with_a_gap_is_not_asked_while_the_finer_one_has_it_all(
+    clickhouse_server: Server, by: tuple[str, ...], coarser: str
+) -> None:
+    """Goal: a gap of hours is not read raw by each question. Its filter comes once in the statement, or it is too long for an address."""
+    end_ms = SystemClock().now_ms() // HOUR_MS * HOUR_MS
+    drawn = draw(ROWS, seed=1, tenant=TENANT, start_ms=end_ms - 1_000_000, span_ms=60_000, items=9, users=90)
+    drawn.columns["_o"] = drawn.columns["_o"].astype(np.uint64) * np.uint64(100)
+    filters = (Filter("item", tuple(range(1, 251))),) if by else ()
+    asked = Question(("events",), by, filters, "", end_ms - 2 * HOUR_MS - 1, end_ms + 1)
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)) as store:
+        await schema.create(store, 1_000)
+        rollups = RollupStore(store, "t")
+        await RangeStore(store, "t").write(Range(0, 0, 9_999), drawn.content())
+        await rollups.write([Range(0, 0, 9_999)])
+        queries = QueryStore(store, 1, rollups.adding)
+
+        async def counted() -> float:
+            return sum(row[-1][0] for row in (await queries.answer(TENANT, asked)).rows)
+
+        assert await counted() == ROWS
+        await store.execute(f"TRUNCATE TABLE {schema.DATABASE}.{coarser}")
+        await store.execute(f"ALTER TABLE {schema.EV} DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        assert await counted() == ROWS, "raw rows were asked, which are gone"
