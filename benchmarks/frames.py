@@ -23,6 +23,7 @@ from benchmarks.result import Result, cpu_s
 from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.frames import codec
 from loadtests import scenario
+from loadtests.oracles.books import ROLLUPS
 from loadtests.platform.api import Door
 from loadtests.platform.installation import Installation, PlatformFailed
 
@@ -159,15 +160,7 @@ async def _stored(door: Door, events: int, *, before_s: float) -> float:
     while True:
         with suppress(PlatformFailed):
             books = await door.balance()
-        if (
-            books
-            and books.stored
-            == books.rollup_second
-            == books.rollup_minute
-            == books.rollup_hour
-            == books.totals
-            == events
-        ):
+        if books and {books.stored, *(getattr(books, name) for name in ROLLUPS)} == {events}:
             return time.monotonic() - before_s
         if time.monotonic() - before_s > STORED_S_MAX:
             raise RuntimeError(f"{events:,} events were sent, but the books say {books}")

@@ -60,6 +60,9 @@ class Books:
     rollup_second: int
     rollup_minute: int
     rollup_hour: int
+    rollup_device_hour: int
+    rollup_item_minute: int
+    rollup_item_hour: int
     totals: int
     click_count: int
     click_count_by_target: Sequence[int]
@@ -113,7 +116,17 @@ def judge(promised: Promised, books: Books) -> list[Finding]:
 
 LOST, DOUBLED = "lost", "doubled"
 """The two ways in which a count is wrong."""
-EQUAL_TO_STORED = ("rollup_second", "rollup_minute", "rollup_hour", "totals", "click_count", "live")
+ROLLUPS = (
+    "rollup_second",
+    "rollup_minute",
+    "rollup_hour",
+    "rollup_device_hour",
+    "rollup_item_minute",
+    "rollup_item_hour",
+    "totals",
+)
+"""The store's rollups, as books call them."""
+EQUAL_TO_STORED = (*ROLLUPS, "click_count", "live")
 FINDINGS = ("stored", "each link", *EQUAL_TO_STORED, "each click_count", "bots", "difference", "parked", "unkept views")
 """What `judge` judges, by name."""
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import httpx
 
-from loadtests.oracles.books import Books, Promised, judge
+from loadtests.oracles.books import ROLLUPS, Books, Promised, judge
 from loadtests.platform.api import Door, Link
 from loadtests.platform.installation import PlatformFailed
 
@@ -74,10 +74,7 @@ async def _read(door: Door, links: Sequence[Link]) -> Books:
     return Books(
         stored=balance.stored,
         stored_by_target=[by_item.get(link.id, 0) for link in links],
-        rollup_second=balance.rollup_second,
-        rollup_minute=balance.rollup_minute,
-        rollup_hour=balance.rollup_hour,
-        totals=balance.totals,
+        **{name: getattr(balance, name) for name in ROLLUPS},
         click_count=sum(total for total, _ in of_links),
         click_count_by_target=[total for total, _ in of_links],
         bot_count=sum(bots for _, bots in of_links),

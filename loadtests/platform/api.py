@@ -48,6 +48,9 @@ class Balance:
     rollup_second: int
     rollup_minute: int
     rollup_hour: int
+    rollup_device_hour: int
+    rollup_item_minute: int
+    rollup_item_hour: int
     totals: int
     duplicates: int
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from loadtests.generator import histogram
 from loadtests.generator.log import Outcome
-from loadtests.oracles.books import Finding
+from loadtests.oracles.books import ROLLUPS, Finding
 from loadtests.oracles.freshness import Percentiles
 from loadtests.scenario import CatchUp, Ran, Verdict
 
@@ -15,6 +15,17 @@ HEADLINES = {
     Verdict.PASSED: "Every answered visit is in the books, once.",
     Verdict.FAILED: "THE BOOKS ARE WRONG.",
     Verdict.INVALID: "The books are right, but this run was not as ordered and PROVES TOO LITTLE.",
+}
+
+
+_TITLES = {
+    "rollup_second": "rollup by second",
+    "rollup_minute": "rollup by minute",
+    "rollup_hour": "rollup by hour",
+    "rollup_device_hour": "rollup by device, hour",
+    "rollup_item_minute": "items by minute",
+    "rollup_item_hour": "items by hour",
+    "totals": "totals of the items",
 }
 
 
@@ -54,10 +65,7 @@ class Report:
             _row("  as spooled", spooled),
             *([_row("visits refused", promised.refused)] if promised.refused else []),
             _row("stored", books.stored, judged["stored"]),
-            _row("rollup by second", books.rollup_second, judged["rollup_second"]),
-            _row("rollup by minute", books.rollup_minute, judged["rollup_minute"]),
-            _row("rollup by hour", books.rollup_hour, judged["rollup_hour"]),
-            _row("totals of the items", books.totals, judged["totals"]),
+            *(_row(_TITLES[name], getattr(books, name), judged[name]) for name in ROLLUPS),
             _row("links' click_count", books.click_count, judged["click_count"], judged["each click_count"]),
             _row("live page", books.live, judged["live"]),
             _row("of these by bots", books.bot_count, judged["bots"]),
@@ -93,7 +101,7 @@ class Report:
         A kill after which the live page was behind has `caught_up`, when it held all again; null when nobody saw that.
         """
         promised, books = self.ran.promised, self.ran.books
-        rollups = (books.rollup_second, books.rollup_minute, books.rollup_hour)
+        rollups = {name: getattr(books, name) for name in ROLLUPS}
         caught_up = {each.kill: _or_none(each.caught_up_s) for each in self.ran.catch_ups()}
         return {
             "ok": self.ran.verdict is Verdict.PASSED,
@@ -103,7 +111,7 @@ class Report:
             "counted": promised.outcomes.get(Outcome.COUNTED, 0),
             "spooled": promised.outcomes.get(Outcome.SPOOLED, 0),
             "stored": books.stored,
-            "rollups": next((each for each in rollups if each != books.stored), books.stored),
+            "rollups": next((each for each in rollups.values() if each != books.stored), books.stored),
             "totals": books.totals,
             "click_count": books.click_count,
             "live": books.live,
@@ -123,9 +131,7 @@ class Report:
             "unknown": promised.unknown,
             "unanswered_counted": books.stored - promised.total,
             "refused": promised.refused,
-            "rollup_second": books.rollup_second,
-            "rollup_minute": books.rollup_minute,
-            "rollup_hour": books.rollup_hour,
+            **rollups,
             "bots": books.bot_count,
             "difference": books.difference,
             "duplicates_dropped": books.duplicates,

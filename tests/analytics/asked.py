@@ -92,8 +92,10 @@ def question(chance: random.Random, start_ms: int) -> Question:
     exact = [name for name in measures if name != "users"]
     if "item" not in dimensions or not exact:
         return any_order
-    order = chance.choice(["", "-"]) + chance.choice(exact)
-    return replace(any_order, order=order, limit=chance.choice([1, 7, 100]), interval=chance.choice(["", "", "hour"]))
+    order, interval = chance.choice(["", "-"]) + chance.choice(exact), chance.choice(["", "", "hour"])
+    if chance.random() < 0.3 and (interval or measures[0] in exact):
+        order = ""  # then it is the time, or the first measure
+    return replace(any_order, order=order, limit=chance.choice([1, 7, 100]), interval=interval)
 
 
 async def compared(queries: QueryStore, rows: list[Row], asked: Question) -> str:
@@ -115,9 +117,12 @@ async def compared(queries: QueryStore, rows: list[Row], asked: Question) -> str
 
 def _first(asked: Question, wanted: dict[Key, dict[str, float]]) -> dict[Key, dict[str, float]]:
     """What the limit leaves of the model's answer."""
-    if not asked.order:
+    if asked.limit == questions.LIMIT_MAX:
         return wanted
-    by, sign = asked.order.removeprefix("-"), -1 if asked.order.startswith("-") else 1
+    if not asked.order and asked.interval:
+        return {key: wanted[key] for key in sorted(wanted)[: asked.limit]}
+    order = asked.order or f"-{asked.measures[0]}"
+    by, sign = order.removeprefix("-"), -1 if order.startswith("-") else 1
     first = sorted(wanted, key=lambda key: (sign * wanted[key][by], key))[: asked.limit]
     return {key: wanted[key] for key in first}
 
@@ -136,6 +141,7 @@ async def main(folder: str, seed: str) -> None:
         )
         for n in (TENANT, OTHER)
     )
+    mine.columns["value"] = mine.columns["value"].astype(float) * 0.75 - 3.0  # below zero too, and never rounded
     rows, chance, wrong = rows_of(mine), random.Random(int(seed)), []
     async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
         await schema.create(store, 20_000)

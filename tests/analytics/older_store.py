@@ -39,13 +39,15 @@ async def made(store: clickhouse.ClickHouse) -> None:
     await store.execute(f"ALTER TABLE {schema.EV} DELETE WHERE 1 SETTINGS mutations_sync = 2")
 
 
-async def stored(store: clickhouse.ClickHouse, rows: int, *, seed: int, first: int) -> None:
-    """Raw rows of every partition, from this offset on."""
-    start_ms = SystemClock().now_ms() // HOUR_MS * HOUR_MS - 5 * HOUR_MS
+async def stored(store: clickhouse.ClickHouse, rows: int, *, seed: int, first: int, days_back: int = 0) -> None:
+    """Raw rows of every partition, from this offset on, of events of so many days ago."""
+    now_ms = SystemClock().now_ms()
+    start_ms = now_ms // HOUR_MS * HOUR_MS - 5 * HOUR_MS - days_back * 24 * HOUR_MS
     drawn = raw_rows.draw(
         rows, seed=seed, tenant=7, start_ms=start_ms, span_ms=4 * HOUR_MS, items=40, users=900, partitions=PARTITIONS
     )
     drawn.columns["_o"] = drawn.columns["_o"].astype(np.uint64) + np.uint64(first)
+    drawn.columns["_t"] = np.full(rows, now_ms // 1_000, np.int64)
     for p in range(PARTITIONS):
         await RangeStore(store, TOPIC).write(Range(p, first, first + 99), drawn.of(p).content())
 
@@ -83,7 +85,7 @@ async def main(command: str, folder: str) -> None:
         if command == "make":
             await made(store)
             return
-        await schema.create(store, 20_000)
+        await schema.create(store, 20_000, "one")
         if command == "tell":
             filled = await told(store)
             await stored(store, LATER_ROWS, seed=2, first=100)

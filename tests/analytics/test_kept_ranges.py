@@ -16,6 +16,7 @@ import pytest
 
 from groundswell.analytics import errors
 from groundswell.analytics.model import questions
+from groundswell.analytics.model.intake import EARLY_MS
 from groundswell.analytics.model.questions import DAY_MS, HOUR_MS, MINUTE_MS, Filter, Question
 
 NOW_MS = 1_796_000_000_123
@@ -73,6 +74,15 @@ def test_single_seconds_reach_as_far_back_as_raw_rows() -> None:
         question = asked(back_ms, interval="second", end_ms=HOUR_NOW_MS - back_ms + DAY_MS - HOUR_MS)
         assert (refusal(question) == "") == is_answered
         assert is_answered or "single seconds" in refusal(question)
+
+
+@pytest.mark.promise("ANALYTICS-9")
+def test_raw_rows_are_asked_for_nothing_that_came_ahead_of_its_time_and_may_be_gone() -> None:
+    """Goal: a raw row goes a month after it was stored, which an event may be ahead of, so the last minutes of that month are not whole."""
+    first_ms = NOW_MS - 31 * DAY_MS + EARLY_MS
+    for start_ms, is_answered in (first_ms, False), (first_ms + 1, True):
+        question = replace(asked(0, filters=(Filter("network", (1,)),)), start_ms=start_ms, end_ms=HOUR_NOW_MS)
+        assert (refusal(question) == "") == is_answered
 
 
 @pytest.mark.promise("ANALYTICS-9")

@@ -57,7 +57,7 @@ async def run(bootstrap: str, topic: str, dsn: str, status: str, instance: str) 
         published.update({(t.tenant, t.kind, t.item): t.events for t in totals})
 
     async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn)) as store:
-        await schema.create(store, config.deduplication_window)
+        await schema.create(store, config.deduplication_window, instance)
         ranges, rollups = RangeStore(store, topic), RollupStore(store, topic)
         writes = Membership(bootstrap, f"{topic}.writer", topic, instance=instance)
         rolls = Membership(bootstrap, f"{topic}.rollups", topic, instance=instance, fetch=False)

@@ -6,14 +6,25 @@ import pytest
 
 from benchmarks import doors
 from benchmarks.flood import CONNECTIONS, UNDER_WAY
-from loadtests.oracles.books import Books
+from loadtests.oracles.books import ROLLUPS, Books
 
 FLOODS = [1_000, 2_000, 2_500]
 
 
 def books(stored: int) -> Books:
     """Books that are of one mind."""
-    return Books(stored, [stored], stored, stored, stored, stored, stored, [stored], 0, stored, 0, 0, 0)
+    return Books(
+        stored=stored,
+        stored_by_target=[stored],
+        **dict.fromkeys(ROLLUPS, stored),
+        click_count=stored,
+        click_count_by_target=[stored],
+        bot_count=0,
+        live=stored,
+        difference=0,
+        parked=0,
+        duplicates=0,
+    )
 
 
 @pytest.mark.parametrize("under_way", [0, 1, len(FLOODS) * CONNECTIONS * UNDER_WAY])

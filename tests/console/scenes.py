@@ -37,7 +37,8 @@ def viral(stage: Stage) -> None:
         "windowSeconds": 60,
         "stored": str(stored),
     }
-    sums = ("accepted", "stored", "rollupSecond", "rollupMinute", "rollupHour", "totals")
+    rollups = ("Second", "Minute", "Hour", "DeviceHour", "ItemMinute", "ItemHour")
+    sums = ("accepted", "stored", *(f"rollup{name}" for name in rollups), "totals")
     stage.balance = {**dict.fromkeys(sums, str(stored)), "duplicates": "3"}
     stage.links = [
         {

@@ -161,12 +161,14 @@ async def test_sums_that_were_read_a_moment_apart_are_no_fault_and_a_difference_
     scenes.viral(stage)
     began_s = time.time()
     sums = {"accepted": "88", "stored": "88", "rollupSecond": "118", "rollupMinute": "88", "rollupHour": "58"}
+    sums |= {"rollupDeviceHour": "88", "rollupItemMinute": "88", "rollupItemHour": "89"}
     stage.balance |= {**sums, "totals": "88", "time": rfc3339(began_s)}
     async with opened(browser, stage, "/#key=gsk_stage", DESK) as watched:
         page = watched.page
         await expect(page.get_by_test_id("entry-rollup-second")).to_have_text("By second30 more 118")
         await expect(page.get_by_test_id("entry-rollup-minute")).to_have_text("By minute88")
         await expect(page.get_by_test_id("entry-rollup-hour")).to_have_text("By hour30 to come 58")
+        await expect(page.get_by_test_id("entry-rollup-item-hour")).to_have_text("Items by hour1 more 89")
         await expect(page.locator(".books .state-bad, .books .state-waiting")).to_have_count(0)
         stage.balance["time"] = rfc3339(began_s + 11)
         await expect(page.get_by_test_id("entry-rollup-hour")).to_contain_text("30 missing")

@@ -39,6 +39,9 @@ export interface Balance {
   readonly rollupSecond: number;
   readonly rollupMinute: number;
   readonly rollupHour: number;
+  readonly rollupDeviceHour: number;
+  readonly rollupItemMinute: number;
+  readonly rollupItemHour: number;
   readonly totals: number;
   readonly duplicates: number;
   /** When it was read. */
@@ -107,6 +110,9 @@ export function balance(json: unknown): Balance {
     rollupSecond: integer(from, "rollupSecond"),
     rollupMinute: integer(from, "rollupMinute"),
     rollupHour: integer(from, "rollupHour"),
+    rollupDeviceHour: integer(from, "rollupDeviceHour"),
+    rollupItemMinute: integer(from, "rollupItemMinute"),
+    rollupItemHour: integer(from, "rollupItemHour"),
     totals: integer(from, "totals"),
     duplicates: integer(from, "duplicates"),
     timeMs: timeMs(from, "time") ?? 0,

@@ -44,6 +44,9 @@ export function BooksCard({ asked, sinceMs }: BooksCardProps) {
         <Entry title="By second" id="rollup-second" value={value?.rollupSecond ?? null} remark={remark(value?.rollupSecond)} />
         <Entry title="By minute" id="rollup-minute" value={value?.rollupMinute ?? null} remark={remark(value?.rollupMinute)} />
         <Entry title="By hour" id="rollup-hour" value={value?.rollupHour ?? null} remark={remark(value?.rollupHour)} />
+        <Entry title="By hour and device" id="rollup-device-hour" value={value?.rollupDeviceHour ?? null} remark={remark(value?.rollupDeviceHour)} />
+        <Entry title="Items by minute" id="rollup-item-minute" value={value?.rollupItemMinute ?? null} remark={remark(value?.rollupItemMinute)} />
+        <Entry title="Items by hour" id="rollup-item-hour" value={value?.rollupItemHour ?? null} remark={remark(value?.rollupItemHour)} />
         <Entry title="Items' totals" id="totals" value={value?.totals ?? null} remark={remark(value?.totals)} />
         <Entry title="Repeats refused" id="duplicates" value={value?.duplicates ?? null} />
       </dl>

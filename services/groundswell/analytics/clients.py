@@ -25,9 +25,9 @@ class Store:
         request = live_pb2.QueryStoreRequest(query=query)
         return (await rpc.call(self._stub.QueryStore, request, context, timeout_s=QUERY_S_MAX, idempotent=True)).answer
 
-    async def balance(self, context: Context) -> pb.Balance:
-        """The tenant's books."""
-        request = live_pb2.ReadBalanceRequest()
+    async def balance(self, context: Context, *, rollups: bool = True) -> pb.Balance:
+        """The tenant's books, with the rollups or without."""
+        request = live_pb2.ReadBalanceRequest(without_rollups=not rollups)
         return (
             await rpc.call(self._stub.ReadBalance, request, context, timeout_s=BALANCE_S_MAX, idempotent=True)
         ).balance

@@ -255,7 +255,8 @@ def insert_options(token: str) -> dict[str, str | int]:
     """The settings of an insert that is one block and is known again.
 
     What the store remembers is derived from the token and from the number of blocks in which the rows arrive: an INSERT … SELECT
-    must see to it that its SELECT gives as many each time. Rows of one key come once in an insert, so none are looked for to be merged.
+    must see to it that its SELECT gives as many each time. Rows of one key come once or a few times in an insert, so none are looked for to
+    be merged.
     """
     return {
         "insert_deduplication_token": token,

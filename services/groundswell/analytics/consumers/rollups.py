@@ -8,9 +8,8 @@ absolute totals of the items that it touched are published, at once or, while mo
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from prometheus_client import Gauge
 
@@ -25,8 +24,6 @@ from groundswell.kernel.bus.intents import Mark, Membership
 log = logging.getLogger(__name__)
 
 GROUP = "analytics.rollups"
-OFFSETS_MAX = 2_000
-"""Offsets that one rollup takes at most: up to 16 million rows."""
 REST = 8.0
 """The pause after a rollup, as a multiple of the time that it took: the busier the machine, the more rows share a rollup."""
 REST_S_MAX = 8.0
@@ -76,7 +73,7 @@ class Rollups:
                     began_s = time.monotonic()
                     async with self._membership.turn():
                         await self._cycle()
-                    rest_s = min(REST * (time.monotonic() - began_s), REST_S_MAX)
+                    rest_s = 0.0 if self._membership.fresh else min(REST * (time.monotonic() - began_s), REST_S_MAX)
                 except PASSING as error:
                     log.warning("the rollups read their marks again: %r", error)
                     self._membership.restart()
@@ -100,22 +97,25 @@ class Rollups:
         if due:
             await self._roll_up(due)
         if not due or time.monotonic() >= self._totals_rest_until_s:
-            await self._publish_totals(sorted(self._membership.partitions))
+            await self._publish_totals(self._owned())
 
     async def _stored(self) -> dict[int, int]:
         """The last offset of each partition that has some to roll up."""
-        owned = sorted(self._membership.partitions - self._membership.fresh)
-        return await self._ranges.newest({partition: self._places[partition].next for partition in owned})
+        return await self._ranges.newest({partition: self._places[partition].next for partition in self._owned()})
+
+    def _owned(self) -> list[int]:
+        """The partitions of which it is known where they stand."""
+        return sorted(self._membership.partitions - self._membership.fresh)
 
     async def _due(self) -> list[Range]:
         """What is stored and not rolled up, of each partition as much as one rollup takes."""
         stored, due = await self._stored(), []
-        for partition in sorted(self._membership.partitions):
+        for partition in self._owned():
             first = self._places[partition].next
             newest = stored.get(partition, first - 1)
             BEHIND.labels(str(partition)).set(newest + 1 - first)
             if newest >= first:
-                due.append(Range(partition, first, min(newest, first + OFFSETS_MAX - 1)))
+                due.append(Range(partition, first, min(newest, first + self._config.rollup_offsets_max - 1)))
         return due
 
     async def _roll_up(self, due: Sequence[Range]) -> None:
@@ -148,37 +148,44 @@ class Rollups:
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
 
     async def _recover(self, partitions: Sequence[int]) -> None:
-        """Finds where the partitions stand, and adds to each rollup what it lacks: of a range that a predecessor had begun, and of
-        everything before it that writers of an earlier version left out, since they did not know the rollup."""
+        """Finds where the partitions stand, and adds to rollups the next of what they lack: of a range that a predecessor had begun, and
+        of all before it that writers of an earlier version left out, since they did not know the rollup.
+
+        What is lacking may take hours, so a turn adds one piece of it, and only while the partition is still ours at its unchanged mark.
+        The partition stays fresh until nothing is lacking. While the store still works at a predecessor's statement nothing is added,
+        since nobody can see what that is about to add.
+        """
+        marks = {partition: await self._membership.mark(partition) or Mark(0) for partition in partitions}
+        busy = await self._rollups.under_way(partitions)
         lacking_from = await self._rollups.lacking_from()
-        gaps: list[Range] = []
-        for partition in partitions:
-            mark = await self._membership.mark(partition) or Mark(0)
+        due: list[Range] = []
+        whole: dict[int, _Place] = {}
+        for partition in set(partitions) - busy:
+            mark = marks[partition]
             note = intents.parse(mark.note)
             first = lacking_from.get(partition, mark.offset)
             place = _Place(max(mark.offset, first), note.totals or 0)
             if note.intent is not None:
                 place.next = max(place.next, note.intent[1] + 1)
-            self._places[partition] = place
             if first < place.next:
-                gaps.append(Range(partition, first, place.next - 1))
-        if gaps:
-            log.info("rolled up again: %s", ", ".join(map(str, gaps)))
-        for due in _rounds(gaps):
-            async with self._rollups.adding:
-                await self._rollups.write_again(due)
-        await self._membership.commit({partition: self._places[partition].mark() for partition in partitions})
-        for partition in partitions:
-            self._membership.ready(partition, self._places[partition].next)
+                due.append(Range(partition, first, min(place.next, first + self._config.rollup_offsets_max) - 1))
+                BEHIND.labels(str(partition)).set(place.next - first)
+            else:
+                whole[partition] = place
+        if whole:
+            await self._begin(whole)
+        if due:
+            await self._roll_up_again(due, marks)
 
+    async def _begin(self, places: Mapping[int, _Place]) -> None:
+        """From now on the partitions are rolled up from here on."""
+        await self._membership.commit({partition: place.mark() for partition, place in places.items()})
+        self._places.update(places)
+        for partition, place in places.items():
+            self._membership.ready(partition, place.next)
 
-def _rounds(gaps: Sequence[Range]) -> list[list[Range]]:
-    """Each gap in order, no more of it at once than one rollup takes; gaps of different partitions beside each other."""
-    pieces = [
-        [
-            Range(gap.partition, first, min(first + OFFSETS_MAX - 1, gap.last))
-            for first in range(gap.first, gap.last + 1, OFFSETS_MAX)
-        ]
-        for gap in gaps
-    ]
-    return [[piece for piece in each if piece is not None] for each in zip_longest(*pieces)]
+    async def _roll_up_again(self, due: Sequence[Range], marks: Mapping[int, Mark]) -> None:
+        await self._membership.commit({of.partition: marks[of.partition] for of in due}, intent=True)
+        log.info("rolled up again: %s", ", ".join(map(str, due)))
+        async with self._rollups.adding:
+            await self._rollups.write_again(due)

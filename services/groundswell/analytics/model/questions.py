@@ -72,8 +72,12 @@ class Level:
     days: int
 
     def holds(self, start_ms: int, now_ms: int) -> bool:
-        """Whether nothing since `start_ms`, the beginning of a bucket, is forgotten."""
-        return start_ms > now_ms - self.days * DAY_MS
+        """Whether nothing since `start_ms`, the beginning of a bucket, is forgotten.
+
+        Raw rows go by when they were stored, which an event may be ahead of.
+        """
+        ahead_ms = 0 if self.bucket_ms else intake.EARLY_MS
+        return start_ms > now_ms - self.days * DAY_MS + ahead_ms
 
 
 RAW, BY_SECOND = Level("ev", 0, 31), Level("ev_1s", 1_000, 31)
@@ -128,7 +132,7 @@ def _held(question: Question, now_ms: int) -> None:
             raise errors.QueryInvalid(
                 f"More than {coarsest.days} days back a range begins and ends with whole {unit}.", field="range"
             )
-        first_s = (now_ms // HOUR_MS + 1) * 3_600 - coarsest.days * 86_400
+        first_s = ((now_ms + intake.EARLY_MS) // HOUR_MS + 1) * 3_600 - coarsest.days * 86_400
         narrow = _narrowing(question, coarsest.days)
         raise errors.QueryInvalid(
             f"{f'With {narrow}, questions' if narrow else 'Questions'} reach {coarsest.days:,} days back: "

@@ -42,7 +42,7 @@ async def writer(resources: Resources) -> AsyncIterator[Module]:
         tables = asyncio.Event()
 
         async def make_tables() -> None:
-            await schema.create(store, config.deduplication_window)
+            await schema.create(store, config.deduplication_window, instance)
             tables.set()
 
         await resources.eventually("writer.tables", make_tables)

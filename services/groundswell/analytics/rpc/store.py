@@ -5,6 +5,7 @@ import time
 from groundswell.analytics.model import questions
 from groundswell.analytics.model.questions import Filter, Question
 from groundswell.analytics.service.answering import Answering
+from groundswell.analytics.store import schema
 from groundswell.api.analytics.v1 import analytics_pb2 as pb
 from groundswell.api.analytics.v1 import live_pb2, live_pb2_grpc
 from groundswell.kernel import rpc
@@ -38,20 +39,30 @@ class StoreRpc(live_pb2_grpc.StoreServiceServicer):
         return live_pb2.QueryStoreResponse(answer=answer)
 
     async def ReadBalance(self, request: live_pb2.ReadBalanceRequest, call: rpc.Call) -> live_pb2.ReadBalanceResponse:
-        books = await self._answering.books(call.context)
+        books = await self._answering.books(call.context, rolled=not request.without_rollups)
         balance = pb.Balance(
             accepted=books.accepted,
             stored=books.stored,
             parked=books.parked,
             difference=books.accepted - books.stored - books.parked,
-            rollup_second=books.by_second,
-            rollup_minute=books.by_minute,
-            rollup_hour=books.by_hour,
-            totals=books.totals,
             duplicates=books.duplicates,
         )
+        for table, events in books.rollups.items():
+            setattr(balance, _FIELDS[table], events)
         balance.time.FromMilliseconds(time.time_ns() // 1_000_000)
         return live_pb2.ReadBalanceResponse(balance=balance)
+
+
+_FIELDS = {
+    schema.EV_1S: "rollup_second",
+    schema.EV_1M: "rollup_minute",
+    schema.EV_1H: "rollup_hour",
+    schema.EV_1H_DEVICES: "rollup_device_hour",
+    schema.ITEM_1M: "rollup_item_minute",
+    schema.ITEM_1H: "rollup_item_hour",
+    schema.ITEM_TOTALS: "totals",
+}
+"""What the public API calls each rollup."""
 
 
 def _question(query: pb.RunQueryRequest) -> Question:

@@ -13,6 +13,7 @@ from functools import partial
 from groundswell.analytics import errors
 from groundswell.analytics.model import questions
 from groundswell.analytics.model.questions import Question
+from groundswell.analytics.store import schema
 from groundswell.analytics.store.books import Books, BookStore
 from groundswell.analytics.store.queries import Found, QueryStore
 from groundswell.kernel.clickhouse import StoreOverloaded
@@ -22,6 +23,8 @@ from groundswell.kernel.errors import DeadlineExceeded
 
 BOOKS_S = 0.5
 """How long books are told again instead of read: many watch, and they change no faster than ranges are stored."""
+BOOKS_REST, BOOKS_S_MAX = 8.0, 4.0
+"""The same as a multiple of the time that the reading took, and the bound of that: the more a tenant has, the less often it is added up."""
 TENANTS_MAX = 1_000
 LEAVE_S = 0.5
 """What a question leaves of its caller's time, or half of it where there is less than a second."""
@@ -35,6 +38,17 @@ class _Places:
     taken: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A reading of one tenant's books, under way or done."""
+
+    books: asyncio.Future[tuple[Books, float]]
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether it is to be read anew: it failed, or is too old."""
+        return self.books.done() and (self.books.exception() is not None or now_s > self.books.result()[1])
+
+
 class Answering:
     """Answers callers; each sees its own tenant."""
 
@@ -43,7 +57,7 @@ class Answering:
         self._queries, self._books, self._clock = queries, books, clock
         self._at_once, self._at_work = at_once, max(1, threads // 2)
         self._places: dict[int, _Places] = {}
-        self._known: dict[int, tuple[float, asyncio.Future[Books]]] = {}
+        self._known: dict[tuple[int, bool], _Reading] = {}
 
     async def ask(self, context: Context, question: Question) -> Found:
         """Raises `QueryInvalid`, `QueryTooExpensive`, `TooManyQueries`."""
@@ -62,16 +76,23 @@ class Answering:
         except (DeadlineExceeded, StoreOverloaded) as error:
             raise errors.QueryTooExpensive from error
 
-    async def books(self, context: Context) -> Books:
-        """The tenant's books, at most half a second old; callers at the same time share one reading."""
-        tenant = context.require_tenant()
-        known = self._known.get(tenant)
-        if known is None or (known[1].done() and (self._clock.monotonic_s() > known[0] or known[1].exception())):
+    async def books(self, context: Context, *, rolled: bool = True) -> Books:
+        """The tenant's books, with the rollups if they are to be `rolled` too. They are half a second old, or where they take their time at
+        most `BOOKS_S_MAX`; callers at the same time share one reading."""
+        key = context.require_tenant(), rolled
+        known = self._known.get(key)
+        if known is None or known.is_over(self._clock.monotonic_s()):
             if len(self._known) >= TENANTS_MAX:
                 self._known.clear()
-            reading = asyncio.ensure_future(self._books.read(tenant))
-            known = self._known[tenant] = self._clock.monotonic_s() + BOOKS_S, reading
-        return await asyncio.shield(known[1])
+            known = self._known[key] = _Reading(asyncio.ensure_future(self._read(*key)))
+        return (await asyncio.shield(known.books))[0]
+
+    async def _read(self, tenant: int, rolled: bool) -> tuple[Books, float]:
+        """The books, and until when they are told again."""
+        began_s = self._clock.monotonic_s()
+        books = await self._books.read(tenant, schema.ROLLUPS if rolled else ())
+        ended_s = self._clock.monotonic_s()
+        return books, max(began_s + BOOKS_S, ended_s + min(BOOKS_REST * (ended_s - began_s), BOOKS_S_MAX))
 
     def _until_s(self, context: Context) -> float:
         """Until when there is an answer, or a word why not."""

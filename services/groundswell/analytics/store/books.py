@@ -6,7 +6,7 @@ may be ahead by a range.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from groundswell.analytics.store import schema
@@ -20,17 +20,14 @@ _RECENT = "tenant = {tenant:UInt64} AND _t > toDateTime({since:UInt32})"
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Rows, each figure counted in a table of its own; `duplicates` are frames that came again. A rollup's figure holds the rows that are
-    not rolled up yet."""
+    """Rows, each figure counted in a table of its own; `duplicates` are frames that came again. A rollup's figure, by its table's name,
+    holds the rows that are not rolled up yet."""
 
     accepted: int
     stored: int
     parked: int
     duplicates: int
-    by_second: int
-    by_minute: int
-    by_hour: int
-    totals: int
+    rollups: Mapping[str, int]
 
 
 class BookStore:
@@ -39,8 +36,8 @@ class BookStore:
     def __init__(self, store: ClickHouse) -> None:
         self._store = store
 
-    async def read(self, tenant: int) -> Books:
-        """The tenant's books as of the newest complete ranges."""
+    async def read(self, tenant: int, rollups: Collection[str] = schema.ROLLUPS) -> Books:
+        """The tenant's books as of the newest complete ranges, with these rollups."""
         marks = await self._store.query(f"SELECT _p, max(_o) FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p")
         ends = {int(p): int(end) for p, end in marks.rows}
         bound = {"tenant": tenant, "since": int(time.time()) - BOOK_S}
@@ -51,10 +48,7 @@ class BookStore:
             stored=stored,
             parked=parked,
             duplicates=duplicates,
-            by_second=await self._rolled(tenant, schema.EV_1S),
-            by_minute=await self._rolled(tenant, schema.EV_1M),
-            by_hour=await self._rolled(tenant, schema.EV_1H),
-            totals=await self._rolled(tenant, schema.ITEM_TOTALS),
+            rollups={table: await self._rolled(tenant, table) for table in rollups},
         )
 
     async def _frames(self, ends: Mapping[int, int], bound: Mapping[str, int]) -> tuple[int, int, int]:

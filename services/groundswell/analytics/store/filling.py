@@ -1,16 +1,20 @@
 """A rollup that is new to a store, filled from the finer one of its kind before anybody adds to it.
 
-It is made under a name of its own and gets its name last, in one step: who finds the table finds it whole, and a fill that was cut short
-is begun again from nothing. A partition is read in one statement, so its rows and its marker are of one moment.
+It is made under a name of its own and gets its name last, in one step: who finds the table finds it whole. A partition is read in one
+statement, so its rows and its marker are of one moment, and gets into the new table in one step too. So a fill that was cut short
+has whole partitions, and whoever begins again under the same name goes on behind them.
 
 Several writers may do it at once. Each fills a table of its own, the first one names it, and the others drop theirs. A process adds to
 rollups only when all tables and what feeds them are there, so no copy that gets the name lacks what a process of this version has
 added. What a writer of an earlier version adds meanwhile is beyond the new table's marker; whoever takes the partition over from it
-adds that from the raw rows, as it does with every rollup that is behind the others (`consumers.rollups`).
+adds that from the raw rows, as it does with every rollup that is behind the others (`consumers.rollups`), or where those are no longer
+there has the partition filled again.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
 
 from groundswell.kernel import failpoints
 from groundswell.kernel.clickhouse import ClickHouse, QueryFailed
@@ -22,28 +26,56 @@ _OPTIONS: dict[str, str | int] = {
     "async_insert": 0,
 }
 """Groups come in the order of the finer table's key, so that only those of one hour or item are in memory."""
+_HELD = "SELECT DISTINCT _p FROM {table} WHERE tenant = 0 AND kind = '' ORDER BY _p"
 
 
-async def make(store: ClickHouse, table: str, definition: Callable[[str], str], source: str, rows: str) -> None:
-    """Makes `table` where it is not there. `definition` is its statement under a name; `rows` reads a partition of `source`."""
-    if not await _is_there(store, table):
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A table, its statement under a name, and where its rows come from: `rows` reads a partition of `source`."""
+
+    table: str
+    definition: Callable[[str], str]
+    source: str
+    rows: str
+
+
+async def make(store: ClickHouse, of: Filling, instance: str = "") -> None:
+    """Makes the table where it is not there, going on with what a process of the name `instance` has left; without one, from nothing."""
+    if not await _is_there(store, of.table):
+        known = blake2b(instance.encode(), digest_size=4).hexdigest() if instance else secrets.token_hex(4)
         try:
-            await _fill(store, table, definition, source, rows)
+            await _fill(store, of, f"{of.table}_filling_{known}")
         except QueryFailed:  # somebody else was first, and has dropped what we had of it
-            if not await _is_there(store, table):
+            if not await _is_there(store, of.table):
                 raise
-    await _drop_drafts(store, table)
+    await _drop_drafts(store, of.table)
 
 
-async def _fill(store: ClickHouse, table: str, definition: Callable[[str], str], source: str, rows: str) -> None:
-    draft = f"{table}_filling_{secrets.token_hex(4)}"
-    await store.execute(definition(draft))
-    found = await store.query(f"SELECT DISTINCT _p FROM {source} ORDER BY _p", own=True)
+async def again(store: ClickHouse, of: Filling, partition: int, options: Mapping[str, str | int]) -> None:
+    """Puts in the place of a partition of the table what its source holds: for whoever alone adds to this partition."""
+    await _copy(store, of, of.table, f"{of.table}_again_{partition}", partition, options)
+
+
+async def _fill(store: ClickHouse, of: Filling, draft: str) -> None:
+    await store.execute(of.definition(draft))
+    held = await store.query(_HELD.format(table=draft), own=True)
+    found = await store.query(_HELD.format(table=of.source), own=True)
     for (partition,) in found.rows:
-        await store.execute(f"INSERT INTO {draft} {rows}", {"p": partition}, _OPTIONS)
-        failpoints.reach("store.amid_fill")
+        if (partition,) not in {tuple(row) for row in held.rows}:
+            await _copy(store, of, draft, f"{draft}_part", int(partition), {})
+            failpoints.reach("store.amid_fill")
     failpoints.reach("store.before_name")
-    await store.execute(f"RENAME TABLE {draft} TO {table}")
+    await store.execute(f"RENAME TABLE {draft} TO {of.table}")
+
+
+async def _copy(
+    store: ClickHouse, of: Filling, into: str, beside: str, partition: int, options: Mapping[str, str | int]
+) -> None:
+    await _drop(store, beside)
+    await store.execute(of.definition(beside))
+    await store.execute(f"INSERT INTO {beside} {of.rows}", {"p": partition}, _OPTIONS | dict(options))
+    await store.execute(f"ALTER TABLE {into} REPLACE PARTITION {partition} FROM {beside}")
+    await _drop(store, beside)
 
 
 async def _is_there(store: ClickHouse, table: str) -> bool:
@@ -60,4 +92,9 @@ async def _drop_drafts(store: ClickHouse, table: str) -> None:
         own=True,
     )
     for (draft,) in drafts.rows:
-        await store.execute(f"DROP TABLE IF EXISTS {database}.{draft}")
+        await _drop(store, f"{database}.{draft}")
+
+
+async def _drop(store: ClickHouse, table: str) -> None:
+    """A draft may be as big as a rollup: the engine's guard against drops of more than 50 GB is for tables that somebody needs."""
+    await store.execute(f"DROP TABLE IF EXISTS {table} SYNC SETTINGS max_table_size_to_drop = 0")

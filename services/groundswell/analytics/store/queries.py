@@ -22,8 +22,11 @@ from typing import Any
 
 from groundswell.analytics import errors
 from groundswell.analytics.model.questions import (
+    BY_HOUR,
+    BY_HOUR_AND_DEVICE,
     INTERVALS_MS,
     ITEM_BY_HOUR,
+    ITEM_BY_MINUTE,
     RAW,
     Filter,
     Level,
@@ -47,6 +50,11 @@ _TYPES = {
 _MARKER = "tenant = 0 AND kind = ''"
 _MARKS_OF_LEVEL = 256
 """Partitions are numbered in a byte; a marker's place in an answer is its level and its partition."""
+FINER = {BY_HOUR_AND_DEVICE: BY_HOUR, ITEM_BY_HOUR: ITEM_BY_MINUTE}
+"""Of the rollups that came later, which one answers the same."""
+BEHIND_MAX = 2_000
+"""A rollup that is so many offsets of a partition behind the finer one has a gap that is being closed, and the finer one answers: what
+lies beyond a marker is read raw."""
 TRIES = 3
 STILL_S_MAX = 2.0
 """How long a question may hold the rollups still."""
@@ -86,11 +94,15 @@ class _Bound:
     """Values on their way into a statement."""
 
     values: dict[str, Any] = field(default_factory=dict)
+    _names: dict[tuple[str, Any], str] = field(default_factory=dict)
 
     def add(self, value: Any, kind: str) -> str:
-        name = f"v{len(self.values)}"
-        self.values[name] = value
-        return f"{{{name}:{kind}}}"
+        """The placeholder of `value`: one for all SELECTs of the statement, since a server is told values in its address."""
+        key = kind, tuple(value) if isinstance(value, list) else value
+        if key not in self._names:
+            self._names[key] = f"v{len(self.values)}"
+            self.values[self._names[key]] = value
+        return f"{{{self._names[key]}:{kind}}}"
 
 
 class QueryStore:
@@ -106,6 +118,10 @@ class QueryStore:
         limit = _Time(time.monotonic() + seconds_max)
         as_of, levels = await self._as_of(limit), plan(question)
         marks: Marks = {level.name: await self._marks(level.name, limit) for level in levels if level is not RAW}
+        for coarser, finer in FINER.items():
+            if coarser in levels and await self._is_behind(marks[coarser.name], finer, limit):
+                levels = _instead(levels, coarser, finer)
+                marks = {level.name: await self._marks(level.name, limit) for level in levels if level is not RAW}
         for _ in range(TRIES):
             found, met = await self._tried(tenant, question, levels, marks, as_of, limit)
             if met == marks:
@@ -173,9 +189,17 @@ class QueryStore:
         items = tuple({int(row[0]) for row in found.rows})
         return replace(question, filters=(*question.filters, Filter("item", items))) if items else question
 
+    async def _is_behind(self, marks: Mapping[int, int], finer: Level, limit: _Time) -> bool:
+        ahead = await self._marks(finer.name, limit)
+        return any(mark > marks.get(p, 0) + BEHIND_MAX for p, mark in ahead.items())
+
     async def _as_of(self, limit: _Time) -> list[int]:
-        sql = f"SELECT _p, max(_o) + 1 FROM {schema.FRAMES} WHERE tenant = 0 GROUP BY _p"
-        answer = await limit.query(self._store, sql)
+        """The ends of what is stored. Of each partition the last line of its books is read, of which there may be millions."""
+        last = (
+            f"(SELECT _p, _o + 1 FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {p} ORDER BY tenant DESC, _p DESC, _o DESC LIMIT 1)"
+            for p in range(self._partitions)
+        )
+        answer = await limit.query(self._store, " UNION ALL ".join(last))
         ends = {int(p): int(end) for p, end in answer.rows}
         return [ends.get(p, 0) for p in range(self._partitions)]
 
@@ -200,6 +224,14 @@ class QueryStore:
         beyond = [f"_p = {p} AND _o >= {marks.get(p, 0)}" for p in range(self._partitions)]
         rolled = _rolled(bound, tenant, question, numbered, stretches, marked)
         return [rolled, *(_raw(bound, tenant, question, stretches, each) for each in beyond)]
+
+
+def _instead(levels: Plan, coarser: Level, finer: Level) -> Plan:
+    """The plan in which `finer` answers what `coarser` was to."""
+    chosen: Plan = {}
+    for level, stretches in levels.items():
+        chosen.setdefault(finer if level is coarser else level, []).extend(stretches)
+    return chosen
 
 
 def _rolled(

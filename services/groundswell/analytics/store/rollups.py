@@ -9,16 +9,22 @@ the others have left out, takes of each range only what lies beyond the table's 
 nor when a writer wakes up after a successor did its work. A token alone does not make an INSERT … SELECT repeatable: what the store
 remembers is derived from the token and from the blocks that the SELECT gives, and a GROUP BY gives one block or hundreds, as the memory
 of the moment decides.
+
+What neither sees is what a statement is about to add that the store is still working at, as one whose process was killed. So each
+says of which partitions it is, and whoever adds what others may have begun waits until the store is done with theirs.
 """
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from groundswell.analytics.store import schema
 from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range, token
 from groundswell.kernel import failpoints
 from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable, insert_options
+
+log = logging.getLogger(__name__)
 
 ONE_THREAD = {"max_threads": 1}
 """Groups that two threads make each hold the sketches of their users, which are then merged: more work, and nobody waits for it."""
@@ -93,6 +99,16 @@ _INSERTS = {
 
 _MARKERS = "SELECT _p, w FROM {table} WHERE tenant = 0 AND kind = ''"
 
+_COMMENT = "groundswell rolls up "
+_UNDER_WAY = """
+SELECT Settings['log_comment'] AS comment FROM system.processes WHERE startsWith(comment, {begin:String})"""
+"""The comments of statements that the store works at. A server's processes are its own: of several servers this asks one."""
+
+_YOUNG = f"now() - INTERVAL {schema.RAW_DAYS} DAY + INTERVAL 1 HOUR"
+_FORGOTTEN = f"""
+SELECT (SELECT count() = 0 FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {{p:UInt8}} AND _o < {{o:UInt64}} AND _t > {_YOUNG})
+    AND (SELECT count() > 0 FROM {schema.EV_1H} WHERE _p = {{p:UInt8}} AND tenant != 0 AND at < {_YOUNG})"""
+
 
 def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
     """The insert that adds these ranges, of different partitions, to the rollup `table`, or to all that `table` passes groups on to;
@@ -150,8 +166,17 @@ class RollupStore:
             if attempt == ATTEMPTS_MAX:
                 raise StoreUnavailable(f"The store does not take {lacking}.")
             for table, left in lacking.items():
+                if not attempt:
+                    await self._fill_again(table, left)
                 await self._add(table, left, attempt)
             attempt += 1
+
+    async def under_way(self, partitions: Collection[int]) -> set[int]:
+        """Those of the partitions to which the store is adding ranges at this moment, whoever told it to."""
+        answer = await self._store.query(_UNDER_WAY, {"begin": f"{_COMMENT}{self._topic}:"}, own=True)
+        return {int(p) for (comment,) in answer.rows for p in str(comment).rpartition(":")[2].split(",")} & set(
+            partitions
+        )
 
     async def lacking_from(self) -> dict[int, int]:
         """The first offset of each partition that some rollup does not hold; none for one of which no rollup holds anything."""
@@ -167,9 +192,37 @@ class RollupStore:
 
     async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
         sql, bound = statement(table, of)
-        options = insert_options(token(table, self._topic, of, attempt)) | ONE_THREAD
+        options = insert_options(token(table, self._topic, of, attempt)) | ONE_THREAD | self._comment(of)
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
+
+    async def _fill_again(self, table: str, of: Sequence[Range]) -> None:
+        """Fills the partitions of ranges whose raw rows are gone from the finer rollup, which is ahead."""
+        for each in of:
+            ends = await self._ends()
+            beyond = max(each.first, ends[table].get(each.partition, 0))
+            if not await self._is_forgotten(each.partition, beyond):
+                continue
+            source, _ = schema.FILLED_FROM.get(table, ("", ""))
+            if source and ends[source].get(each.partition, 0) > beyond:
+                log.warning("%s: partition %d is filled again from %s", table, each.partition, source)
+                await schema.fill_again(self._store, table, each.partition, self._comment([each]))
+            else:
+                log.error(
+                    "%s: raw rows of partition %d from %d on may be gone, and it lacks them",
+                    table,
+                    each.partition,
+                    beyond,
+                )
+
+    async def _is_forgotten(self, partition: int, first: int) -> bool:
+        """Whether raw rows from the offset `first` on may be gone: nothing before it is young enough, and something at all is too old."""
+        answer = await self._store.query(_FORGOTTEN, {"p": partition, "o": first}, own=True)
+        return bool(answer.rows[0][0])
+
+    def _comment(self, of: Sequence[Range]) -> dict[str, str | int]:
+        """Says at which partitions a statement works."""
+        return {"log_comment": f"{_COMMENT}{self._topic}:{','.join(str(each.partition) for each in of)}"}
 
     async def _ends(self) -> dict[str, dict[int, int]]:
         """The first offset that each rollup does not hold, by partition."""

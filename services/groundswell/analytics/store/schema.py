@@ -15,7 +15,7 @@ from those, and what passes groups on has new names: writers of an earlier versi
 where their markers tell, and never with a hole below their markers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from groundswell.analytics.model import questions
@@ -173,7 +173,7 @@ SELECT part._p, part.tenant, part.kind, part.hour, part.item, part.bot, max(part
 FROM {ITEM_1M} AS part WHERE part._p = {{p:UInt8}}
 GROUP BY part._p, part.tenant, part.kind, part.hour, part.item, part.bot"""
 
-_FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HOURS_OF_MINUTES)}
+FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HOURS_OF_MINUTES)}
 """Where a rollup that is new to a store gets what there is: from which one, and how, for one partition with its marker."""
 
 PARTS_PER_MERGE_MIN = 20
@@ -190,26 +190,38 @@ _GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRA
 _GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
 
 
-async def create(store: ClickHouse, deduplication_window: int) -> None:
-    """Makes the tables that are not there; `deduplication_window` holds for old ones too."""
+async def create(store: ClickHouse, deduplication_window: int, instance: str = "") -> None:
+    """Makes the tables that are not there; `deduplication_window` holds for old ones too. A process whose name `instance` is goes on
+    with what it was at when it was cut short."""
     await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     window = f"non_replicated_deduplication_window = {deduplication_window}"
     settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
     for table in TABLES:
-        definition = partial(_defined, table, settings + _GRANULES.get(table, ""))
-        if table in _FILLED_FROM:
-            await filling.make(store, table, definition, *_FILLED_FROM[table])
+        if table in FILLED_FROM:
+            await filling.make(store, _filling(table, settings), instance)
         else:
-            await store.execute(definition(table))
+            await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
     for each in _FRAMES_BESIDE:
         await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
     await _feed(store)
 
 
+async def fill_again(store: ClickHouse, table: str, partition: int, options: Mapping[str, str | int]) -> None:
+    """Puts in the place of a partition of `table`, one of `FILLED_FROM`, what the finer rollup holds: for whoever alone adds to it."""
+    await filling.again(
+        store, _filling(table, f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"), partition, options
+    )
+
+
+def _filling(table: str, settings: str) -> filling.Filling:
+    source, rows = FILLED_FROM[table]
+    return filling.Filling(table, partial(_defined, table, settings), source, rows)
+
+
 def _defined(table: str, settings: str, name: str) -> str:
     """The statement that makes `table` under this name."""
-    return f"{_DEFINITIONS[table](name)} SETTINGS {settings}"
+    return f"{_DEFINITIONS[table](name)} SETTINGS {settings}{_GRANULES.get(table, '')}"
 
 
 async def _feed(store: ClickHouse) -> None:

@@ -767,6 +767,9 @@ class Balance(_message.Message):
     TOTALS_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    ROLLUP_DEVICE_HOUR_FIELD_NUMBER: _builtins.int
+    ROLLUP_ITEM_MINUTE_FIELD_NUMBER: _builtins.int
+    ROLLUP_ITEM_HOUR_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Rows in the log's acknowledged frames, seen by the writer, each frame once."""
     stored: _builtins.int
@@ -779,6 +782,10 @@ class Balance(_message.Message):
     totals: _builtins.int
     duplicates: _builtins.int
     """Frames dropped because they had come before."""
+    rollup_device_hour: _builtins.int
+    """The same of hours with countries together, and of items by minute and by hour."""
+    rollup_item_minute: _builtins.int
+    rollup_item_hour: _builtins.int
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -794,10 +801,13 @@ class Balance(_message.Message):
         totals: _builtins.int = ...,
         duplicates: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        rollup_device_hour: _builtins.int = ...,
+        rollup_item_minute: _builtins.int = ...,
+        rollup_item_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "difference", b"difference", "duplicates", b"duplicates", "parked", b"parked", "rollup_hour", b"rollup_hour", "rollup_minute", b"rollup_minute", "rollup_second", b"rollup_second", "stored", b"stored", "time", b"time", "totals", b"totals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "difference", b"difference", "duplicates", b"duplicates", "parked", b"parked", "rollup_device_hour", b"rollup_device_hour", "rollup_hour", b"rollup_hour", "rollup_item_hour", b"rollup_item_hour", "rollup_item_minute", b"rollup_item_minute", "rollup_minute", b"rollup_minute", "rollup_second", b"rollup_second", "stored", b"stored", "time", b"time", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from groundswell.api.access.v1 import access_pb2 as groundswell_dot_api_dot_acce
 from groundswell.api.analytics.v1 import analytics_pb2 as groundswell_dot_api_dot_analytics_dot_v1_dot_analytics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'groundswell/api/analytics/v1/live.proto\x12\x1cgroundswell.api.analytics.v1\x1a&groundswell/api/access/v1/access.proto\x1a,groundswell/api/analytics/v1/analytics.proto\"4\n\x10WatchLiveRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nwith_users\x18\x02 \x01(\x08\"Q\n\x11QueryStoreRequest\x12<\n\x05query\x18\x01 \x01(\x0b\x32-.groundswell.api.analytics.v1.RunQueryRequest\"T\n\x12QueryStoreResponse\x12>\n\x06\x61nswer\x18\x01 \x01(\x0b\x32..groundswell.api.analytics.v1.RunQueryResponse\"\x14\n\x12ReadBalanceRequest\"M\n\x13ReadBalanceResponse\x12\x36\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32%.groundswell.api.analytics.v1.Balance2\x7f\n\x0bLiveService\x12p\n\tWatchLive\x12..groundswell.api.analytics.v1.WatchLiveRequest\x1a).groundswell.api.analytics.v1.LiveMetrics\"\x06\xaa\xbb\x18\x02\x10\x01\x30\x01\x32\x83\x02\n\x0cStoreService\x12w\n\nQueryStore\x12/.groundswell.api.analytics.v1.QueryStoreRequest\x1a\x30.groundswell.api.analytics.v1.QueryStoreResponse\"\x06\xaa\xbb\x18\x02\x10\x01\x12z\n\x0bReadBalance\x12\x30.groundswell.api.analytics.v1.ReadBalanceRequest\x1a\x31.groundswell.api.analytics.v1.ReadBalanceResponse\"\x06\xaa\xbb\x18\x02\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'groundswell/api/analytics/v1/live.proto\x12\x1cgroundswell.api.analytics.v1\x1a&groundswell/api/access/v1/access.proto\x1a,groundswell/api/analytics/v1/analytics.proto\"4\n\x10WatchLiveRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nwith_users\x18\x02 \x01(\x08\"Q\n\x11QueryStoreRequest\x12<\n\x05query\x18\x01 \x01(\x0b\x32-.groundswell.api.analytics.v1.RunQueryRequest\"T\n\x12QueryStoreResponse\x12>\n\x06\x61nswer\x18\x01 \x01(\x0b\x32..groundswell.api.analytics.v1.RunQueryResponse\"-\n\x12ReadBalanceRequest\x12\x17\n\x0fwithout_rollups\x18\x01 \x01(\x08\"M\n\x13ReadBalanceResponse\x12\x36\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32%.groundswell.api.analytics.v1.Balance2\x7f\n\x0bLiveService\x12p\n\tWatchLive\x12..groundswell.api.analytics.v1.WatchLiveRequest\x1a).groundswell.api.analytics.v1.LiveMetrics\"\x06\xaa\xbb\x18\x02\x10\x01\x30\x01\x32\x83\x02\n\x0cStoreService\x12w\n\nQueryStore\x12/.groundswell.api.analytics.v1.QueryStoreRequest\x1a\x30.groundswell.api.analytics.v1.QueryStoreResponse\"\x06\xaa\xbb\x18\x02\x10\x01\x12z\n\x0bReadBalance\x12\x30.groundswell.api.analytics.v1.ReadBalanceRequest\x1a\x31.groundswell.api.analytics.v1.ReadBalanceResponse\"\x06\xaa\xbb\x18\x02\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,11 +46,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYSTORERESPONSE']._serialized_start=296
   _globals['_QUERYSTORERESPONSE']._serialized_end=380
   _globals['_READBALANCEREQUEST']._serialized_start=382
-  _globals['_READBALANCEREQUEST']._serialized_end=402
-  _globals['_READBALANCERESPONSE']._serialized_start=404
-  _globals['_READBALANCERESPONSE']._serialized_end=481
-  _globals['_LIVESERVICE']._serialized_start=483
-  _globals['_LIVESERVICE']._serialized_end=610
-  _globals['_STORESERVICE']._serialized_start=613
-  _globals['_STORESERVICE']._serialized_end=872
+  _globals['_READBALANCEREQUEST']._serialized_end=427
+  _globals['_READBALANCERESPONSE']._serialized_start=429
+  _globals['_READBALANCERESPONSE']._serialized_end=506
+  _globals['_LIVESERVICE']._serialized_start=508
+  _globals['_LIVESERVICE']._serialized_end=635
+  _globals['_STORESERVICE']._serialized_start=638
+  _globals['_STORESERVICE']._serialized_end=897
 # @@protoc_insertion_point(module_scope)

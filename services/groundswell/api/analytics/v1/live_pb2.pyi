@@ -83,12 +83,17 @@ Global___QueryStoreResponse: _TypeAlias = QueryStoreResponse  # noqa: Y015
 class ReadBalanceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITHOUT_ROLLUPS_FIELD_NUMBER: _builtins.int
+    without_rollups: _builtins.bool
+    """Whether the rollups are left out: they are most of the work, and whoever asks once a second compares the others."""
     def __init__(
         self,
+        *,
+        without_rollups: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["without_rollups", b"without_rollups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
