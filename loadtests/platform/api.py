@@ -113,16 +113,21 @@ class Door:
 
     async def stored_by_item(self) -> dict[str, int]:
         """All clicks of the last day by item, from the store."""
-        now = datetime.now(UTC)
-        asked = {
-            "measures": ["events"],
-            "dimensions": ["item"],
-            "filters": [{"dimension": "kind", "values": ["click"]}],
-            "range": {"start": _timestamp(now - timedelta(days=1)), "end": _timestamp(now + timedelta(hours=1))},
-            "limit": ITEMS_MAX,
-        }
-        rows = (await self._call("POST", "/v1/analytics:query", asked)).get("rows", [])
+        clicks = [{"dimension": "kind", "values": ["click"]}]
+        rows = await self._events(dimensions=["item"], filters=clicks, limit=ITEMS_MAX)
         return {row["dimensions"]["item"]: int(row["measures"]["events"]) for row in rows}
+
+    async def events(self) -> int:
+        """How many events of the last day the store answers with."""
+        return sum(int(row["measures"]["events"]) for row in await self._events())
+
+    async def _events(self, **asked: object) -> list[dict[str, Any]]:
+        """The rows of an answer about the events of the last day."""
+        now = datetime.now(UTC)
+        span = {"start": _timestamp(now - timedelta(days=1)), "end": _timestamp(now + timedelta(hours=1))}
+        question = {"measures": ["events"], "range": span, **asked}
+        found: list[dict[str, Any]] = (await self._call("POST", "/v1/analytics:query", question)).get("rows", [])
+        return found
 
     async def watch(self, kind: str = "click") -> AsyncGenerator[Live, None]:
         """The live page's messages about one kind of event; raises `httpx.HTTPError` when the stream breaks."""

@@ -38,7 +38,7 @@ RETRY_S = 0.5
 REST = 8.0
 """How long the next rows wait at least, as a multiple of the time that the last ones took: the busier the machine, the bigger the blocks,
 and big blocks are what makes the store cheap."""
-REST_S_MAX = 3.0
+REST_S_MAX = 1.2
 QUIET_S = 0.5
 """They wait no longer when nothing came for so long: nobody would share their block."""
 

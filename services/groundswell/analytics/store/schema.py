@@ -179,6 +179,10 @@ FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HO
 PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
 
+WIDE_PART_BYTES = 256 << 20
+"""Smaller parts are two files instead of two for each column: the engine's own 10 MB would make hundreds of files a second, which a merge
+removes seconds later."""
+
 GRANULE_BYTES = 262_144
 """What is read at least of a rollup by time. A full sketch of users has 12 KB, so the engine's own 10 MB would be the sketches of hundreds
 of groups, read for a question about one of them. The engine changes it in no table: those of earlier versions keep theirs."""
@@ -190,12 +194,15 @@ _GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRA
 _GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
 
 
+_PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}, min_bytes_for_wide_part = {WIDE_PART_BYTES}"
+
+
 async def create(store: ClickHouse, deduplication_window: int, instance: str = "") -> None:
     """Makes the tables that are not there; `deduplication_window` holds for old ones too. A process whose name `instance` is goes on
     with what it was at when it was cut short."""
     await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     window = f"non_replicated_deduplication_window = {deduplication_window}"
-    settings = f"{window}, min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
+    settings = f"{window}, {_PARTS}"
     for table in TABLES:
         if table in FILLED_FROM:
             await filling.make(store, _filling(table, settings), instance)
@@ -209,9 +216,7 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
 
 async def fill_again(store: ClickHouse, table: str, partition: int, options: Mapping[str, str | int]) -> None:
     """Puts in the place of a partition of `table`, one of `FILLED_FROM`, what the finer rollup holds: for whoever alone adds to it."""
-    await filling.again(
-        store, _filling(table, f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"), partition, options
-    )
+    await filling.again(store, _filling(table, _PARTS), partition, options)
 
 
 def _filling(table: str, settings: str) -> filling.Filling:
