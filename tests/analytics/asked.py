@@ -23,7 +23,7 @@ from tests.analytics import raw_rows
 
 PARTITIONS, ROWS, TENANT, OTHER = 4, 4_000, 7, 8
 HOUR_MS = 3_600_000
-QUESTIONS = 240
+QUESTIONS = 120
 STEP = 5
 """Offsets that one rollup adds; small, so that rollups go on while all questions are asked."""
 VALUES: dict[str, Sequence[int | str]] = {
