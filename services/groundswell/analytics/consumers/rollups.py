@@ -96,7 +96,7 @@ class Rollups:
         due = await self._due()
         if due:
             await self._roll_up(due)
-        if not due or time.monotonic() >= self._totals_rest_until_s:
+        if time.monotonic() >= self._totals_rest_until_s or not (due and await self._due()):
             await self._publish_totals(self._owned())
 
     async def _stored(self) -> dict[int, int]:

@@ -48,7 +48,7 @@ class BookStore:
             stored=stored,
             parked=parked,
             duplicates=duplicates,
-            rollups={table: await self._rolled(tenant, table) for table in rollups},
+            rollups=await self._rolled(tenant, rollups) if rollups else {},
         )
 
     async def _frames(self, ends: Mapping[int, int], bound: Mapping[str, int]) -> tuple[int, int, int]:
@@ -66,17 +66,29 @@ class BookStore:
         answer = await self._store.query(f"SELECT count() - {unfinished} FROM {schema.EV} WHERE {_RECENT}", bound)
         return int(answer.rows[0][0])
 
-    async def _rolled(self, tenant: int, table: str) -> int:
-        """Events in a rollup and, beyond the markers that the same scan met, in the raw rows."""
-        answer = await self._store.query(
-            f"SELECT tenant, _p, sum(events), max(w) FROM {table} "
-            "WHERE (tenant = 0 AND kind = '') OR (tenant = {tenant:UInt64} AND kind != '') GROUP BY tenant, _p",
-            {"tenant": tenant},
+    async def _rolled(self, tenant: int, tables: Collection[str]) -> dict[str, int]:
+        """Events in each rollup and, beyond the markers that the same scan met, in the raw rows."""
+        scans = (
+            f"SELECT '{table}', tenant, _p, sum(events), max(w) FROM {table} "
+            "WHERE (tenant = 0 AND kind = '') OR (tenant = {tenant:UInt64} AND kind != '') GROUP BY tenant, _p"
+            for table in tables
         )
-        rolled = sum(int(events) for owner, _, events, _ in answer.rows if owner)
-        marks = {int(p): int(mark) for owner, p, _, mark in answer.rows if not owner}
-        beyond = "".join(f" AND NOT (_p = {p} AND _o < {mark})" for p, mark in marks.items())
+        answer = await self._store.query(" UNION ALL ".join(scans), {"tenant": tenant})
+        rolled = dict.fromkeys(tables, 0)
+        marks: dict[str, dict[int, int]] = {table: {} for table in tables}
+        for table, owner, partition, events, mark in answer.rows:
+            rolled[table] += int(events) if owner else 0
+            if not owner:
+                marks[table][int(partition)] = int(mark)
+        everywhere = set[int].intersection(*(set(each) for each in marks.values()))
+        held = {p: min(each[p] for each in marks.values()) for p in everywhere}
+        counts = ", ".join(f"countIf({_beyond(marks[table])})" for table in tables)
         raw = await self._store.query(
-            f"SELECT count() FROM {schema.EV} WHERE tenant = {{tenant:UInt64}}{beyond}", {"tenant": tenant}
+            f"SELECT {counts} FROM {schema.EV} WHERE tenant = {{tenant:UInt64}} AND {_beyond(held)}", {"tenant": tenant}
         )
-        return rolled + int(raw.rows[0][0])
+        return {table: rolled[table] + int(beyond) for table, beyond in zip(tables, raw.rows[0], strict=True)}
+
+
+def _beyond(marks: Mapping[int, int]) -> str:
+    """The condition on raw rows that no marker covers them."""
+    return " AND ".join(["1", *(f"NOT (_p = {p} AND _o < {mark})" for p, mark in marks.items())])
