@@ -23,7 +23,7 @@ from groundswell.kernel.errors import DeadlineExceeded
 
 BOOKS_S = 0.5
 """How long books are told again instead of read: many watch, and they change no faster than ranges are stored."""
-BOOKS_REST, BOOKS_S_MAX = 8.0, 4.0
+BOOKS_REST, BOOKS_S_MAX = 2.0, 4.0
 """The same as a multiple of the time that the reading took, and the bound of that: the more a tenant has, the less often it is added up."""
 TENANTS_MAX = 1_000
 LEAVE_S = 0.5
