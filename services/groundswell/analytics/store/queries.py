@@ -16,7 +16,7 @@ The tenant is bound in every SELECT on every table, and nothing of a caller's is
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,6 +66,8 @@ _NO_USERS = "0 AS users"
 
 Marks = dict[str, dict[int, int]]
 """By level and partition: the first offset that the level's rollup does not hold."""
+_STORED = "stored"
+"""Stands for the raw rows among the levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +118,13 @@ class QueryStore:
     async def answer(self, tenant: int, question: Question, seconds_max: float = math.inf) -> Found:
         """The rows of a checked question; raises `StoreBusy` when rollups of other processes move all the time, `DeadlineExceeded`."""
         limit = _Time(time.monotonic() + seconds_max)
-        as_of, levels = await self._as_of(limit), plan(question)
-        marks: Marks = {level.name: await self._marks(level.name, limit) for level in levels if level is not RAW}
+        levels = plan(question)
+        known = await self._marks({*levels, *(FINER[level] for level in levels if level in FINER)}, limit)
+        as_of = [known[_STORED].get(p, 0) for p in range(self._partitions)]
         for coarser, finer in FINER.items():
-            if coarser in levels and await self._is_behind(marks[coarser.name], finer, limit):
+            if coarser in levels and _is_behind(known[coarser.name], known[finer.name]):
                 levels = _instead(levels, coarser, finer)
-                marks = {level.name: await self._marks(level.name, limit) for level in levels if level is not RAW}
+        marks = {level.name: known[level.name] for level in levels if level is not RAW}
         for _ in range(TRIES):
             found, met = await self._tried(tenant, question, levels, marks, as_of, limit)
             if met == marks:
@@ -136,7 +139,8 @@ class QueryStore:
         try:
             async with self._still, self._adding:
                 limit = _Time(min(until_s, time.monotonic() + STILL_S_MAX), still=True)
-                marks = {level: await self._marks(level, limit) for level in marks}
+                known = await self._marks(levels, limit)
+                marks = {name: known[name] for name in marks}
                 found, met = await self._tried(tenant, question, levels, marks, as_of, limit)
         except DeadlineExceeded as error:
             raise errors.StoreBusy from error
@@ -189,24 +193,21 @@ class QueryStore:
         items = tuple({int(row[0]) for row in found.rows})
         return replace(question, filters=(*question.filters, Filter("item", items))) if items else question
 
-    async def _is_behind(self, marks: Mapping[int, int], finer: Level, limit: _Time) -> bool:
-        ahead = await self._marks(finer.name, limit)
-        return any(mark > marks.get(p, 0) + BEHIND_MAX for p, mark in ahead.items())
-
-    async def _as_of(self, limit: _Time) -> list[int]:
-        """The ends of what is stored. Of each partition the last line of its books is read, of which there may be millions."""
-        last = (
-            f"(SELECT _p, _o + 1 FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {p} ORDER BY tenant DESC, _p DESC, _o DESC LIMIT 1)"
+    async def _marks(self, levels: Iterable[Level], limit: _Time) -> Marks:
+        """The marks of all rollups among `levels`, and as `_STORED` the ends of what is stored."""
+        names = [level.name for level in levels if level is not RAW]
+        scans = [
+            f"SELECT '{name}', _p, max(w) FROM {schema.DATABASE}.{name} WHERE {_MARKER} GROUP BY _p" for name in names
+        ]
+        scans += (  # of each partition the last line of its books, of which there may be millions
+            f"SELECT * FROM (SELECT '{_STORED}', _p, _o + 1 FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {p} "
+            "ORDER BY tenant DESC, _p DESC, _o DESC LIMIT 1)"
             for p in range(self._partitions)
         )
-        answer = await limit.query(self._store, " UNION ALL ".join(last))
-        ends = {int(p): int(end) for p, end in answer.rows}
-        return [ends.get(p, 0) for p in range(self._partitions)]
-
-    async def _marks(self, level: str, limit: _Time) -> dict[int, int]:
-        sql = f"SELECT _p, max(w) FROM {schema.DATABASE}.{level} WHERE {_MARKER} GROUP BY _p"
-        found = await limit.query(self._store, sql)
-        return {int(p): int(mark) for p, mark in found.rows}
+        marks: Marks = {name: {} for name in (_STORED, *names)}
+        for name, p, mark in (await limit.query(self._store, " UNION ALL ".join(scans))).rows:
+            marks[name][int(p)] = int(mark)
+        return marks
 
     def _sources(
         self,
@@ -224,6 +225,10 @@ class QueryStore:
         beyond = [f"_p = {p} AND _o >= {marks.get(p, 0)}" for p in range(self._partitions)]
         rolled = _rolled(bound, tenant, question, numbered, stretches, marked)
         return [rolled, *(_raw(bound, tenant, question, stretches, each) for each in beyond)]
+
+
+def _is_behind(marks: Mapping[int, int], finer: Mapping[int, int]) -> bool:
+    return any(mark > marks.get(p, 0) + BEHIND_MAX for p, mark in finer.items())
 
 
 def _instead(levels: Plan, coarser: Level, finer: Level) -> Plan:

@@ -179,9 +179,9 @@ FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HO
 PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
 
-WIDE_PART_BYTES = 256 << 20
-"""Smaller parts are two files instead of two for each column: the engine's own 10 MB would make hundreds of files a second, which a merge
-removes seconds later."""
+WIDE_PART_BYTES = 64 << 20
+"""Smaller parts of raw rows are two files instead of two for each column: at the engine's own 10 MB a busy second would make hundreds of
+files, which a merge removes seconds later. Rollups are read by a column or two, and keep to the engine's."""
 
 GRANULE_BYTES = 262_144
 """What is read at least of a rollup by time. A full sketch of users has 12 KB, so the engine's own 10 MB would be the sketches of hundreds
@@ -194,7 +194,7 @@ _GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRA
 _GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
 
 
-_PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}, min_bytes_for_wide_part = {WIDE_PART_BYTES}"
+_PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
 
 
 async def create(store: ClickHouse, deduplication_window: int, instance: str = "") -> None:
@@ -209,6 +209,7 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
         else:
             await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
+    await store.execute(f"ALTER TABLE {EV} MODIFY SETTING min_bytes_for_wide_part = {WIDE_PART_BYTES}")
     for each in _FRAMES_BESIDE:
         await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
     await _feed(store)
