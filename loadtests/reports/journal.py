@@ -67,9 +67,9 @@ class Journal:
     def text(self, folder: Path) -> str:
         """For a person at a terminal."""
         marks = {True: "✓", False: "✗"}
-        findings = [f"  {marks[each.holds]} {each.name:<17}{each.sentence}" for each in self.ran.findings]
+        findings = [f"  {marks[each.holds]} {each.name:<19}{each.sentence}" for each in self.ran.findings]
         doubts = [f"  ✗ {doubt}" for doubt in self.ran.doubts()]
-        refused = [f"    {'refused':<17}{self.ran.promised.refused:,} visits"] if self.ran.promised.refused else []
+        refused = [f"    {'refused':<19}{self.ran.promised.refused:,} visits"] if self.ran.promised.refused else []
         page = f"  page  {folder / 'report.html'}"
         return "\n".join(
             ["", "─" * WIDTH, f"  {self.headline}", "─" * WIDTH, *findings, *refused, *doubts, page, "─" * WIDTH]
