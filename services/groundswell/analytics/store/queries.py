@@ -99,7 +99,7 @@ class _Bound:
     _names: dict[tuple[str, Any], str] = field(default_factory=dict)
 
     def add(self, value: Any, kind: str) -> str:
-        """The placeholder of `value`: one for all SELECTs of the statement, since a server is told values in its address."""
+        """The parameter that stands for `value`: one for all SELECTs of the statement, since a server is told values in its address."""
         key = kind, tuple(value) if isinstance(value, list) else value
         if key not in self._names:
             self._names[key] = f"v{len(self.values)}"
