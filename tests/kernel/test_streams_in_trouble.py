@@ -3,9 +3,8 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 from aiokafka import TopicPartition
@@ -14,7 +13,6 @@ from mode.threads import WorkerThread
 
 from groundswell.kernel import streams
 from groundswell.kernel.bus.producer import Producer
-from groundswell.kernel.streams import GuardedConsumer
 from tests.broker import Broker, fresh_topic
 from tests.kernel.streaming import Spy, committed, quiet, running, sent, until
 
@@ -124,25 +122,36 @@ async def test_a_rebuild_that_the_broker_left_is_made_again(
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 async def test_a_stream_that_is_told_to_end_does_not_wait_for_a_broker_that_is_away(tmp_path: Path, how: str) -> None:
-    """Method: what is handled cannot be committed any more. faust's thread must end as well, else the process would stay."""
-    spy, broker = Spy(), Broker(tmp_path)
+    """Method: what is handled cannot be committed any more: one commit waits for its answer when more is handled, and it is told to end.
+    faust's thread must end as well, else the process would stay."""
+    turns, begun, handled, broker = asyncio.Semaphore(0), asyncio.Event(), list[streams.Record](), Broker(tmp_path)
+
+    async def handle(records: Sequence[streams.Record]) -> None:
+        begun.set()
+        await turns.acquire()
+        handled.extend(records)
+
     await broker.start()
     try:
         name = await fresh_topic(broker.address, "frames")
-        stream = quiet(tmp_path, spy.handle, bootstrap=broker.address, topic=name)
+        stream = quiet(tmp_path, handle, bootstrap=broker.address, topic=name)
         async with running(stream) as task:
             await asyncio.wait_for(stream.ready.wait(), 30)
-            spy.gate.clear()
             producer = Producer(broker.address)
-            await sent(producer, name, 4)
+            await sent(producer, name, 1)
+            await asyncio.wait_for(begun.wait(), 30)
+            await sent(producer, name, 1)
             await producer.close()
             await asyncio.sleep(streams.COMMIT_S)
             if how == "stopped":
                 await broker.stop()
             else:
                 broker.freeze()
-            spy.gate.set()
-            await until(lambda: len(spy.handled) == 4)
+            turns.release()
+            await until(lambda: len(handled) == 1)
+            await asyncio.sleep(1.5 * streams.COMMIT_S)
+            turns.release()
+            await until(lambda: len(handled) == 2)
             task.cancel()
             await asyncio.wait([task], timeout=60)
             assert task.done()
@@ -150,32 +159,6 @@ async def test_a_stream_that_is_told_to_end_does_not_wait_for_a_broker_that_is_a
         broker.thaw()
         await broker.stop()
     await until(lambda: not any(isinstance(thread, WorkerThread) for thread in threading.enumerate()))
-
-
-class Stubborn(streams.EndingThread):
-    """Its client never ends, and does not hear that it is cancelled."""
-
-    end_s_max = 0.2
-
-    async def on_start(self) -> None:
-        self.add_future(_deaf())
-
-    async def on_thread_stop(self) -> None:
-        await _deaf()
-
-
-async def _deaf() -> None:
-    while True:
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-
-
-async def test_a_thread_whose_client_never_ends_ends_all_the_same(tmp_path: Path) -> None:
-    app = streams.app_of(quiet(tmp_path, Spy().handle, bootstrap="127.0.0.1:1", topic="frames"))
-    thread = Stubborn(cast(GuardedConsumer, app.consumer), loop=asyncio.get_running_loop(), beacon=app.beacon)
-    await thread.start()
-    await asyncio.wait_for(thread.stop(), 20)
-    await until(lambda: not any(isinstance(each, WorkerThread) for each in threading.enumerate()))
 
 
 def test_one_partition_that_stands_still_is_noticed_whatever_the_others_do() -> None:

@@ -12,7 +12,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,9 +153,11 @@ class EndingThread(driver.AIOKafkaConsumerThread):
 
 
 async def _at_most(seconds: float, tasks: Collection[asyncio.Future[None]]) -> None:
-    """Waits for tasks whose outcome nobody needs; those that are late are left behind with their loop."""
+    """Waits for tasks whose outcome nobody needs; those that are late are cancelled, and left behind if they do not hear that either."""
     if tasks:
-        done, _ = await asyncio.wait(tasks, timeout=seconds)
+        done, late = await asyncio.wait(tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
         for failure in [task.exception() for task in done if not task.cancelled()]:
             if failure is not None:
                 log.warning("the stream's client ended with %r", failure)
@@ -191,10 +192,9 @@ class GuardedConsumer(driver.Consumer):
         self._committed_offset.update(known)
 
     async def commit_and_end_transactions(self) -> None:
-        """The last commit. A broker that is away is not waited for: what is not committed is read again."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_S_MAX):
-                await super().commit_and_end_transactions()
+        """The last commit. A broker that is away is not waited for: what is not committed is read again. It is not for a timeout to end it:
+        while an earlier commit waits, faust takes a cancellation for that one's, and begins another."""
+        await _at_most(ANSWER_S_MAX, [asyncio.ensure_future(super().commit_and_end_transactions())])
 
     def _new_offset(self, tp: TP) -> int | None:
         for kept in (self._acked, self._acked_index, self._gap):
