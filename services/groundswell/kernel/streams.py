@@ -139,17 +139,15 @@ class EndingThread(driver.AIOKafkaConsumerThread):
     """faust's thread with the client in it, which ends in time. Without a broker the client's end raises what would keep this thread and
     who waits for it, or waits for answers that do not come, also when it is cancelled."""
 
-    end_s_max = END_S_MAX
-
     async def _shutdown_thread(self) -> None:
-        await _at_most(self.end_s_max, [asyncio.ensure_future(super()._shutdown_thread())])
+        await _at_most(END_S_MAX, [asyncio.ensure_future(super()._shutdown_thread())])
         self.set_shutdown()
 
     async def _gather_remaining_tasks(self) -> None:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
-        await _at_most(self.end_s_max, left)
+        await _at_most(END_S_MAX, left)
 
 
 async def _at_most(seconds: float, tasks: Collection[asyncio.Future[None]]) -> None:

@@ -178,6 +178,7 @@ FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HO
 
 PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
+_PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
 
 WIDE_PART_BYTES = 64 << 20
 """Smaller parts of raw rows are two files instead of two for each column: at the engine's own 10 MB a busy second would make hundreds of
@@ -192,9 +193,6 @@ ITEM_GRANULE = 256
 """Rows of `item_1h` that are read at least: the users of a few items are asked for among fifty thousand others."""
 _GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRANULE_BYTES}")
 _GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
-
-
-_PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
 
 
 async def create(store: ClickHouse, deduplication_window: int, instance: str = "") -> None:
