@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     from groundswell.engines import preparing, topology
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of a broker that is away the user hears from us
+    _silence_client()
     placement = topology.load("all", options.topology_file)
     asyncio.run(preparing.prepare(placement, os.environ, options.wait, partial(print, flush=True)))
     return 0
@@ -124,7 +124,7 @@ def _dlq(options: argparse.Namespace) -> int:
     from groundswell.kernel import errors
     from groundswell.kernel.bus import dead_letters
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of a broker that is away the user hears from us
+    _silence_client()
     kafka = commands.address(home.Home(options.home), "KAFKA_BOOTSTRAP_SERVERS")
     try:
         if options.verb == "redrive":
@@ -141,11 +141,16 @@ def _fetch(options: argparse.Namespace) -> int:
     from groundswell.engines.kafka import Kafka, jars
     from groundswell.engines.rehearsal import rehearse
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of a broker that is not there yet
+    _silence_client()
     if not os.environ.get(Kafka.variable):
         jars(print)
         rehearse(print)
     return 0
+
+
+def _silence_client() -> None:
+    """Of a broker that is away, or not there yet, the user hears from us."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def _setting(text: str) -> tuple[str, str]:
