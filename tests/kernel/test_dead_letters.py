@@ -114,3 +114,10 @@ async def test_a_dead_letter_without_a_key_does_not_go_back_to_some_other_partit
     with pytest.raises(dead_letters.KeyMissing):
         await dead_letters.redrive(kafka_address, topic)
     assert len(await dead_letters.list_letters(kafka_address, topic)) == 1
+
+
+def test_a_topic_without_dead_letters_is_answered_with_the_ten_nearest_that_have_some() -> None:
+    kept = [f"frames-{number:03}" for number in range(300)] + ["links.events.v1"]
+    assert "They are of: links.events.v1, " in str(dead_letters.NoDeadLetters("links.event.v1", kept))
+    assert str(dead_letters.NoDeadLetters("links.event.v1", kept)).endswith(" and 291 more.")
+    assert str(dead_letters.NoDeadLetters("typo", [])) == "No dead letters are kept of 'typo'. They are of: no topic."

@@ -9,6 +9,7 @@ rows would be dropped there as old, and in any other partition make readers drop
 only the beginning of its record is passed over.
 """
 
+import difflib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 GROUP = "groundswell.dlq"
 COORDINATOR_S_MAX = 10.0
 """How long a coordinator that cannot say yet how far the last redrive came is asked again."""
+NAMED_MAX = 10
+"""Topics that a refusal names, those first whose names are nearest to the one that was asked for."""
 REASON_HEADERS = frozenset({"dlq_reason", "dlq_group", "dlq_topic"})
 
 
@@ -58,7 +61,10 @@ class NoDeadLetters(errors.NotFound):
     """No dead letters are kept of such a topic."""
 
     def __init__(self, topic: str, kept: Sequence[str]) -> None:
-        super().__init__(f"No dead letters are kept of {topic!r}. They are of: {', '.join(kept) or 'no topic'}.")
+        near = sorted(kept, key=lambda each: (-difflib.SequenceMatcher(None, topic, each).ratio(), each))
+        more = f" and {len(kept) - NAMED_MAX} more" if len(kept) > NAMED_MAX else ""
+        named = ", ".join(near[:NAMED_MAX]) or "no topic"
+        super().__init__(f"No dead letters are kept of {topic!r:.80}. They are of: {named}{more}.")
 
 
 async def list_letters(bootstrap: str, topic: str) -> list[DeadLetter]:
@@ -140,8 +146,8 @@ async def _partitions(bootstrap: str, topic: str) -> list[TopicPartition]:
         await admin.close()
     dead = topic + DEAD_LETTER_SUFFIX
     if dead not in described:
-        kept = (each.removesuffix(DEAD_LETTER_SUFFIX) for each in described if each.endswith(DEAD_LETTER_SUFFIX))
-        raise NoDeadLetters(topic, sorted(kept))
+        kept = [each.removesuffix(DEAD_LETTER_SUFFIX) for each in described if each.endswith(DEAD_LETTER_SUFFIX)]
+        raise NoDeadLetters(topic, kept)
     return [TopicPartition(dead, each["partition"]) for each in described[dead]]
 
 
