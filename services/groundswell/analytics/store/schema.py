@@ -180,9 +180,19 @@ PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
 _PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
 
+RAW_PARTS_PER_MERGE_MIN = 60
+RAW_WHOLE_AFTER_S = 3_600
 WIDE_PART_BYTES = 64 << 20
-"""Smaller parts of raw rows are two files instead of two for each column: at the engine's own 10 MB a busy second would make hundreds of
-files, which a merge removes seconds later. Rollups are read by a column or two, and keep to the engine's."""
+_RAW_SETTINGS = (
+    f"min_parts_to_merge_at_once = {RAW_PARTS_PER_MERGE_MIN}, min_age_to_force_merge_seconds = {RAW_WHOLE_AFTER_S}, "
+    f"min_age_to_force_merge_on_partition_only = 1, min_bytes_for_wide_part = {WIDE_PART_BYTES}"
+)
+"""A busy row is written three times instead of once for each level of merges: as it comes, with those of its minute, and with all of its
+hour, an hour after that is over. Without the last, what no merge wants would stay: dozens of parts for each of a month's hours and of the
+log's partitions, more than the engine allows a table (`max_parts_in_total`), which then takes nothing more.
+
+Small parts are two files instead of two for each column: at the engine's own 10 MB a busy second would make hundreds of files, which a
+merge removes a minute later. Rollups are read by a column or two, and keep to the engine's."""
 
 GRANULE_BYTES = 262_144
 """What is read at least of a rollup by time. A full sketch of users has 12 KB, so the engine's own 10 MB would be the sketches of hundreds
@@ -207,7 +217,7 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
         else:
             await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
-    await store.execute(f"ALTER TABLE {EV} MODIFY SETTING min_bytes_for_wide_part = {WIDE_PART_BYTES}")
+    await store.execute(f"ALTER TABLE {EV} MODIFY SETTING {_RAW_SETTINGS}")
     for each in _FRAMES_BESIDE:
         await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
     await _feed(store)
