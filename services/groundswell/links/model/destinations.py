@@ -64,7 +64,9 @@ def checked(url: str) -> Destination:
     if scheme not in schemes.WEB:
         _check_scheme(scheme)
     if not shape["slashes"] or shape["rest"].startswith("\\"):
-        raise errors.DestinationRefused("after the scheme come two slashes, and the host has no backslash.")
+        raise errors.DestinationRefused(
+            "after the scheme come two slashes and a host, which has no backslash and is never left out."
+        )
     host, port, authority = _checked_authority(shape["authority"])
     made = f"{shape['scheme']}://{authority}{_legal(shape['rest'])}"
     if len(made) > LENGTH_MAX:
