@@ -190,12 +190,60 @@ async def test_no_address_becomes_more_than_text_and_one_link_on_the_page(door: 
 
 @pytest.mark.promise("LINKS-6")
 @pytest.mark.parametrize(
-    "location", ["javascript:alert(1)//host", "data:text/html,x", "file:///etc/passwd", "//a.example/"]
+    "location",
+    [
+        "javascript:alert(1)//host",
+        "javascript://host/%0Aalert(1)",
+        "JaVaScRiPt://host/%0Aalert(1)",
+        " javascript://host/",
+        "java\tscript://host/",
+        "\x01java\nscript://host/",
+        "vbscript://host/",
+        "data:text/html,x",
+        "data://host/,x",
+        "blob:https://example.com/x",
+        "file:///etc/passwd",
+        "file://host/etc/passwd",
+        "chrome-extension://host/x",
+        "intent://host/#Intent;scheme=https;end",
+        "view-source:https://example.com/",
+        "spotify:track:1",
+        "spotify:///track",
+        "mailto:a@example.com",
+        "//a.example/",
+    ],
 )
-def test_what_is_no_address_of_the_web_is_shown_but_can_not_be_followed(location: str) -> None:
+def test_what_has_no_host_or_runs_in_the_browser_is_shown_but_can_not_be_followed(location: str) -> None:
     page = read(preview.page(location))
     assert page.texts["address"] == location
     assert page.links == []
+    assert "Your browser hands" not in "".join(page.texts.values())
+
+
+@pytest.mark.promise("LINKS-6")
+@pytest.mark.parametrize(
+    "location", ["spotify://track/1?a=1&b=%22#x", "Web+App-2.0://host", "ftp://files.example.com/x"]
+)
+async def test_an_apps_address_is_followed_from_the_page_which_says_what_takes_it(door: Door, location: str) -> None:
+    """And what an address of an app holds becomes no more of the page than that of a site. The control: the web's says nothing of it."""
+    previewed(door, location)
+    answer = await door.client.get("/abc")
+    page = read(answer.content)
+    assert (page.links, page.texts["address"]) == ([location], location)
+    assert f"takes {location.partition(':')[0].lower()}: addresses" in page.texts["p"]
+    assert set(page.tags) <= TAGS
+    assert "takes" not in read(preview.page(APPLE)).texts["p"]
+
+
+@pytest.mark.promise("LINKS-6")
+@pytest.mark.parametrize("hostile", [each for each in HOSTILE if each.startswith("https://e")])
+async def test_no_address_of_an_app_becomes_more_than_text_and_one_link_on_the_page(door: Door, hostile: str) -> None:
+    previewed(door, hostile.replace("https", "spotify"))
+    page = read((await door.client.get("/abc")).content)
+    assert set(page.tags) <= TAGS
+    assert page.tags.count("a") == 1
+    assert page.links[0].startswith("spotify://example.com")
+    assert page.texts["address"].isascii()
 
 
 @pytest.mark.promise("LINKS-6")

@@ -213,7 +213,7 @@ async def test_statements_of_a_process_that_runs_go_on_while_its_successor_migra
         for file in [first, *later]:
             shutil.copy(file, tmp_path)
             await postgres.migrate(postgres_dsn, service, tmp_path, KEY)
-            for table in ("links", "domains", "link_tags", "click_totals"):
+            for table in ("links", "domains", "link_tags", "click_totals", "domain_hosts"):
                 async with connection.transaction():
                     await connection.fetch(f"SELECT * FROM {table} LIMIT 1")
     finally:

@@ -20,6 +20,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "links": [{"destination": "https://shop.example/first"}, {"destination": "https://shop.example/next"}]
     },
     "/v1/domains": {"host": "contract-{number}.example"},
+    "/v1/domains/{domain}": {"schemes": ["spotify"]},
     "/v1/deniedHosts": {"host": "*.denied-{number}.example"},
     "/v1/apiKeys": {"apiKey": {"displayName": "Contract", "scopes": ["links.read"]}},
     "/v1/tenants": {"slug": "contract-{number}", "displayName": "Contract"},

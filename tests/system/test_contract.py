@@ -4,6 +4,7 @@ Schemathesis sends what the document permits and what it forbids, drawn by a fix
 """
 
 import asyncio
+import html
 import json
 import os
 import re
@@ -104,13 +105,56 @@ async def test_a_link_is_kept_outside_only_where_it_says_so(platform: Platform) 
     assert kept.headers["cache-tag"].startswith("link/")
 
 
+@pytest.mark.promise("LINKS-6", "LINKS-12")
+async def test_a_visitor_is_led_to_an_app_as_its_address_was_written_once_the_domain_allows_it(
+    platform: Platform,
+) -> None:
+    """From the refusal that says how to the redirect and the page, for a key that may; the domain is the one made by itself."""
+    app = "Spotify://Track/1?si=%2f&a[]=1#Top"
+    async with httpx.AsyncClient(base_url=platform.url, trust_env=False) as client:
+
+        async def asked(method: str, path: str, body: object = None, key: str = platform.tenant.key) -> httpx.Response:
+            return await client.request(method, path, json=body, headers={"Authorization": f"Bearer {key}"})
+
+        async def followed(**options: object) -> httpx.Response:
+            made = await asked("POST", "/v1/links", {"destination": app} | options)
+            assert (made.status_code, made.json()["destination"]) == (201, app)
+            short = urlsplit(made.json()["shortUrl"])
+            return await client.get(short.path, headers={"Host": short.netloc})
+
+        own = (await asked("GET", "/v1/domains")).json()["domains"][0]["name"]
+        refused = await asked("POST", "/v1/links", {"destination": app})
+        assert (refused.status_code, refused.json()["code"]) == (422, "SCHEME_NOT_ALLOWED")
+        assert refused.json()["fields"][0]["field"] == "link.destination"
+        assert f"PATCH /v1/{own}" in refused.json()["detail"]
+        limited = {"displayName": "limited", "scopes": ["links.read", "links.create", "links.update"]}
+        limited_key = (await asked("POST", "/v1/apiKeys", {"apiKey": limited})).json()["secret"]
+        for key, status in ((limited_key, 403), (platform.tenant.key, 200)):
+            answer = await asked("PATCH", f"/v1/{own}?updateMask=schemes", {"schemes": ["Spotify"]}, key)
+            assert answer.status_code == status, answer.text
+        assert answer.json()["schemes"] == ["spotify"]
+        bad = await asked("PATCH", f"/v1/{own}", {"schemes": ["fb", "JavaScript"]})
+        assert (bad.status_code, bad.json()["fields"][0]["field"]) == (422, "domain.schemes[1]")
+        plain, kept, page = await followed(), await followed(edgeSeconds=60), await followed(suspicious=True)
+    assert (plain.status_code, plain.headers["location"], plain.content) == (302, app, b"")
+    assert (kept.headers["location"], kept.headers["etag"][0]) == (app, '"')
+    assert (page.status_code, "location" in page.headers) == (200, False)
+    assert f'href="{html.escape(app)}"' in page.text
+
+
 @pytest.mark.promise("GATEWAY-2")
 def test_a_tenant_finds_no_answer_of_the_platform_that_its_document_does_not_describe(
     platform: Platform, tmp_path: Path
 ) -> None:
     """GATEWAY-2. Every method that a tenant's key may call, and those that it may not, on links that exist and on others."""
     links = platform.tenant.links
-    known = {"link": [each.id for each in links[:20]], "code": [each.path.removeprefix("/") for each in links[20:]]}
+    headers = {"Authorization": f"Bearer {platform.tenant.key}"}
+    domains = httpx.get(f"{platform.url}/v1/domains", headers=headers, trust_env=False).json()["domains"]
+    known = {
+        "link": [each.id for each in links[:20]],
+        "code": [each.path.removeprefix("/") for each in links[20:]],
+        "domain": [each["name"].removeprefix("domains/") for each in domains],
+    }
     complaints = found(platform, tmp_path, platform.tenant.key, known, STREAM)
     assert not complaints, complaints
 

@@ -1,6 +1,11 @@
 """What can go wrong with links, in words for the caller. Fields are named as in the API, under `link` unless said otherwise."""
 
+from collections.abc import Sequence
+
 from groundswell.kernel import errors
+
+_SCHEMES_NAMED_MAX = 6
+"""In a refusal, which has at most `errors.MESSAGE_LENGTH_MAX` characters."""
 
 
 class LinkNotFound(errors.NotFound):
@@ -20,6 +25,18 @@ class DestinationRefused(errors.Unprocessable):
 
     def __init__(self, rule: str) -> None:
         super().__init__(f"This destination is not allowed: {rule}", field="link.destination")
+
+
+class SchemeNotAllowed(DestinationRefused):
+    """`domain` is the id of the link's domain, `allowed` are its schemes beside http and https."""
+
+    def __init__(self, scheme: str, domain: int, allowed: Sequence[str]) -> None:
+        named, more = [*allowed[:_SCHEMES_NAMED_MAX], "http"], len(allowed) - _SCHEMES_NAMED_MAX
+        others = f", and {more} more" if more > 0 else ""
+        super().__init__(
+            f"its scheme is {scheme}, and links of domains/{domain} lead to {', '.join(named)} and https{others}. "
+            f"Add it to the domain's schemes first (PATCH /v1/domains/{domain})."
+        )
 
 
 class DestinationDenied(DestinationRefused):
@@ -79,8 +96,8 @@ class OptionsContradict(errors.Unprocessable):
 
 
 class MaskInvalid(errors.Invalid):
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path[:100]!r} is not a field of a link that can be changed.", field="update_mask")
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(f"{path[:100]!r} is not a field of a {kind} that can be changed.", field="update_mask")
 
 
 class BatchSizeInvalid(errors.Invalid):
@@ -93,6 +110,37 @@ class DomainUnknown(errors.Unprocessable):
         super().__init__(
             f"Your tenant has no domain {host[:253]!r}. Create it first, or leave the field out.", field="link.domain"
         )
+
+
+class DomainNotFound(errors.NotFound):
+    """Also the answer to another tenant's domain and a name that is none."""
+
+    def __init__(self) -> None:
+        super().__init__("Your tenant has no such domain.")
+
+
+class SchemeInvalid(errors.Invalid):
+    def __init__(self, index: int, length_max: int) -> None:
+        super().__init__(
+            "A scheme is what stands before the colon of an address, such as spotify: a letter, then letters, digits, +, - and ., "
+            f"{length_max} characters at most.",
+            field=f"domain.schemes[{index}]",
+        )
+
+
+class SchemeNeverAllowed(errors.Unprocessable):
+    def __init__(self, index: int, scheme: str, reason: str) -> None:
+        super().__init__(f"The scheme {scheme} is never allowed: {reason}", field=f"domain.schemes[{index}]")
+
+
+class TooManySchemes(errors.Invalid):
+    def __init__(self, most: int) -> None:
+        super().__init__(f"A domain has at most {most} schemes beside http and https.", field="domain.schemes")
+
+
+class HostImmutable(errors.Invalid):
+    def __init__(self) -> None:
+        super().__init__("A domain keeps its host. Create another domain instead.", field="domain.host")
 
 
 class HostInvalid(errors.Invalid):

@@ -1,8 +1,9 @@
 """The edge of links: proto in, use case, proto out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from google.protobuf import empty_pb2
+from google.protobuf import empty_pb2, field_mask_pb2
+from google.protobuf.message import Message
 
 from groundswell.api.links.v1 import links_pb2 as pb
 from groundswell.api.links.v1 import links_pb2_grpc
@@ -11,7 +12,7 @@ from groundswell.links import errors
 from groundswell.links.events import to_proto
 from groundswell.links.model.addresses import Addresses
 from groundswell.links.model.denials import DeniedHost
-from groundswell.links.model.links import REDIRECT_DEFAULT, Domain, Draft, Link, Options
+from groundswell.links.model.links import REDIRECT_DEFAULT, ChosenDomain, Draft, Link, Options
 from groundswell.links.service.creation import Creation
 from groundswell.links.service.denials import Denials
 from groundswell.links.service.domains import Domains
@@ -31,6 +32,7 @@ _CHANGEABLE = {
     "tags": "tags",
     "suspicious": "suspicious",
 }
+_CHANGEABLE_OF_DOMAINS = ("schemes",)
 
 
 class LinkRpc(links_pb2_grpc.LinkServiceServicer):
@@ -88,7 +90,17 @@ class LinkRpc(links_pb2_grpc.LinkServiceServicer):
         return empty_pb2.Empty()
 
     async def CreateDomain(self, request: pb.CreateDomainRequest, call: rpc.Call) -> pb.Domain:
-        return _domain(await self._domains.create(call.context, request.domain.host, call.request))
+        wanted = request.domain
+        return _domain(
+            await self._domains.create(call.context, wanted.host, call.request, schemes=list(wanted.schemes))
+        )
+
+    async def UpdateDomain(self, request: pb.UpdateDomainRequest, call: rpc.Call) -> pb.Domain:
+        wanted = request.domain
+        id_ = rpc.id_of(wanted.name, "domains", errors.DomainNotFound)
+        named = "schemes" in _named(request.update_mask, wanted, _CHANGEABLE_OF_DOMAINS, "domain")
+        schemes = list(wanted.schemes) if named else None
+        return _domain(await self._domains.update(call.context, id_, wanted.host, schemes, call.request))
 
     async def ListDomains(self, request: pb.ListDomainsRequest, call: rpc.Call) -> pb.ListDomainsResponse:
         return pb.ListDomainsResponse(domains=[_domain(domain) for domain in await self._domains.all(call.context)])
@@ -152,20 +164,29 @@ def _options(link: pb.Link) -> Options:
 
 
 def _paths(request: pb.UpdateLinkRequest) -> Sequence[str]:
-    """The fields to change: those that the mask names, or without one those that the body holds."""
-    if not request.update_mask.paths:
-        return [field.name for field, _ in request.link.ListFields() if field.name in _CHANGEABLE]
-    if list(request.update_mask.paths) == ["*"]:
+    paths = _named(request.update_mask, request.link, _CHANGEABLE, "link")
+    if list(request.update_mask.paths) == ["*"] and not request.link.HasField("suspicious"):
         # Who does not know that a link may be suspicious does not say that this one is not.
-        return [path for path in _CHANGEABLE if path != "suspicious" or request.link.HasField("suspicious")]
-    for path in request.update_mask.paths:
-        if path not in _CHANGEABLE:
-            raise errors.MaskInvalid(path)
-    return request.update_mask.paths
+        return [path for path in paths if path != "suspicious"]
+    return paths
 
 
-def _domain(domain: Domain) -> pb.Domain:
-    return pb.Domain(name=f"domains/{domain.id}", host=domain.host, is_default=domain.is_default)
+def _named(mask: field_mask_pb2.FieldMask, body: Message, changeable: Collection[str], kind: str) -> Sequence[str]:
+    """The fields to change: those that the mask names, all for `*`, or without a mask those that the body holds."""
+    if not mask.paths:
+        return [field.name for field, _ in body.ListFields() if field.name in changeable]
+    if list(mask.paths) == ["*"]:
+        return list(changeable)
+    for path in mask.paths:
+        if path not in changeable:
+            raise errors.MaskInvalid(path, kind)
+    return mask.paths
+
+
+def _domain(domain: ChosenDomain) -> pb.Domain:
+    return pb.Domain(
+        name=f"domains/{domain.id}", host=domain.host, is_default=domain.is_default, schemes=domain.schemes
+    )
 
 
 def _denied(entry: DeniedHost) -> pb.DeniedHost:

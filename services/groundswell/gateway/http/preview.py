@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import idna
 
+from groundswell.kernel import schemes
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --quiet: #566072; --paper: #f5f6f8; --card: #fff; --line: #d9dde4; --go: #1f5fd0;
   --alien: #b3261e; }
@@ -44,7 +46,7 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-robots-tag", b"noindex, nofollow"),
 )
-_FOLLOWED = frozenset({"http", "https"})
+_APP = "Your browser hands this address to a program on your device, if there is one that takes {scheme}: addresses."
 _WHY = (
     "You see this page, instead of being redirected, because the name above may be taken for another one, or because the "
     "owner of the link wants you to look first."
@@ -52,8 +54,13 @@ _WHY = (
 
 
 def page(location: str) -> bytes:
-    """The page for a redirect to `location`, an address in ASCII. What is no address of the web is shown, but not linked."""
+    """The page for a redirect to `location`, an address in ASCII.
+
+    What has no host, or a scheme that nobody is led to, is shown but not linked; of other schemes than the web's the page says that a
+    program of the visitor's takes them.
+    """
     scheme, host = _read(location)
+    followed = schemes.is_scheme(scheme) and not schemes.why_never(scheme) and bool(host)
     labels = [_readable(label) for label in host.split(".")]
     reads = ".".join(f"<bdi>{_marked(label)}</bdi>" for label in labels)
     parts = [
@@ -63,9 +70,8 @@ def page(location: str) -> bytes:
         if ".".join(labels) != host
         else "",
         f'<p class="address" dir="ltr">{escape(location)}</p>',
-        f'<p><a rel="noreferrer nofollow noopener" href="{escape(location)}">Go there</a></p>'
-        if scheme in _FOLLOWED and host
-        else "",
+        f'<p><a rel="noreferrer nofollow noopener" href="{escape(location)}">Go there</a></p>' if followed else "",
+        f"<p>{_APP.format(scheme=scheme)}</p>" if followed and scheme not in schemes.WEB else "",
         f'<p class="why">{_WHY}</p>',
     ]
     return (

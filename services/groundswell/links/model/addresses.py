@@ -32,6 +32,9 @@ class Addresses:
         """Whether `host` is the platform's to give, so that no tenant may claim it."""
         return host == self.base_domain or host in self.home_hosts or host.endswith(f".{self.base_domain}")
 
-    def serves_port(self, port: int) -> bool:
-        """Whether a request to `port` of a short domain reaches the gateway: directly, or by the usual way from outside."""
-        return port == self.port or port in _PORTS.values()
+    def serves_port(self, port: int | None) -> bool:
+        """Whether a request to `port` of a short domain reaches the gateway: directly, or by the usual way from outside.
+
+        None, which only an app knows, counts as reaching it: many open `https://host/x` for their own `app://host/x`.
+        """
+        return port is None or port == self.port or port in _PORTS.values()

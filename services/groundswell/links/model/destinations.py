@@ -1,5 +1,7 @@
 """Destinations: which URLs a link may lead to, and how they are kept.
 
+Any scheme that is not refused for good may stand before a host here; whether a link's domain allows it is asked where the link is written.
+
 A destination is stored and sent back byte for byte, except where it is not a legal URL (RFC 3986): a host beyond ASCII becomes its
 IDNA form (UTS 46), and characters that may not stand in a URL are percent-encoded. Nothing legal is ever touched: no case, no
 order, no default port. What a browser could read in another way than this parser is refused instead of guessed.
@@ -13,12 +15,12 @@ from functools import lru_cache
 
 import idna
 
+from groundswell.kernel import schemes
 from groundswell.links import errors
 
 LENGTH_MAX = 8_192
 HOST_LENGTH_MAX = 253
 PORT_LENGTH_MAX = 5
-SCHEMES = frozenset({"http", "https"})
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SHAPE = re.compile(
@@ -39,7 +41,8 @@ class Destination:
 
     url: str
     host: str
-    port: int
+    port: int | None
+    """None where none is given and the scheme is not the web's: who takes the address knows which it means."""
 
 
 @lru_cache(maxsize=1_000)
@@ -58,17 +61,24 @@ def checked(url: str) -> Destination:
     if shape is None:
         raise errors.DestinationRefused("it is not an absolute URL such as https://example.com/page.")
     scheme = shape["scheme"].lower()
-    if scheme not in SCHEMES:
-        raise errors.DestinationRefused(f"its scheme is {scheme!r:.40}; only http and https may be followed.")
+    if scheme not in schemes.WEB:
+        _check_scheme(scheme)
     if not shape["slashes"] or shape["rest"].startswith("\\"):
-        raise errors.DestinationRefused("after the scheme come two slashes, and the host has no backslash.")
+        raise errors.DestinationRefused(
+            "after the scheme come two slashes and a host, which has no backslash and is never left out."
+        )
     host, port, authority = _checked_authority(shape["authority"])
     made = f"{shape['scheme']}://{authority}{_legal(shape['rest'])}"
     if len(made) > LENGTH_MAX:
         raise errors.DestinationRefused(
             f"it is longer than {LENGTH_MAX:,} characters once its illegal ones are encoded."
         )
-    return Destination(made, host, port if port is not None else _PORTS[scheme])
+    return Destination(made, host, port if port is not None else _PORTS.get(scheme))
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of the checked destination `url`, in lower case."""
+    return url[: url.index(":")].lower()
 
 
 def checked_host(host: str) -> str:
@@ -95,6 +105,13 @@ def compared(host: str) -> str:
 def is_address(host: str) -> bool:
     """Whether `host`, which is as destinations are compared, is an address, which has no parents."""
     return host.startswith("[") or _NUMERIC_LAST.fullmatch(host.rpartition(".")[2]) is not None
+
+
+def _check_scheme(scheme: str) -> None:
+    if not schemes.is_scheme(scheme):
+        raise errors.DestinationRefused(f"its scheme is longer than {schemes.LENGTH_MAX} characters.")
+    if reason := schemes.why_never(scheme):
+        raise errors.DestinationRefused(f"no link has the scheme {scheme}: {reason}")
 
 
 def _checked_authority(authority: str) -> tuple[str, int | None, str]:

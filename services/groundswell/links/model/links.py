@@ -151,13 +151,21 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A host that links live on. `id` never changes, and codes are unique in it."""
+    """A host that links live on, in which codes are unique. Nothing of it ever changes, so that whoever has seen it may remember it."""
 
     id: int
     tenant: int
     host: str
     is_default: bool
     created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenDomain(Domain):
+    """A domain with what its tenant chooses for it, as it is shown; that may change, so it is read where it counts."""
+
+    schemes: tuple[str, ...] = ()
+    """What its links may lead to beside http and https: lower case, in order."""
 
 
 @dataclass(frozen=True, slots=True)

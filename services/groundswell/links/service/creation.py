@@ -31,7 +31,7 @@ from groundswell.links.model.links import (
 from groundswell.links.service.codes import Codes
 from groundswell.links.service.corrections import Corrections
 from groundswell.links.service.denials import denied
-from groundswell.links.service.domains import Domains
+from groundswell.links.service.domains import Domains, disallowed
 from groundswell.links.store.links import LinkStore
 
 TRIES_MAX = 5
@@ -84,8 +84,8 @@ class Creation:
     ) -> Link:
         """One link; with `find_if_exists` the caller's newest lasting one with the same destination and options, if there is one.
 
-        Raises `DestinationRefused`, `DestinationDenied`, `OptionInvalid`, `OptionsContradict`, `CodeInvalid`, `CodeReserved`,
-        `CodeProfane`, `CodeTaken`, `CodeLengthInvalid`, `CodesExhausted`, `DomainUnknown`, `DomainNotReady`.
+        Raises `DestinationRefused`, `SchemeNotAllowed`, `DestinationDenied`, `OptionInvalid`, `OptionsContradict`, `CodeInvalid`,
+        `CodeReserved`, `CodeProfane`, `CodeTaken`, `CodeLengthInvalid`, `CodesExhausted`, `DomainUnknown`, `DomainNotReady`.
         """
         wanted = [await self._wanted(context, draft)]
         return (await self._made(context, wanted, request, find=find_if_exists))[0]
@@ -171,6 +171,8 @@ class Creation:
             if answered := await tx.replayed(request, Made):
                 return answered.links, False
             urls = [link.options.destination for link in links]
+            for index, refused in await disallowed(tx, [(link.domain_id, link.options.destination) for link in links]):
+                raise _placed(refused, index, batch)
             for index, entry in await denied(tx, urls):
                 raise _placed(errors.DestinationDenied(entry), index, batch)
             store = LinkStore(tx)

@@ -1,5 +1,8 @@
 """Domains: every tenant has one of its own, may add more, and each host leads to one.
 
+Which schemes beside http and https a domain's links may lead to is asked when a link is made or led elsewhere, in the same transaction, and
+never remembered; links that are there are left as they are.
+
 Which host leads where is asked at every redirect, so each process remembers it; hosts never move from one domain to another, so what
 is remembered stays true, and it is kept even past its time while PostgreSQL is away. What a process has not seen itself is then taken
 from what others have left in Valkey.
@@ -17,10 +20,12 @@ from groundswell.kernel.clock import Clock
 from groundswell.kernel.context import Context
 from groundswell.kernel.idempotency import RequestKey
 from groundswell.kernel.ids import Ids
+from groundswell.kernel.schemes import WEB
 from groundswell.links import errors
 from groundswell.links.model import destinations
 from groundswell.links.model.addresses import Addresses
-from groundswell.links.model.links import Domain
+from groundswell.links.model.links import ChosenDomain, Domain
+from groundswell.links.model.schemes import checked_schemes
 from groundswell.links.service.bulkhead import Bulkhead
 from groundswell.links.store.domains import DomainStore, place_of
 from groundswell.links.store.targets import CacheAway, TargetCache
@@ -138,32 +143,64 @@ class Domains:
             self._unknown_until_s.pop(host, None)
         return self._remember_default(made)
 
-    async def create(self, context: Context, host: str, request: RequestKey) -> Domain:
-        """Adds a domain to the caller's tenant; raises `HostInvalid`, `HostReserved`, `HostTaken`, `TooManyDomains`."""
-        checked = destinations.checked_host(host)
+    async def create(
+        self, context: Context, host: str, request: RequestKey, *, schemes: Sequence[str] = ()
+    ) -> ChosenDomain:
+        """Adds a domain to the caller's tenant.
+
+        Raises `HostInvalid`, `HostReserved`, `HostTaken`, `TooManyDomains`, `SchemeInvalid`, `SchemeNeverAllowed`, `TooManySchemes`.
+        """
+        checked, chosen = destinations.checked_host(host), checked_schemes(schemes)
         if self._addresses.is_platforms(checked):
             raise errors.HostReserved(checked)
         await self.default(context)
         async with self._database.tenant_tx(context) as tx:
-            if answered := await tx.replayed(request, Domain):
+            if answered := await tx.replayed(request, ChosenDomain):
                 return answered
             store = DomainStore(tx)
             await store.hold()
             if await store.counted() >= DOMAINS_MAX:
                 raise errors.TooManyDomains(DOMAINS_MAX)
-            domain = Domain(self._ids.next(), context.tenant, checked, False, self._clock.now_ms())
+            domain = ChosenDomain(self._ids.next(), context.tenant, checked, False, self._clock.now_ms(), chosen)
             if not await store.claim_host(checked, domain.id):
                 raise errors.HostTaken(checked)
             await store.add(domain)
+            await store.set_schemes(domain.id, chosen)
             await tx.answer(request, domain)
         self._unknown_until_s.pop(checked, None)
         return domain
 
-    async def all(self, context: Context) -> Sequence[Domain]:
+    async def update(
+        self, context: Context, domain: int, host: str, schemes: Sequence[str] | None, request: RequestKey
+    ) -> ChosenDomain:
+        """Gives the caller's domain these schemes, or with None leaves it as it is; an empty `host` is not compared.
+
+        Raises `DomainNotFound`, `HostImmutable` when `host` is another one, `SchemeInvalid`, `SchemeNeverAllowed`, `TooManySchemes`.
+        """
+        chosen = None if schemes is None else checked_schemes(schemes)
+        async with self._database.tenant_tx(context) as tx:
+            if answered := await tx.replayed(request, ChosenDomain):
+                return answered
+            store = DomainStore(tx)
+            found = await store.get(domain, lock=True)
+            if found is None:
+                raise errors.DomainNotFound
+            if host and host.lower() != found.host:
+                raise errors.HostImmutable
+            if chosen is None:
+                chosen = (await store.schemes([domain])).get(domain, ())
+            else:
+                await store.set_schemes(domain, chosen)
+            return await tx.answer(request, _chosen(found, chosen))
+
+    async def all(self, context: Context) -> Sequence[ChosenDomain]:
         """The caller's domains, its own one first."""
         await self.default(context)
         async with self._database.tenant_tx(context) as tx:
-            return await DomainStore(tx).all()
+            store = DomainStore(tx)
+            found = await store.all()
+            schemes = await store.schemes([each.id for each in found])
+        return [_chosen(each, schemes.get(each.id, ())) for each in found]
 
     async def looping(self, tx: postgres.Tx, urls: Sequence[str]) -> list[int]:
         """Which of the checked destinations `urls` lead back to the platform or to a domain of the transaction's tenant.
@@ -205,6 +242,30 @@ class Domains:
     def _remember_default(self, domain: Domain) -> Domain:
         _put(self._defaults, domain.tenant, domain, HOSTS_REMEMBERED_MAX)
         return domain
+
+
+async def disallowed(tx: postgres.Tx, led: Sequence[tuple[int, str]]) -> list[tuple[int, errors.SchemeNotAllowed]]:
+    """Which of `led`, each a link's domain and checked destination, have a scheme that the domain does not allow.
+
+    Those of the web need no leave: where there are no others, nothing is asked; else it is one query.
+    """
+    asked = [
+        (index, domain, scheme)
+        for index, (domain, url) in enumerate(led)
+        if (scheme := destinations.scheme_of(url)) not in WEB
+    ]
+    if not asked:
+        return []
+    allowed = await DomainStore(tx).schemes({domain for _, domain, _ in asked})
+    return [
+        (index, errors.SchemeNotAllowed(scheme, domain, allowed.get(domain, ())))
+        for index, domain, scheme in asked
+        if scheme not in allowed.get(domain, ())
+    ]
+
+
+def _chosen(domain: Domain, schemes: tuple[str, ...]) -> ChosenDomain:
+    return ChosenDomain(domain.id, domain.tenant, domain.host, domain.is_default, domain.created_ms, schemes)
 
 
 def _put(memory: dict[K, V], key: K, value: V, entries_max: int) -> None:

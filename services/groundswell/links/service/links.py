@@ -18,7 +18,7 @@ from groundswell.links.model import codes
 from groundswell.links.model.links import ClickTotal, Draft, Link, checked, judged_anew, merged
 from groundswell.links.service.corrections import Corrections
 from groundswell.links.service.denials import denied
-from groundswell.links.service.domains import Domains
+from groundswell.links.service.domains import Domains, disallowed
 from groundswell.links.store.links import LinkStore
 
 
@@ -87,6 +87,8 @@ class Links:
             if options == before.options:
                 return await tx.answer(request, before)
             if options.destination != before.options.destination:
+                for _, refused in await disallowed(tx, [(before.domain_id, options.destination)]):
+                    raise refused
                 for _, entry in await denied(tx, [options.destination]):
                     raise errors.DestinationDenied(entry)
             if "destination" in fields and await self._domains.looping(tx, [options.destination]):

@@ -47,9 +47,12 @@ class DomainStore:
         )
         return None if row is None else _domain(row)
 
-    async def get(self, domain: int) -> Domain | None:
+    async def get(self, domain: int, *, lock: bool = False) -> Domain | None:
+        """With `lock`, others who lock it wait until this transaction ends."""
         row = await self._tx.fetchrow(
-            f"SELECT {_COLUMNS} FROM domains WHERE tenant_id = $1 AND id = $2", self._tx.tenant, domain
+            f"SELECT {_COLUMNS} FROM domains WHERE tenant_id = $1 AND id = $2 {'FOR UPDATE' if lock else ''}",
+            self._tx.tenant,
+            domain,
         )
         return None if row is None else _domain(row)
 
@@ -67,6 +70,31 @@ class DomainStore:
             f"SELECT {_COLUMNS} FROM domains WHERE tenant_id = $1 ORDER BY is_default DESC, id", self._tx.tenant
         )
         return [_domain(row) for row in rows]
+
+    async def schemes(self, domains: Collection[int]) -> dict[int, tuple[str, ...]]:
+        """The schemes beside http and https of those of `domains` that have any, in order; one query."""
+        rows = await self._tx.fetch(
+            "SELECT domain_id, array_agg(scheme ORDER BY scheme) AS schemes FROM domain_schemes "
+            "WHERE tenant_id = $1 AND domain_id = ANY($2::bigint[]) GROUP BY domain_id",
+            self._tx.tenant,
+            list(domains),
+        )
+        return {row["domain_id"]: tuple(row["schemes"]) for row in rows}
+
+    async def set_schemes(self, domain: int, schemes: Collection[str]) -> None:
+        """Gives the domain these schemes and no others; whoever changes them has locked it."""
+        await self._tx.execute(
+            "DELETE FROM domain_schemes WHERE tenant_id = $1 AND domain_id = $2 AND scheme <> ALL($3::text[])",
+            self._tx.tenant,
+            domain,
+            list(schemes),
+        )
+        await self._tx.execute(
+            "INSERT INTO domain_schemes (tenant_id, domain_id, scheme) SELECT $1, $2, unnest($3::text[]) ON CONFLICT DO NOTHING",
+            self._tx.tenant,
+            domain,
+            list(schemes),
+        )
 
     async def hosts_among(self, hosts: Collection[str]) -> set[str]:
         """Those of `hosts` that lead to the tenant's domains."""

@@ -48,7 +48,7 @@ class Link(_message.Message):
     name: _builtins.str
     """`links/{id}`."""
     destination: _builtins.str
-    """Absolute http or https URL of at most 8,192 characters."""
+    """Absolute URL of at most 8,192 characters with a host: http, https, or of a scheme that the link's domain allows."""
     code: _builtins.str
     """Own code: 3 to 64 of `[A-Za-z0-9_-]`. Unset: a generated one of `code_length` base62 characters."""
     domain: _builtins.str
@@ -156,21 +156,30 @@ class Domain(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    SCHEMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`domains/{id}`."""
     host: _builtins.str
-    """Lower-case host name without a port."""
+    """Lower-case host name without a port; a domain keeps it."""
     is_default: _builtins.bool
+    @_builtins.property
+    def schemes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Schemes that links of this domain may lead to beside http and https, which are always allowed and not named here: up to 20 of at most
+        32 characters, such as `spotify` for `spotify://track/1`. Answered in lower case and in order. What has no host (`mailto`, `tel`) and
+        what browsers run or handle by themselves (`javascript`, `file`, `intent`) is never allowed.
+        """
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         host: _builtins.str = ...,
         is_default: _builtins.bool = ...,
+        schemes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_default", b"is_default", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "is_default", b"is_default", "name", b"name", "schemes", b"schemes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,6 +448,35 @@ class CreateDomainRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateDomainRequest: _TypeAlias = CreateDomainRequest  # noqa: Y015
+
+@_typing.final
+class UpdateDomainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def domain(self) -> Global___Domain: ...
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields to change: `schemes`; unset means every field that the body holds. A list that is to become empty must be named here."""
+
+    def __init__(
+        self,
+        *,
+        domain: Global___Domain | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateDomainRequest: _TypeAlias = UpdateDomainRequest  # noqa: Y015
 
 @_typing.final
 class ListDomainsRequest(_message.Message):

@@ -76,6 +76,11 @@ class LinkServiceStub:
                 request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.CreateDomainRequest.SerializeToString,
                 response_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.Domain.FromString,
                 _registered_method=True)
+        self.UpdateDomain = channel.unary_unary(
+                '/groundswell.api.links.v1.LinkService/UpdateDomain',
+                request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.UpdateDomainRequest.SerializeToString,
+                response_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.Domain.FromString,
+                _registered_method=True)
         self.ListDomains = channel.unary_unary(
                 '/groundswell.api.links.v1.LinkService/ListDomains',
                 request_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.ListDomainsRequest.SerializeToString,
@@ -163,6 +168,13 @@ class LinkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateDomain(self, request, context):
+        """Changes the fields named by the mask: for links that are made or led elsewhere from now on. Links that are there are left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDomains(self, request, context):
         """Lists the short domains of the caller's tenant, the default one first.
         """
@@ -239,6 +251,11 @@ def add_LinkServiceServicer_to_server(servicer, server):
             'CreateDomain': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateDomain,
                     request_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.CreateDomainRequest.FromString,
+                    response_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.Domain.SerializeToString,
+            ),
+            'UpdateDomain': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDomain,
+                    request_deserializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.UpdateDomainRequest.FromString,
                     response_serializer=groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.Domain.SerializeToString,
             ),
             'ListDomains': grpc.unary_unary_rpc_method_handler(
@@ -483,6 +500,33 @@ class LinkService:
             target,
             '/groundswell.api.links.v1.LinkService/CreateDomain',
             groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.CreateDomainRequest.SerializeToString,
+            groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.Domain.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groundswell.api.links.v1.LinkService/UpdateDomain',
+            groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.UpdateDomainRequest.SerializeToString,
             groundswell_dot_api_dot_links_dot_v1_dot_links__pb2.Domain.FromString,
             options,
             channel_credentials,

@@ -33,6 +33,8 @@ class LinkServiceStub:
     """Finds a link by its domain and code."""
     CreateDomain: _aio.UnaryUnaryMultiCallable[_links_pb2.CreateDomainRequest, _links_pb2.Domain]
     """Adds a short domain to the caller's tenant."""
+    UpdateDomain: _aio.UnaryUnaryMultiCallable[_links_pb2.UpdateDomainRequest, _links_pb2.Domain]
+    """Changes the fields named by the mask: for links that are made or led elsewhere from now on. Links that are there are left."""
     ListDomains: _aio.UnaryUnaryMultiCallable[_links_pb2.ListDomainsRequest, _links_pb2.ListDomainsResponse]
     """Lists the short domains of the caller's tenant, the default one first."""
     CreateDeniedHost: _aio.UnaryUnaryMultiCallable[_links_pb2.CreateDeniedHostRequest, _links_pb2.DeniedHost]
@@ -110,6 +112,14 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_links_pb2.CreateDomainRequest, _abc.Awaitable[_links_pb2.Domain]],
     ) -> _abc.Awaitable[_links_pb2.Domain]:
         """Adds a short domain to the caller's tenant."""
+
+    @_abc_1.abstractmethod
+    def UpdateDomain(
+        self,
+        request: _links_pb2.UpdateDomainRequest,
+        context: _aio.ServicerContext[_links_pb2.UpdateDomainRequest, _abc.Awaitable[_links_pb2.Domain]],
+    ) -> _abc.Awaitable[_links_pb2.Domain]:
+        """Changes the fields named by the mask: for links that are made or led elsewhere from now on. Links that are there are left."""
 
     @_abc_1.abstractmethod
     def ListDomains(
