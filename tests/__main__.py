@@ -37,7 +37,9 @@ def _runs() -> list[tuple[str, ...]]:
 
 
 def _pytest(words: list[str], shared: str = "") -> int:
-    environment = {**os.environ, SHARED: shared} if shared else None
+    """Modules are kept compiled: the tests start processes by the hundred."""
+    environment = {**os.environ, **({SHARED: shared} if shared else {})}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return subprocess.run([sys.executable, "-m", "pytest", *words], env=environment, check=False).returncode
 
 
