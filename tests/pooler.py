@@ -15,6 +15,7 @@ import pytest
 from groundswell.engines import postgres
 from groundswell.engines.children import Launch
 from groundswell.engines.engine import Folders, Say
+from tests.skipped import NO_PGBOUNCER
 
 PROGRAM = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer") or ""
 PAGE = Path(__file__).parents[1] / "docs" / "deploy.md"
@@ -31,7 +32,7 @@ class Pooler:
 
     def __init__(self, folders: Folders, port: int, server: str, users: Sequence[str], **settings: str) -> None:
         if not PROGRAM:
-            pytest.skip("no PgBouncer found: install `pgbouncer`, or name one in PGBOUNCER")
+            pytest.skip(NO_PGBOUNCER)
         self._folders, self._port, self._server, self._users = folders, port, urlsplit(server), users
         self._settings = {"default_pool_size": "1"} | settings
 
