@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Sequence
 from configparser import ConfigParser
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.skipped import NO_PGBOUNCER
 
 PROGRAM = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer") or ""
 PAGE = Path(__file__).parents[1] / "docs" / "deploy.md"
+KEEPS_STATEMENTS = (1, 21)
+"""From this version on it may carry named statements to whichever connection it lends: told not to, all are as the oldest one is."""
 
 
 class Pooler:
@@ -47,6 +50,8 @@ class Pooler:
         config = ConfigParser()
         config.read_string(shown())
         config["databases"]["*"] = f"host={self._server.hostname} port={self._server.port}"
+        if _version() >= KEEPS_STATEMENTS:
+            config["pgbouncer"]["max_prepared_statements"] = "0"
         places = {"listen_addr": "127.0.0.1", "listen_port": str(self._port), "auth_file": str(users)}
         config["pgbouncer"].update(places | {"unix_socket_dir": ""} | self._settings)
         with (self._folders.data / "pgbouncer.ini").open("w") as file:
@@ -68,6 +73,12 @@ class Pooler:
             return False
         writer.close()
         return True
+
+
+def _version() -> tuple[int, int]:
+    told = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = re.findall(r"\d+", told)[:2]
+    return int(major), int(minor)
 
 
 def shown() -> str:
