@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, async_playwright
 
+from tests.skipped import NO_CHROMIUM
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
 QUIET = [
     "--headless=new",
@@ -22,7 +24,7 @@ QUIET = [
 async def browser() -> AsyncIterator[Browser]:
     """A real browser; skips where none is installed."""
     if not CHROMIUM:
-        pytest.skip("no Chromium found: install `chromium`, or name one in CHROMIUM")
+        pytest.skip(NO_CHROMIUM)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser

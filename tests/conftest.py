@@ -22,6 +22,7 @@ from groundswell.engines.kafka import Kafka
 from groundswell.engines.postgres import Postgres
 from groundswell.engines.valkey import Valkey
 from tests.replica import Replica
+from tests.skipped import NO_CHROMIUM, NO_PGBOUNCER, name_skipped
 
 # Else gRPC starts a thread in each engine that a test forks, whose files are closed before exec, and now and then aborts it.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -101,6 +102,10 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[ports.VARIABLE] = f"{first}-{first + share - 1}"
     else:
         config.pluginmanager.register(Results(config.rootpath / ".proof" / "results.json"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    name_skipped(terminalreporter, NO_CHROMIUM, NO_PGBOUNCER)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

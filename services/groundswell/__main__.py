@@ -1,4 +1,5 @@
-"""The command line: `groundswell up`, `down`, `ps`, `logs`, `stop`, `start`, `restart`, `scale`, `dlq`, `fetch`, `prepare`, `run`.
+"""The command line: `groundswell up`, `down`, `ps`, `logs`, `stop`, `start`, `restart`, `scale`, `dlq`, `fetch`, `prepare`, `proxy-users`,
+`run`.
 
 Every failure that a user can mend is one sentence on stderr and exit code 1; a stack trace means a defect of ours. Imports are
 local to each command, because a process that runs one module should not load the supervisor, nor the other way round.
@@ -70,6 +71,15 @@ def _prepare(options: argparse.Namespace) -> int:
     _silence_client()
     placement = topology.load("all", options.topology_file)
     asyncio.run(preparing.prepare(placement, os.environ, options.wait, partial(print, flush=True)))
+    return 0
+
+
+def _proxy_users(options: argparse.Namespace) -> int:
+    from groundswell.engines import commands, home, preparing, topology
+    from groundswell.kernel import resources
+
+    key = resources.internal_key(commands.internal_key(home.Home(options.home)))
+    print(*preparing.proxy_users(topology.load("all", options.topology_file), key), sep="\n")
     return 0
 
 
@@ -179,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--wait", type=float, default=300, metavar="SECONDS", help="how long to wait for the engines")
     _add_topology_file(prepare)
     prepare.set_defaults(command=_prepare)
+    meaning = "show the services' roles and passwords as PgBouncer's auth_file wants them"
+    _add_topology_file(_add(commands, "proxy-users", meaning, _proxy_users))
     run = commands.add_parser("run", help="run modules in this process")
     run.add_argument("modules", nargs="+", metavar="MODULE", help="a module, or `all`")
     run.set_defaults(command=_run)

@@ -38,7 +38,7 @@ Object = dict[str, Any]
 ENGINES_OUTSIDE = {
     "kafka": {"external": {"address": "kafka.example:9092", "peers": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}},
     "valkey": {"external": {"secret": "valkey", "key": "url", "port": 6380}},
-    "postgres": {"external": {"secret": "postgres", "key": "dsn", "replicasKey": "replicas"}},
+    "postgres": {"external": {"secret": "postgres", "key": "dsn", "replicasKey": "replicas", "poolKey": "pool"}},
     "clickhouse": {"external": {"secret": "clickhouse", "key": "dsn"}},
 }
 EVERYTHING_GIVEN = {

@@ -23,6 +23,7 @@ from tests.cluster.control_plane.handle import ROOT, ControlPlane, running
 from tests.cluster.forms import SLOW
 from tests.cluster.operating import Operated, install_kinds, operated, own_namespace
 from tests.cluster.tools.families import MONITORING, Shelf, shelf
+from tests.skipped import name_skipped
 
 UNBUILT = "the cluster's programs are not built: run `make cluster-tools`"
 
@@ -134,12 +135,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says aloud what was not tested, and what to do about it."""
-    for reason in (UNBUILT, SLOW):
-        skipped = sorted(
-            {each.nodeid for each in terminalreporter.stats.get("skipped", []) if reason in str(each.longrepr)}
-        )
-        if skipped:
-            terminalreporter.write_sep("=", f"{len(skipped)} tests SKIPPED: {reason}", yellow=True, bold=True)
-            for name in skipped:
-                terminalreporter.write_line(f"  {name}")
+    name_skipped(terminalreporter, UNBUILT, SLOW)

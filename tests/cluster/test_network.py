@@ -14,6 +14,8 @@ from tests.cluster.chart import MODULES, PLACEMENTS, PROFILES, ROOT, Object, Ren
 
 PACKAGE = ROOT / "services" / "groundswell"
 PORTS = {"kafka": 9092, "valkey": 6379, "postgres": 5432, "clickhouse": 8123}
+POOL = 6432
+"""Of a proxy before PostgreSQL."""
 RPC, OPS, HTTP = 4000, 9400, 8080
 PREPARED = ("kafka", "postgres")
 OUTSIDE = ("test", "visitors")
@@ -106,7 +108,9 @@ def test_engines_outside_are_reached_at_their_port_and_only_by_those_who_use_the
         uses = {engine for module in modules for engine in MODULES[module]["uses"]}
         egress = _policy(rendered, process)["egress"]
         ports = {port["port"] for rule in egress for port in rule["ports"]} - {53, RPC}
-        assert ports == {{**PORTS, "valkey": 6380}[engine] for engine in uses}, process
+        pool = {POOL} if "postgres" in uses else set()
+        assert ports == {{**PORTS, "valkey": 6380}[engine] for engine in uses} | pool, process
+    assert POOL not in {port["port"] for rule in _policy(rendered, "prepare")["egress"] for port in rule["ports"]}
     (rule,) = [rule for rule in _policy(rendered, "live")["egress"] if rule["ports"] == [{"port": PORTS["kafka"]}]]
     assert rule["to"] == [{"ipBlock": {"cidr": "10.1.0.0/16"}}]
 

@@ -24,6 +24,7 @@ ENGINE_OF = {
 LEFT = {
     "GROUNDSWELL_STATE_FILE": "there is no supervisor",
     "GROUNDSWELL_LEFT": "a pod sees no volume but its own",
+    "POSTGRES_POOL_DSN": "without it transactions go to the server itself; it comes with a PostgreSQL outside",
     "POSTGRES_REPLICA_DSN": "without it lists are read from the primary; it comes with a PostgreSQL outside",
     "LINKS_CODE_SECRET": "comes from the internal key",
     "GATEWAY_HOST_ALIASES": "the loopback names of localhost mislead nobody",
@@ -115,8 +116,10 @@ def test_an_address_that_is_given_replaces_the_engine_in_the_chart_wholly() -> N
     assert not [each for each in rendered.objects if set(each["metadata"]["name"].split("-")) & set(ENGINE_OF.values())]
     links = rendered.environment(rendered.processes()["links"])
     assert (links["REDIS_URL"], links["POSTGRES_DSN"]) == ("valkey/url", "postgres/dsn")
-    assert links["POSTGRES_REPLICA_DSN"] == "postgres/replicas"
-    assert "POSTGRES_REPLICA_DSN" not in render({}).environment(render({}).processes()["links"])
+    assert (links["POSTGRES_REPLICA_DSN"], links["POSTGRES_POOL_DSN"]) == ("postgres/replicas", "postgres/pool")
+    inside_alone = render({}).environment(render({}).processes()["links"])
+    assert not {"POSTGRES_REPLICA_DSN", "POSTGRES_POOL_DSN"} & set(inside_alone)
+    assert "POSTGRES_POOL_DSN" not in rendered.environment(rendered.processes()["gateway"])
     assert "REDIS_URL" not in data
     inside = render({}).one("ConfigMap", "groundswell-config")["data"]
     loaded = settings.load(EngineSettings, inside)

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from groundswell.engines import ports, running, topics, topology
 from groundswell.engines.engine import Folders
+from groundswell.engines.home import Home
 from groundswell.engines.postgres import Postgres
 
 PLACEMENT = topology.load("all")
@@ -122,3 +123,21 @@ async def migrations(dsn: str) -> dict[str, list[tuple[str, str]]]:
         found[service] = [(row["name"], row["applied"]) for row in rows]
         await connection.close()
     return found
+
+
+def test_roles_for_a_proxy_are_shown_under_the_key_of_a_home_or_of_the_environment(tmp_path: Path) -> None:
+    def shown(home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "groundswell", "proxy-users", "--home", str(home)]
+        own = {name: value for name, value in os.environ.items() if name != "GROUNDSWELL_INTERNAL_KEY"}
+        return subprocess.run(command, env=own | settings, capture_output=True, text=True, check=False)
+
+    home = Home(tmp_path / "home")
+    home.open()
+    under_home = shown(home.path, GROUNDSWELL_INTERNAL_KEY=home.secrets()["internal_key"]).stdout
+    assert shown(home.path).stdout == under_home
+    assert [line.split('"')[1] for line in under_home.splitlines()] == [
+        f"gs_{each}_app" for each in PLACEMENT.databases
+    ]
+    absent = shown(tmp_path / "absent")
+    assert (absent.returncode, absent.stderr.count("\n")) == (1, 1)
+    assert "Name one with --home, or set GROUNDSWELL_INTERNAL_KEY" in absent.stderr

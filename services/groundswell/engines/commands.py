@@ -94,6 +94,15 @@ def address(home: Home, variable: str) -> str:
     return address
 
 
+def internal_key(home: Home) -> str:
+    """The key of the processes in the environment or, without one, of those of a home."""
+    variable = "GROUNDSWELL_INTERNAL_KEY"
+    try:
+        return os.environ.get(variable) or home.secrets()["internal_key"]
+    except FileNotFoundError as error:
+        raise SupervisorError(f"There is no home in {home.path}. Name one with --home, or set {variable}.") from error
+
+
 def _ask(home: Home, request: dict[str, Any]) -> str:
     try:
         return asyncio.run(control.ask(home.socket, request, say))

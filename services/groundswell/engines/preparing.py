@@ -41,6 +41,11 @@ async def prepare(topology: Topology, environment: Mapping[str, str], wait_s: fl
             say(f"New topics: {', '.join(made)}." if made else "All topics are there.")
 
 
+def proxy_users(topology: Topology, internal_key: bytes) -> list[str]:
+    """The roles of all services as lines of PgBouncer's `auth_file`: a proxy before PostgreSQL has to know whom it lets in."""
+    return [postgres.proxy_user(service, internal_key) for service in topology.databases]
+
+
 async def _answered(engine: str, work: Callable[[], Awaitable[T]], until_s: float, say: Say) -> T:
     """What `work` gives once the engine answers; it is tried again while the engine is away."""
     told = False

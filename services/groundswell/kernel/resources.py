@@ -70,6 +70,9 @@ class EngineSettings:
     rebuilt, and a full server that does not evict remembers nothing new. Let it forget all at a restart: what it brings back is old."""
     postgres_dsn: str = ""
     """A role that may create databases and roles."""
+    postgres_pool_dsn: str = ""
+    """A proxy before that server that pools transactions (PgBouncer, `pool_mode = transaction`), which those of the services then go
+    through; only host, port and parameters count, roles are the services' own (`groundswell proxy-users`). Empty: none."""
     postgres_replica_dsn: tuple[str, ...] = ()
     """Streaming replicas of that server, from which lists are read."""
 
@@ -89,7 +92,7 @@ class Resources:
         self.clock: clock.Clock = clock.SystemClock()
         self.ids = ids.Ids(self.clock)
         self.data = Path(self.process.data)
-        self.internal_key = _key(self.process.internal_key)
+        self.internal_key = internal_key(self.process.internal_key)
         self.kafka = self._engines.kafka_bootstrap_servers
         self.tenants = tenants.Directory()
         self._endpoints = dict(part.split("=", 1) for part in self.process.endpoints.split(",") if part)
@@ -128,8 +131,10 @@ class Resources:
         """The migrated database of `service`; while the server is away one that is `Unavailable` and migrated upon its return."""
         async with self._lock:
             if service not in self._databases:
-                dsn, migrate = self._engines.postgres_dsn, partial(self.migrate, service)
-                opened = postgres.opened(postgres.app_dsn(dsn, service, self.internal_key), self.ids, prepared=False)
+                dsn, proxy = self._engines.postgres_dsn, self._engines.postgres_pool_dsn
+                own = partial(postgres.app_dsn, service=service, internal_key=self.internal_key)
+                opened = postgres.opened(own(dsn), self.ids, proxy_dsn=proxy and own(proxy), prepared=False)
+                migrate = partial(self.migrate, service)
                 database = self._databases[service] = await self._stack.enter_async_context(opened)
                 if not await database.prepare(migrate):
                     self._run(f"postgres.{service}", partial(_prepared, database, migrate))
@@ -268,8 +273,8 @@ class Resources:
         self._stack.push_async_callback(_ended, task)
 
 
-def _key(digits: str) -> bytes:
-    """The internal key; a weaker one, least of all an empty one, would let anybody sign for any tenant."""
+def internal_key(digits: str) -> bytes:
+    """The internal key; raises `SettingError` for a weaker one: that, least of all an empty one, would let anybody sign for any tenant."""
     if not re.fullmatch("[0-9a-fA-F]{64}", digits):
         raise settings.SettingError(
             "GROUNDSWELL_INTERNAL_KEY must be 64 hex digits: `openssl rand -hex 32` makes some."

@@ -6,8 +6,20 @@ with its effect (`replayed`, `answer`).
 """
 
 from groundswell.kernel.postgres.database import GONE, Database, left_s, opened
-from groundswell.kernel.postgres.migrations import MigrationFailed, app_dsn, migrate
+from groundswell.kernel.postgres.migrations import MigrationFailed, app_dsn, migrate, proxy_user
 from groundswell.kernel.postgres.replicas import Reads, reading
 from groundswell.kernel.postgres.transaction import Tx
 
-__all__ = ["GONE", "Database", "MigrationFailed", "Reads", "Tx", "app_dsn", "left_s", "migrate", "opened", "reading"]
+__all__ = [
+    "GONE",
+    "Database",
+    "MigrationFailed",
+    "Reads",
+    "Tx",
+    "app_dsn",
+    "left_s",
+    "migrate",
+    "opened",
+    "proxy_user",
+    "reading",
+]

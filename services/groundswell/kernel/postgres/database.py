@@ -3,6 +3,9 @@
 The tenant is set inside the transaction that uses it and is gone with it, so a connection that is reused, fails or is cancelled
 never carries it on. What the driver raises becomes an error of `kernel.errors` here and nowhere else.
 
+A transaction wants its connection no longer than it lasts, so a proxy that pools transactions may stand before the server. What wants one
+for longer (migrations, the relay's lock) goes to the server itself, at `Database.dsn`.
+
 A server may also be silent: frozen, or behind a network that swallows what is sent. A transaction ends a moment before its caller's time
 does, so that the caller hears what is wrong and when to come again, instead of that its time is over.
 """
@@ -61,6 +64,7 @@ class Database:
         self._ids = ids
         self._prepared = prepared
         self.dsn = dsn
+        """The server's own address, whatever proxy transactions go through."""
         self.outbox_written = asyncio.Event()
         """Set after each commit that published; the relay of this process waits for it."""
         self.tells_position = False
@@ -179,18 +183,23 @@ def _unavailable() -> errors.Unavailable:
 
 
 @asynccontextmanager
-async def opened(dsn: str, ids: Ids, *, connections_max: int = 10, prepared: bool = True) -> AsyncIterator[Database]:
-    """The database at `dsn` (the app role's), `prepared` when it is of this version.
+async def opened(
+    dsn: str, ids: Ids, *, proxy_dsn: str = "", connections_max: int = 10, prepared: bool = True
+) -> AsyncIterator[Database]:
+    """The database at `dsn` (the app role's), `prepared` when it is of this version; transactions go by `proxy_dsn` where one is given.
 
-    Connections are made when first needed and closed after five idle minutes.
+    Connections are made when first needed and closed after five idle minutes. Behind a proxy each transaction may get another connection
+    of the server's, on which no statement of an earlier one is prepared, or another client's under the same name: none has a name there.
     """
+    named_statements = {"statement_cache_size": 0} if proxy_dsn else {}
     pool = await asyncpg.create_pool(
-        dsn,
+        proxy_dsn or dsn,
         min_size=0,
         max_size=connections_max,
         command_timeout=COMMAND_S_MAX,
         reset=_unreset,
         max_inactive_connection_lifetime=300,
+        **named_statements,
     )
     try:
         yield Database(pool, ids, dsn, prepared=prepared)

@@ -54,6 +54,12 @@ def app_dsn(admin_dsn: str, service: str, internal_key: bytes) -> str:
     return dsn_of(admin_dsn, f"gs_{service}", app, role_password(app, internal_key))
 
 
+def proxy_user(service: str, internal_key: bytes) -> str:
+    """The app role of `service` as a line of PgBouncer's `auth_file`."""
+    app = f"gs_{service}_app"
+    return f'"{app}" "{role_password(app, internal_key)}"'
+
+
 async def migrate(
     admin_dsn: str, service: str, folder: Path, internal_key: bytes, *, lock_s_max: float = LOCK_S_MAX
 ) -> str:
