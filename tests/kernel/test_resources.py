@@ -77,6 +77,21 @@ async def test_no_process_starts_without_a_whole_internal_key_nor_does_its_refus
     assert not key or key not in str(refused.value)
 
 
+@pytest.mark.parametrize("variable", ["POSTGRES_DSN", "POSTGRES_POOL_DSN", "POSTGRES_REPLICA_DSN"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:5432", "http://a:secret@db/x", "postgresql://a:secret@db:port/x", "a:secret@db"]
+)
+async def test_an_address_that_is_none_stops_the_process_instead_of_being_waited_for(
+    tmp_path: Path, variable: str, address: str
+) -> None:
+    """Its refusal names the variable and does not tell the password."""
+    given = {"POSTGRES_DSN": "postgresql://a@127.0.0.1:1/x", variable: address}
+    with pytest.raises(settings.SettingError, match=f"{variable} must be postgresql://") as refused:
+        async with Resources.open(environment("127.0.0.1:1", tmp_path) | given) as resources:
+            await resources.reads("links")
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.promise("LINKS-4", "TENANCY-7")
 async def test_a_process_that_starts_while_the_broker_is_away_is_ready_and_refuses_whom_it_can_not_judge(
     tmp_path: Path,

@@ -124,14 +124,21 @@ class Resources:
     async def reads(self, service: str) -> postgres.Reads:
         """Where lists of `service` are read."""
         replicas = self._engines.postgres_replica_dsn
+        for each in replicas:
+            settings.check_postgres("POSTGRES_REPLICA_DSN", each)
         reading = postgres.reading(await self.postgres(service), replicas, self.ids)
         return await self._stack.enter_async_context(reading)
 
     async def postgres(self, service: str) -> postgres.Database:
-        """The migrated database of `service`; while the server is away one that is `Unavailable` and migrated upon its return."""
+        """The migrated database of `service`; while the server is away one that is `Unavailable` and migrated upon its return.
+
+        Raises `SettingError` where an address is none.
+        """
         async with self._lock:
             if service not in self._databases:
                 dsn, proxy = self._engines.postgres_dsn, self._engines.postgres_pool_dsn
+                settings.check_postgres("POSTGRES_DSN", dsn)
+                settings.check_postgres("POSTGRES_POOL_DSN", proxy or dsn)
                 own = partial(postgres.app_dsn, service=service, internal_key=self.internal_key)
                 opened = postgres.opened(own(dsn), self.ids, proxy_dsn=proxy and own(proxy), prepared=False)
                 migrate = partial(self.migrate, service)

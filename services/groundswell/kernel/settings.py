@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
+from urllib.parse import urlsplit
 
 S = TypeVar("S")
 
@@ -24,6 +25,15 @@ def host_and_port(variable: str, address: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise SettingError(f"{variable} must be HOST:PORT, such as 127.0.0.1:8080; it is {address!r}.")
     return host.strip("[]"), int(port)
+
+
+def check_postgres(variable: str, dsn: str) -> None:
+    """Raises `SettingError` for what is no address of a PostgreSQL server; the words do not show it, since it holds a password."""
+    parts = urlsplit(dsn)
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = [host.rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    if parts.scheme not in ("postgresql", "postgres") or not all(port.isdecimal() for port in ports):
+        raise SettingError(f"{variable} must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
