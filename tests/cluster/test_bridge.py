@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import secrets
 import time
@@ -33,30 +34,37 @@ MANY = form(100, 1_000)
 SEED = 7
 
 
-@pytest.mark.promise("OPERATOR-4")
-async def test_ten_thousand_records_doubled_and_shuffled_make_one_object_though_the_bridge_is_killed(
+@pytest.mark.promise("OPERATOR-4", "OPERATOR-5")
+async def test_ten_thousand_records_doubled_and_shuffled_make_one_object_and_one_raise_though_the_bridge_is_killed(
     place: Operated, log: str
 ) -> None:
-    policy = await place.policy(mode="Observe", actions=[scales("web", 10)])
+    await asyncio.gather(place.target("workers", 2), place.leads(place.start("one")))
+    policy = await place.policy(actions=[scales("workers", 3)], cooldown=QUICK)
     identifier, before = new_id(), await committed(log)
     first = bridge(place, log, "first")
-    messages = _shuffled(identifier)
-    await publish(log, messages)
+    await publish(log, [event(SpikeStarted, identifier)])
     path = f"{place.spikes}/{object_name(policy['metadata']['name'], identifier)}"
 
     async def made() -> bool:
         return not await place.gone(path)
 
     await until(made)
+    await place.comes_to(path, "Holding")
+    messages = _shuffled(identifier)
+    await publish(log, messages)
     first.kill()
     bridge(place, log, "second")
 
     async def read() -> bool:
-        return await committed(log) >= before + len(messages)
+        return await committed(log) >= before + 1 + len(messages)
 
     await until(read, 60)
     ours = [each for each in await place.admin.items(place.spikes) if each["spec"]["spikeId"] == identifier]
     assert [(level_of(each), over_of(each) is not None) for each in ours] == [(Level.HOT, True)]
+    await place.comes_to(path, "Restored", 60)
+    replicas = [2, *(each["requestObject"]["spec"]["replicas"] for each in place.scalings())]
+    assert [later for earlier, later in itertools.pairwise(replicas) if later > earlier] == [6], replicas
+    assert replicas[-1] == 2
     assert not place.refusals()
 
 

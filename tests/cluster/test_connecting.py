@@ -21,7 +21,6 @@ def mounted(place: Operated, folder: Path, patch: pytest.MonkeyPatch) -> Path:
     (folder / "ca.crt").write_bytes(Path(cluster["certificate-authority"]).read_bytes())
     token.write_text(said["users"][0]["user"]["token"] + "\n")
     server = urlsplit(cluster["server"])
-    patch.setattr(connecting, "ACCOUNT", folder)
     patch.setenv("KUBERNETES_SERVICE_HOST", server.hostname or "")
     patch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
     patch.delenv("KUBECONFIG", raising=False)
@@ -34,7 +33,7 @@ async def test_a_pod_asks_by_number_with_the_token_that_its_account_has_at_that_
     """Goal: a token that ends within the hour stops nothing. Method: one that is none is put in its place, and then the right one again."""
     token = mounted(place, tmp_path, monkeypatch)
     right, autoscalers = token.read_text(), place.path("autoscaling/v2", "horizontalpodautoscalers")
-    async with connecting.session("in-test") as session:
+    async with connecting.session("in-test", tmp_path) as session:
         requests = Requests(session, Pace())
         assert "items" in await requests.get(autoscalers)
         token.write_text("none")

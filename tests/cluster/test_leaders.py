@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -10,12 +11,15 @@ from groundswell.engines import ports
 from groundswell_operator.leading import LANDS_S_MAX
 from tests.cluster import storm
 from tests.cluster.control_plane.api import until
+from tests.cluster.forms import form
 from tests.cluster.operating import Operated, scales
 from tests.cluster.raising import with_targets
 from tests.cluster.test_operator_faults import SEED, through
 
 TAKEOVER_S_MAX = 15.0
 END_S_MAX = 5.0
+STOPPED_S = form(0.0, 20.0)
+"""How long a leader is stopped for at least: its successor leads earlier."""
 pytestmark = pytest.mark.alone
 
 
@@ -48,11 +52,13 @@ async def test_a_leader_that_was_stopped_before_a_write_makes_none_that_lands_wh
         return (await place.bounds("web"))[0] == 30
 
     await until(floor_raised)  # and there it stopped, with the scale in hand
+    stopped = time.monotonic()
     second = place.start("two")
     await place.leads(second)
     await place.admin.delete(path)
     await until(lambda: place.gone(path))
     before = place.writes("one")
+    await asyncio.sleep(max(0.0, STOPPED_S - (time.monotonic() - stopped)))
     first.thaw()
 
     async def ended() -> bool:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import subprocess
 import time
 
 import httpx
 import pytest
 
 from tests.cluster.control_plane.api import until
-from tests.cluster.control_plane.handle import ProgramFailed
+from tests.cluster.control_plane.handle import ROOT, ProgramFailed
 from tests.cluster.forms import slow
 from tests.cluster.operating import QUICK, Operated, scales
 from tests.cluster.raising import led_with_targets, lives_until, looks_s, raised_once, with_targets
+from tests.cluster.tools.families import shelf
 
 
 @pytest.mark.promise("OPERATOR-1", "OPERATOR-3", "OPERATOR-12")
@@ -107,6 +111,22 @@ async def test_an_operator_that_is_killed_after_every_single_step_makes_one_rais
     assert lives > 10
 
 
+@slow
+@pytest.mark.promise("OPERATOR-5", "OPERATOR-8")
+async def test_an_operator_that_is_killed_after_every_single_step_gives_back_in_steps_once_its_spike_is_over(
+    place: Operated,
+) -> None:
+    await with_targets(place)
+    path = await place.spike("vs-a", await place.policy(actions=[scales("web", 10)], cooldown=QUICK))
+    lives = await lives_until(place, path, "Holding")
+    raised_once(place, "web")
+    await place.admin.patch(f"{path}/status", {"status": {"over": "2026-11-25T00:00:00Z"}})
+    lives += await lives_until(place, path, "Restored")
+    assert await place.bounds("web") == (3, 20)
+    assert len(place.foreign("life-Restored")) > 1, "in halves"
+    assert lives > 10
+
+
 @pytest.mark.promise("OPERATOR-12")
 async def test_deleting_a_policy_gives_back_what_its_spikes_raised(place: Operated) -> None:
     await led_with_targets(place)
@@ -116,6 +136,43 @@ async def test_deleting_a_policy_gives_back_what_its_spikes_raised(place: Operat
     await place.admin.delete(f"{place.policies}/default")
     await until(lambda: place.gone(path))
     assert await place.bounds("web") == (3, 20)
+
+
+async def test_a_namespace_that_is_deleted_with_its_operator_down_is_let_go_by_the_command_of_the_page(
+    place: Operated,
+) -> None:
+    """Nobody is left to give back, and no rights to do it with: the namespace waits for its spike, as docs/deploy.md says, and for nothing
+    else, until somebody lets go of that."""
+    await led_with_targets(place)
+    path = await place.spike("vs-a", await place.policy(actions=[scales("web", 10)]))
+    await place.comes_to(path, "Holding")
+    for each in place.processes:
+        each.kill()
+    namespace = f"/api/v1/namespaces/{place.namespace}"
+    await place.admin.delete(namespace)
+
+    async def waits() -> bool:
+        told = (await place.admin.get(namespace))["status"]
+        remaining = [
+            each["message"] for each in told.get("conditions", []) if each["type"] == "NamespaceFinalizersRemaining"
+        ]
+        return remaining == [
+            "Some content in the namespace has finalizers remaining: groundswell.dev/restore in 1 resource instances"
+        ]
+
+    await until(waits, 60)
+    await asyncio.to_thread(_let_go, place)
+    await until(lambda: place.gone(namespace), 60)
+
+
+def _let_go(place: Operated) -> None:
+    """Runs the page's command for a namespace that waits for its spikes."""
+    (command,) = re.findall(
+        r"`(kubectl [^`]*viralspikes[^`]*finalizers[^`]*)`", (ROOT / "docs" / "deploy.md").read_text()
+    )
+    own = {"PATH": f"{shelf().path('kubectl').parent}:{os.environ['PATH']}", "KUBECONFIG": str(place.plane.kubeconfig)}
+    here = command.replace("-n groundswell", f"-n {place.namespace}")
+    subprocess.run(["sh", "-c", here], check=True, env={**os.environ, **own}, timeout=60)
 
 
 async def test_kubectl_waits_for_conditions_of_a_spike_and_of_its_policy(place: Operated) -> None:

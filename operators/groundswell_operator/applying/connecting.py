@@ -38,7 +38,7 @@ def connection(account: Path = ACCOUNT) -> kopf.ConnectionInfo:
     raise SettingMissing("KUBECONFIG must say where the API server is, unless this is a pod with a service account")
 
 
-def _token(account: Path = ACCOUNT) -> str:
+def _token(account: Path) -> str:
     return (account / "token").read_text().strip()
 
 
@@ -49,13 +49,13 @@ def _address() -> str:
 
 
 @asynccontextmanager
-async def session(identity: str) -> AsyncIterator[aiohttp.ClientSession]:
-    """Requests to the API server; a service account's token is read anew for each."""
-    at = connection()
+async def session(identity: str, account: Path = ACCOUNT) -> AsyncIterator[aiohttp.ClientSession]:
+    """Requests to the API server; the token of a service `account` is read anew for each."""
+    at = connection(account)
     is_account = not os.environ.get("KUBECONFIG")
 
     async def authorized(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        who = dataclasses.replace(at, token=_token()) if is_account else at
+        who = dataclasses.replace(at, token=_token(account)) if is_account else at
         request.headers.update(who.as_http_headers())
         return await handler(request)
 
