@@ -36,7 +36,10 @@ async def lives_until(place: Operated, path: str, phase: str) -> int:
     """Starts operators that die after one step each until the spike is in a phase, or gone; how many it took."""
     for life in range(1, LIVES_MAX):
         process = place.start(f"life-{phase}-{life}", "tests.cluster.dying", environment={"DIES_AFTER": "1"})
-        await until(lambda: _ended(place, process, path, phase))  # noqa: B023  # it is awaited within the turn
+        try:
+            await until(lambda: _ended(place, process, path, phase))  # noqa: B023  # it is awaited within the turn
+        except TimeoutError as error:
+            raise AssertionError(f"{await place.admin.get(path)} and {process.log.read_text()[-3_000:]}") from error
         process.kill()
         if await place.leader():
             await place.forget_leader()
