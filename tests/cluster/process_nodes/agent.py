@@ -115,9 +115,16 @@ def _api(told: Object) -> Api:
 async def _until_told(options: argparse.Namespace) -> None:
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task
+
+    def end() -> None:
+        """Once: what is closed stays readable, and would cut short what the end has to do."""
+        loop.remove_reader(sys.stdin)
+        if not task.cancelling():
+            task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    loop.add_reader(sys.stdin, task.cancel)
+        loop.add_signal_handler(number, end)
+    loop.add_reader(sys.stdin, end)
     await serve(options)
 
 
