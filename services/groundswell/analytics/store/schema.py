@@ -181,15 +181,15 @@ PARTS_PER_MERGE_MIN = 20
 _PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
 
 RAW_PARTS_PER_MERGE_MIN = 60
-RAW_WHOLE_AFTER_S = 3_600
+RAW_WHOLE_AFTER_S = 600
 WIDE_PART_BYTES = 64 << 20
 _RAW_SETTINGS = (
     f"min_parts_to_merge_at_once = {RAW_PARTS_PER_MERGE_MIN}, min_age_to_force_merge_seconds = {RAW_WHOLE_AFTER_S}, "
     f"min_age_to_force_merge_on_partition_only = 1, min_bytes_for_wide_part = {WIDE_PART_BYTES}"
 )
 """A busy row is written three times instead of once for each level of merges: as it comes, with those of its minute, and with all of its
-hour, an hour after that is over. Without the last, what no merge wants would stay: dozens of parts for each of a month's hours and of the
-log's partitions, more than the engine allows a table (`max_parts_in_total`), which then takes nothing more.
+hour, ten minutes after that is over. Without the last, what no merge wants would stay: dozens of parts for each of a month's hours and of
+the log's partitions, more than the engine allows a table (`max_parts_in_total`), which then takes nothing more.
 
 Small parts are two files instead of two for each column: at the engine's own 10 MB a busy second would make hundreds of files, which a
 merge removes a minute later. Rollups are read by a column or two, and keep to the engine's."""
