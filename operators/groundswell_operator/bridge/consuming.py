@@ -65,6 +65,7 @@ class Bridge:
             "groundswell_bridge_records_total", "Records by outcome.", ["outcome"], registry=self._registry
         )
         self._lag = Gauge("groundswell_bridge_lag_records", "Records that were not read yet.", registry=self._registry)
+        self._lag.set(float("nan"))  # nobody knows yet
         self._intake = Intake(asking, settings.namespace, records)
         self._taker = Taker(self._intake, records)
         self._sources = Sources(telling, settings.namespace, settings.identity)
