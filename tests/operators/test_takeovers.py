@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -136,30 +138,48 @@ async def test_who_takes_a_lease_that_nobody_has_given_back_knows_that_a_write_m
         assert lease.may_be_late() is late
 
 
-async def test_a_write_is_waited_for_no_longer_than_its_process_may_write() -> None:
-    """Its connection is closed then, so that it does not land later, when another leads."""
+@asynccontextmanager
+async def silent() -> AsyncIterator[tuple[aiohttp.ClientSession, asyncio.Event]]:
+    """An API server that answers nothing, and whether it was asked."""
     asked, ended, port, application = asyncio.Event(), asyncio.Event(), ports.draw(1)[0], web.Application()
 
-    async def silent(_: web.Request) -> web.Response:
+    async def answer(_: web.Request) -> web.Response:
         asked.set()
         await ended.wait()
         return web.json_response({})
 
-    application.router.add_route("*", "/{path:.*}", silent)
+    application.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    left_s = 0.5
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            requests = Requests(session, Pace(), lambda: left_s)
-            async with asyncio.timeout(REQUEST_S_MAX - 1):
-                with pytest.raises(Away):
-                    await requests.merge("/object", {}, "test")
-            assert asked.is_set()
-            left_s = 0.0
-            with pytest.raises(NotLeading):
-                await requests.merge("/object", {}, "test")
+            yield session, asked
     finally:
         ended.set()
         await runner.cleanup()
+
+
+async def test_a_write_is_waited_for_no_longer_than_its_process_may_write() -> None:
+    """Its connection is closed then, so that it does not land later, when another leads."""
+    left_s = 0.5
+    async with silent() as (session, asked):
+        requests = Requests(session, Pace(), lambda: left_s)
+        async with asyncio.timeout(REQUEST_S_MAX - 1):
+            with pytest.raises(Away):
+                await requests.merge("/object", {}, "test")
+        assert asked.is_set()
+        left_s = 0.0
+        with pytest.raises(NotLeading):
+            await requests.merge("/object", {}, "test")
+
+
+@pytest.mark.promise("OPERATOR-9")
+async def test_a_process_that_is_stopped_as_it_looks_whether_it_may_write_waits_for_that_write_no_longer() -> None:
+    """Method: whoever asks a second time for how long it may write hears that it may not; no time at all is no bound to a client."""
+    left_s = iter((0.5,))
+    async with silent() as (session, _):
+        requests = Requests(session, Pace(), lambda: next(left_s, -20.0))
+        async with asyncio.timeout(REQUEST_S_MAX - 1):
+            with pytest.raises(Away):
+                await requests.merge("/object", {}, "test")

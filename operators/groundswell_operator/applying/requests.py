@@ -159,8 +159,7 @@ class Requests:
 
     def require_lead(self) -> None:
         """Raises `NotLeading` unless this process may write at this moment."""
-        if self._left_s() <= 0:
-            raise NotLeading("the Lease has run out")
+        self._lead_s()
 
     def now_s(self) -> float:
         """What time it is, by the API server's clock: it stamps the objects, and ours may be wrong."""
@@ -168,8 +167,13 @@ class Requests:
 
     async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
         await self._pace.turn()
-        self.require_lead()
-        return await self._send(method, path, parameters, value, kind, min(REQUEST_S_MAX, max(0.0, self._left_s())))
+        return await self._send(method, path, parameters, value, kind, min(REQUEST_S_MAX, self._lead_s()))
+
+    def _lead_s(self) -> float:
+        """For how long this process may write; more than nothing, which would be no bound to a request. Raises `NotLeading`."""
+        if (left_s := self._left_s()) <= 0:
+            raise NotLeading("the Lease has run out")
+        return left_s
 
     async def _send(
         self,
