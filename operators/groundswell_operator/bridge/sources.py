@@ -3,10 +3,13 @@ what came too late."""
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from groundswell_operator.applying.errors import Conflict, Refused
 from groundswell_operator.applying.reading import GROUP, Paths
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
@@ -47,11 +50,15 @@ class Sources:
     async def beat(self) -> None:
         """Says that the bridge looks, if that was not said just now; raises what `Requests` does.
 
-        The moment is the API server's: by a clock of its own that is behind, the bridge would be gone for whoever reads it.
+        The moment is the API server's: by a clock of its own that is behind, the bridge would be gone for whoever reads it, and by one that
+        is ahead it would never be. Before the first time something is asked, since an answer says what time it is, whatever else it says.
         """
         began_s = time.monotonic()
         if began_s - self._beaten_s < HEARD_S:
             return
+        if math.isinf(self._beaten_s):
+            with suppress(Refused, Conflict):
+                await self._requests.get(self._paths.policies, resourceVersion="0")
         spec = {"holderIdentity": self._identity, "renewTime": _micro_time(self._requests.now_s())}
         metadata = {"name": self._paths.heartbeat.rpartition("/")[2]}
         value = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
