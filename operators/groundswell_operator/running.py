@@ -10,7 +10,7 @@ from contextlib import suppress
 from groundswell_operator import health, watching
 from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import NotLeading, RequestFailed
-from groundswell_operator.applying.requests import Pace, Requests, wall_clock
+from groundswell_operator.applying.requests import OPERATOR_WRITES_S_MAX, Pace, Requests, wall_clock
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.leading import Lease, Lost
 from groundswell_operator.metrics import Metrics
@@ -37,7 +37,7 @@ async def run(
     metrics = Metrics()
     async with connecting.session(settings.identity) as session:
         lease = Lease(Requests(session, Pace()), settings.namespace, settings.identity)
-        requests = Requests(session, Pace(), lease.left_s, clock)
+        requests = Requests(session, Pace(OPERATOR_WRITES_S_MAX), lease.left_s, clock)
         cluster = acting(Cluster(requests, settings.namespace))
         reconciler = Reconciler(cluster, metrics, requests.now_s, lease.may_be_late)
 

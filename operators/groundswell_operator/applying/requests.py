@@ -24,6 +24,10 @@ FOLLOW_S_MAX = 60.0
 RETRY_S = 1.0
 RETRY_S_MAX = 30.0
 WRITES_S_MAX = 20
+"""Of a namespace, besides Leases of operators: those of operator and bridge together."""
+OPERATOR_WRITES_S_MAX, RECORD_WRITES_S_MAX, SOURCE_WRITES_S_MAX = 10, 8, 2
+"""Their shares: of who leads, and of the bridge for what records call for and for what it says of its source. A raise of
+three targets is ten at once; it waits for nothing that the bridge writes, nor does a record for what is said of the source."""
 OFF_S_MAX = 2.0
 """By which our clock may differ from what answers say, since those leave out parts of seconds, and take their time."""
 APPLY = "application/apply-patch+yaml"

@@ -20,8 +20,6 @@ MANAGER = "groundswell-bridge"
 CONDITION = "SourceConnected"
 HEARD_S = 10.0
 """How often the bridge says that it looks: often enough that the operator does not take it for gone."""
-WRITES_S_MAX = 5
-"""Beside the pace of what records call for: a raise waits for none of these."""
 
 
 @dataclass(frozen=True, slots=True)
