@@ -28,7 +28,7 @@ PASS_S_MAX = 1.0
 """After which a pass leaves the rest to the next, which looks again first."""
 LIVE_S = 1.0
 """Between two passes while a spike lives: steps down and the ends of waits are due by the clock."""
-IDLE_S = 30.0
+IDLE_S = 60.0
 """And while none does: everything else comes by the watches, and this makes good what they missed."""
 NOTICES_MAX = 8
 """That are under way at once."""
@@ -78,7 +78,7 @@ class Reconciler:
         self._unrecorded: dict[Hashable, _Unrecorded] = {}
         """The notices of which nobody could say how they went: a status, which has its own pauses, does not tell of them."""
         self.progressed_s = time.monotonic()
-        """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
+        """When a pass last began or ended, or was told that the API server is away (monotonic): what liveness is judged by."""
 
     def wake(self) -> None:
         """Something has changed."""
@@ -116,6 +116,7 @@ class Reconciler:
         rest_s = REST_S
         while True:
             self._woken.clear()
+            self.progressed_s = time.monotonic()
             pause_s = await self._attempt()
             self.progressed_s = time.monotonic()
             await asyncio.sleep(min(rest_s, pause_s))

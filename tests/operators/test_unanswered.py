@@ -250,7 +250,7 @@ async def test_what_waits_for_an_answer_is_asked_for_again_soon_though_no_spike_
 
     world.fails = fails
     passes = asyncio.create_task(Reconciler(world, Metrics(), world.clock).run())
-    async with asyncio.timeout(20):  # an idle pass would come after thirty
+    async with asyncio.timeout(20):  # an idle pass would come after sixty
         while not world.state.spikes["a"].progress.conditions:
             await asyncio.sleep(0.01)
     passes.cancel()
