@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -15,28 +16,30 @@ from groundswell.engines import ports
 from groundswell_operator.applying.errors import Away, Conflict, NotLeading, RequestFailed
 from groundswell_operator.applying.requests import REQUEST_S_MAX, Pace, Requests
 from groundswell_operator.leading import LANDS_S_MAX, Lease
+from groundswell_operator.planning.raising import SetScale
 from groundswell_operator.reconciling import Reconciler
 from groundswell_operator.saga.deciding import GIVE_UP_S
+from groundswell_operator.saga.state import Governing
 from groundswell_operator.saga.steps import SetKeys, Step, Write
 from tests.operators.passing import BEFORE, METRICS, bounds, flags, raised
 from tests.operators.serving import answering
 from tests.operators.test_leading import Store
-from tests.operators.world import VALUES, World, telling
+from tests.operators.world import VALUES, WEB, World, governing, telling
 
 
 class Late:
     """Who leads after a crash between what was recorded and what was to be written: the first writes are sent, and have not landed."""
 
-    def __init__(self, knows: bool = True) -> None:
-        self.world = raised(World(telling()))
+    def __init__(self, knows: bool = True, policy: Governing | None = None) -> None:
+        self.world = raised(World(policy or telling()))
         self.sent: list[Step] = []
         self.began_s = math.inf
         late = (lambda: self.world.clock() - self.began_s < LANDS_S_MAX) if knows else (lambda: False)
-        self._second = Reconciler(self.world, METRICS, self.world.clock, late)
+        self.second = Reconciler(self.world, METRICS, self.world.clock, late)
 
-    async def taken_over(self) -> None:
+    async def taken_over(self, is_late: Callable[[Write | SetKeys], bool] = lambda _: True) -> None:
         def fails(step: Step) -> RequestFailed | None:
-            if not isinstance(step, Write | SetKeys):
+            if not isinstance(step, Write | SetKeys) or not is_late(step):
                 return None
             self.sent.append(step)
             return Away("it was sent, and nobody waits for the answer", 0.01)
@@ -52,7 +55,7 @@ class Late:
         for _ in range(seconds):
             self.world.now_s += 1
             self.world.turn()
-            await self._second.reconcile()
+            await self.second.reconcile()
 
     async def lands(self) -> None:
         for step in self.sent:
@@ -85,6 +88,27 @@ async def test_who_did_not_know_of_it_would_leave_what_lands_to_nobody() -> None
     await late.lands()
     await late.runs(20)
     assert bounds(late.world)["web"][1] == 17
+
+
+@pytest.mark.promise("OPERATOR-9")
+async def test_a_scale_that_lands_after_its_floor_was_given_back_is_taken_back_by_the_autoscaler() -> None:
+    """As the pods of every return are: under an autoscaler the operator gives back the floor, and the rest follows. So nobody waits for a
+    late scale, though the floor that was written says nothing of the target's own version."""
+    found = governing()
+    scales = [each for each in found.policy.scales if each.target == WEB]
+    policy = dataclasses.replace(found, policy=dataclasses.replace(found.policy, scales=scales))
+    late = Late(policy=policy)
+    await late.taken_over(lambda step: isinstance(step, Write) and isinstance(step.change, SetScale))
+    assert bounds(late.world)["web"] == (3, 30, 30)
+    late.world.delete("a")
+    for _ in range(2):  # what has been written counts from the next pass on
+        late.world.now_s += 1
+        await late.second.reconcile()
+    assert not late.world.state.spikes
+    await late.lands()
+    assert bounds(late.world)["web"] == (30, *BEFORE["web"][1:])
+    late.world.turn()
+    assert bounds(late.world) == BEFORE
 
 
 async def test_what_never_lands_is_waited_for_no_longer_than_it_could() -> None:
