@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import Any
 
 from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.requests import LANDS_S_MAX, Requests
 from groundswell_operator.policies import Object
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ WRITES_S_MAX = 10.0
 """After the last renewal began, nothing more is written."""
 RENEW_S = 2.0
 TAKEOVER_S = 12.0
-LANDS_S_MAX = 60.0
-"""An API server gives a request up after that, unless it is told otherwise: what who led before has sent may be carried out until then."""
 SILENCE_S = 2.5
 """Who waits follows the Lease, and looks at it after hearing nothing for so long: what it follows may have got stuck."""
 LEAST_S = 0.1
@@ -97,9 +95,13 @@ class Lease:
             if not self.leads():
                 raise Lost("it was not renewed in time")
 
-    async def release(self) -> None:
-        """Lets the next one lead at once. A Lease that is another's by now is left alone."""
-        if self.leads():
+    async def release(self, may_land: bool = False) -> None:
+        """Lets the next one lead at once; not so where a write of this process `may_land`, of which that one has to know: it takes what has
+        run out. A Lease that is another's by now is left alone."""
+        if self.leads() and may_land:
+            self._renewed_s = float("-inf")
+            log.warning("the Lease is not given back: a write was cut off that may land yet")
+        elif self.leads():
             self._renewed_s, began_s = float("-inf"), time.monotonic()
             found = await self._requests.get(f"{self._path}/{LEASE}")
             if (holder := _spec(found).get("holderIdentity")) != self._identity:
@@ -141,6 +143,8 @@ class Lease:
                 raise
             self._held = await self._requests.create(self._path, self._new())
             self._renewed_s = began_s
+            if self._seen:  # somebody has deleted it
+                self._follows_s = time.monotonic()
             return
         spec = _spec(found)
         self._see(spec)

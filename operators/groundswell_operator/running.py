@@ -47,10 +47,10 @@ async def run(
         async with health.served(settings.bind, settings.port, progressed_s, metrics.text):
             await lease.acquire()
             metrics.leads(True)
-            return await _led(lease, reconciler, settings, metrics)
+            return await _led(lease, requests, reconciler, settings, metrics)
 
 
-async def _led(lease: Lease, reconciler: Reconciler, settings: Settings, metrics: Metrics) -> int:
+async def _led(lease: Lease, requests: Requests, reconciler: Reconciler, settings: Settings, metrics: Metrics) -> int:
     """Watches and reconciles until one of them ends, or the Lease is lost."""
     # kopf ends every task that began after its own, so ours begin first.
     ours = [asyncio.create_task(lease.keep(), name="lease"), asyncio.create_task(reconciler.run(), name="passes")]
@@ -70,5 +70,5 @@ async def _led(lease: Lease, reconciler: Reconciler, settings: Settings, metrics
         await asyncio.gather(*ours, watch, return_exceptions=True)
         with suppress(RequestFailed, TimeoutError):
             async with asyncio.timeout(RELEASE_S_MAX):
-                await lease.release()
+                await lease.release(requests.may_land())
     return 0

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from groundswell.engines import ports
 from groundswell_operator.applying.errors import Away, Conflict, NotLeading, RequestFailed
-from groundswell_operator.applying.requests import REQUEST_S_MAX, Pace, Requests
-from groundswell_operator.leading import LANDS_S_MAX, Lease
+from groundswell_operator.applying.requests import LANDS_S_MAX, REQUEST_S_MAX, Pace, Requests
+from groundswell_operator.leading import Lease
 from groundswell_operator.planning.raising import SetScale
 from groundswell_operator.reconciling import Reconciler
 from groundswell_operator.saga.deciding import GIVE_UP_S
@@ -182,6 +182,49 @@ async def silent() -> AsyncIterator[tuple[aiohttp.ClientSession, asyncio.Event]]
     finally:
         ended.set()
         await runner.cleanup()
+
+
+async def test_who_sees_a_lease_vanish_that_somebody_held_knows_that_a_write_may_be_late() -> None:
+    """Whoever deletes it ends the leader, and takes back nothing of what that has sent."""
+    store = Store()
+    store.lease = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "another", "renewTime": "then"}}
+    async with answering(store.answer) as (server, requests):
+        lease = Lease(requests, "here", "one")
+        waiting = asyncio.create_task(lease.acquire())
+        async with asyncio.timeout(20):
+            while not server.asked:
+                await asyncio.sleep(0.01)
+            store.lease = {}
+            await waiting
+        assert lease.may_be_late()
+
+
+@pytest.mark.promise("OPERATOR-9")
+async def test_a_lease_is_not_given_back_while_a_write_that_was_cut_off_may_land() -> None:
+    """So whoever leads next knows of it. What was not sent keeps nobody waiting."""
+    store = Store()
+    async with answering(store.answer) as (_, requests), silent() as (session, asked):
+        lease = Lease(requests, "here", "one")
+        await lease.acquire()
+        writes = Requests(session, Pace(), lease.left_s)
+        writing = asyncio.create_task(writes.merge("/object", {}, "test"))
+        await asked.wait()
+        assert not writes.may_land()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert writes.may_land()
+        await lease.release(writes.may_land())
+        assert not lease.leads()
+        assert store.holder() == "one"
+        another = Lease(requests, "here", "another", takeover_s=0.1)
+        await another.acquire()
+        assert another.may_be_late()
+        answered = Requests(session, Pace(), lambda: 0.0)
+        with pytest.raises(NotLeading):
+            await answered.merge("/object", {}, "test")
+        assert not answered.may_land(), "it was never sent"
+        await another.release(answered.may_land())
+    assert store.holder() == ""
 
 
 async def test_a_write_is_waited_for_no_longer_than_its_process_may_write() -> None:
