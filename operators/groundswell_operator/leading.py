@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
+from groundswell_operator.applying.owning import Owner
 from groundswell_operator.applying.requests import LANDS_S_MAX, Requests
 from groundswell_operator.policies import Object
 
@@ -41,9 +43,12 @@ class Lost(Exception):
 class Lease:
     """The Lease of a namespace's operator."""
 
-    def __init__(self, requests: Requests, namespace: str, identity: str, takeover_s: float = TAKEOVER_S) -> None:
-        """`requests` may write without leading."""
+    def __init__(
+        self, requests: Requests, namespace: str, identity: str, takeover_s: float = TAKEOVER_S, deployment: str = ""
+    ) -> None:
+        """`requests` may write without leading. The Lease goes with the `deployment` of who leads, where that is named."""
         self._requests, self._identity, self._takeover_s = requests, identity, takeover_s
+        self._owner = Owner(requests, namespace, deployment)
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
         self._renewed_s = float("-inf")
@@ -141,7 +146,7 @@ class Lease:
         except Refused as refused:
             if refused.status != 404:
                 raise
-            self._held = await self._requests.create(self._path, self._new())
+            self._held = await self._requests.create(self._path, self._new(await self._owner.references()))
             self._renewed_s = began_s
             if self._seen:  # somebody has deleted it
                 self._follows_s = time.monotonic()
@@ -150,7 +155,8 @@ class Lease:
         self._see(spec)
         if spec.get("holderIdentity", "") in ("", self._identity) or self.looked_s - self._seen_s >= self._takeover_s:
             transitions = spec.get("leaseTransitions", 0) + 1
-            mine = _with(found, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
+            owned = _owned(found, await self._owner.references())
+            mine = _with(owned, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
             began_s = time.monotonic()
             self._held = await self._requests.replace(f"{self._path}/{LEASE}", mine)
             self._renewed_s = began_s
@@ -169,9 +175,9 @@ class Lease:
             self._held = await self._requests.replace(path, _with(found))
         self._renewed_s = self.looked_s = began_s
 
-    def _new(self) -> Object:
+    def _new(self, owners: Sequence[Object]) -> Object:
         return {
-            "metadata": {"name": LEASE, "namespace": self._namespace},
+            "metadata": {"name": LEASE, "namespace": self._namespace, "ownerReferences": owners},
             "spec": {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": LEASE_S,
@@ -186,6 +192,11 @@ def _spec(lease: Object) -> Object:
     """What a Lease says; nothing where somebody has taken that away, as its schema lets them: it is nobody's then."""
     found: Object = lease.get("spec") or {}
     return found
+
+
+def _owned(lease: Object, owners: Sequence[Object]) -> Object:
+    """The Lease as that of these owners; whose it was before, where there are none."""
+    return {**lease, "metadata": {**lease["metadata"], "ownerReferences": owners}} if owners else lease
 
 
 def _with(lease: Object, **changes: object) -> Object:

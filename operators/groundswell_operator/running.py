@@ -36,7 +36,8 @@ async def run(
     """
     metrics = Metrics()
     async with connecting.session(settings.identity) as session:
-        lease = Lease(Requests(session, Pace()), settings.namespace, settings.identity)
+        asking = Requests(session, Pace())
+        lease = Lease(asking, settings.namespace, settings.identity, deployment=settings.deployment)
         requests = Requests(session, Pace(OPERATOR_WRITES_S_MAX), lease.left_s, clock)
         cluster = acting(Cluster(requests, settings.namespace))
         reconciler = Reconciler(cluster, metrics, requests.now_s, lease.may_be_late)

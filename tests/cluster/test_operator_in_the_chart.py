@@ -68,6 +68,7 @@ def test_they_are_told_what_they_need_and_no_secret(rendered: Rendered) -> None:
         environment = rendered.environment(workload)
         settings = Settings.of(environment)
         assert (settings.namespace, settings.identity) == ("metadata.namespace", "metadata.name"), "of the pod"
+        assert settings.deployment == workload["metadata"]["name"], "the Lease goes with it"
         assert "KUBECONFIG" not in environment, "the token of the pod"
         assert (settings.bind, settings.port) == ("", container["ports"][0]["containerPort"])
         assert settings.kafka == (kafka if part == "bridge" else "")

@@ -67,6 +67,14 @@ async def test_the_bridge_says_that_it_looks_by_the_api_servers_clock(ahead_s: f
     assert before_s - 1 <= statuses.seconds_of(said.value["spec"]["renewTime"]) <= after_s  # a Date has whole seconds
 
 
+async def test_the_lease_of_a_bridge_goes_with_its_deployment() -> None:
+    async with answering(lambda asked: (200, {"metadata": {"name": "bridge", "uid": "u"}})) as (server, requests):
+        await Sources(requests, "here", "one", "bridge").beat()
+    (said,) = server.written()
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "bridge", "uid": "u"}
+    assert said.value["metadata"]["ownerReferences"] == [owner]
+
+
 @pytest.mark.parametrize("ahead_s", [-300, -30, 30, 300])
 async def test_a_clock_that_is_off_is_set_right_by_the_api_servers_answers(ahead_s: float) -> None:
     """By the seconds that its Lease must not be older than, a bridge that has just said that it looks is heard of."""

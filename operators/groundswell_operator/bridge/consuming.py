@@ -77,7 +77,7 @@ class Bridge:
         self._lag.set(float("nan"))  # nobody knows yet
         self._intake = Intake(asking, settings.namespace, records)
         self._taker = Taker(self._intake, records)
-        self._sources = Sources(telling, settings.namespace, settings.identity)
+        self._sources = Sources(telling, settings.namespace, settings.identity, settings.deployment)
         self._consumer = AIOKafkaConsumer(
             TOPIC,
             bootstrap_servers=settings.kafka,

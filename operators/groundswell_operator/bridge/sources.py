@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from groundswell_operator.applying.errors import Conflict, Refused
+from groundswell_operator.applying.owning import Owner
 from groundswell_operator.applying.reading import GROUP, Paths
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
@@ -40,9 +41,10 @@ class Source:
 class Sources:
     """Writes it into each policy where it has changed, and into one Lease for all of them that the bridge looks."""
 
-    def __init__(self, requests: Asking, namespace: str, identity: str) -> None:
-        """`requests` have a pace of their own."""
+    def __init__(self, requests: Asking, namespace: str, identity: str, deployment: str = "") -> None:
+        """`requests` have a pace of their own. The Lease goes with the `deployment` of the bridge, where that is named."""
         self._requests, self._paths, self._identity = requests, Paths(namespace), identity
+        self._owner = Owner(requests, namespace, deployment)
         self._beaten_s = float("-inf")
 
     async def beat(self) -> None:
@@ -58,7 +60,8 @@ class Sources:
             with suppress(Refused, Conflict):
                 await self._requests.get(self._paths.policies, resourceVersion="0")
         spec = {"holderIdentity": self._identity, "renewTime": _micro_time(self._requests.now_s())}
-        metadata = {"name": self._paths.heartbeat.rpartition("/")[2]}
+        owners = await self._owner.references()
+        metadata = {"name": self._paths.heartbeat.rpartition("/")[2], "ownerReferences": owners}
         value = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         await self._requests.apply(self._paths.heartbeat, value, MANAGER)
         self._beaten_s = began_s

@@ -139,6 +139,7 @@ def _settings(kafka: str) -> Settings:
         bind="127.0.0.1",
         kafka=kafka,
         bridge="",
+        deployment="",
         log_level="INFO",
     )
 
