@@ -214,6 +214,7 @@ class Reconciler:
 
     async def _performed(self, step: Step, state: Namespace, taking: _Pass) -> Namespace:
         """The state after a step; one that is not taken is left out for the rest of the pass, and the others go on."""
+        taking.has_tried = True
         try:
             found = await self._cluster.perform(step, state, self._clock())
         except Refused as error:
@@ -280,6 +281,8 @@ class _Pass:
     untaken: Untaken
     late: list[Hashable]
     """What earlier passes got no answer for: it is asked for again when everything else is done."""
+    has_tried: bool = False
+    """Whether any step was asked for: one is, however long it took to decide on it."""
     is_answered: bool = False
     """Whether any step was."""
     missed: list[Hashable] = field(default_factory=list)
@@ -290,7 +293,7 @@ class _Pass:
     """Whether it left something to the next."""
 
     def is_over(self) -> bool:
-        return time.monotonic() >= self.ends_s
+        return self.has_tried and time.monotonic() >= self.ends_s
 
     def asks_again(self) -> bool:
         """Whether there is something late, and time for it: the first of that may be asked for then."""
