@@ -125,6 +125,15 @@ SPIKES: Sequence[Alert] = (
         "The operator hears of spikes late",
         "The bridge has {{ $value | humanize }} records to read.",
     ),
+    Alert(
+        # where the log does not answer, the bridge's lag is no number, and a comparison with that is never true
+        "GroundswellBridgeDeaf",
+        "count by (namespace) (max_over_time(groundswell_bridge_lag_records[1h])) "
+        "unless count by (namespace) (groundswell_bridge_lag_records >= 0)",
+        "2m", _PAGE, "The operator hears of no spike",
+        "There was a bridge within the hour. It is gone, or knows nothing of the log: nothing is raised for new spikes, "
+        "nor given back when one ends.",
+    ),
 )  # fmt: skip
 
 GROUPS: Sequence[Group] = (

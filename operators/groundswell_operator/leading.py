@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
-from groundswell_operator.applying.requests import Requests
+from groundswell_operator.applying.owning import Owner
+from groundswell_operator.applying.requests import LANDS_S_MAX, Requests
 from groundswell_operator.policies import Object
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,6 @@ WRITES_S_MAX = 10.0
 """After the last renewal began, nothing more is written."""
 RENEW_S = 2.0
 TAKEOVER_S = 12.0
-LANDS_S_MAX = 60.0
-"""An API server gives a request up after that, unless it is told otherwise: what who led before has sent may be carried out until then."""
 SILENCE_S = 2.5
 """Who waits follows the Lease, and looks at it after hearing nothing for so long: what it follows may have got stuck."""
 LEAST_S = 0.1
@@ -43,9 +43,12 @@ class Lost(Exception):
 class Lease:
     """The Lease of a namespace's operator."""
 
-    def __init__(self, requests: Requests, namespace: str, identity: str, takeover_s: float = TAKEOVER_S) -> None:
-        """`requests` may write without leading."""
+    def __init__(
+        self, requests: Requests, namespace: str, identity: str, takeover_s: float = TAKEOVER_S, deployment: str = ""
+    ) -> None:
+        """`requests` may write without leading. The Lease goes with the `deployment` of who leads, where that is named."""
         self._requests, self._identity, self._takeover_s = requests, identity, takeover_s
+        self._owner = Owner(requests, namespace, deployment)
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
         self._renewed_s = float("-inf")
@@ -97,9 +100,13 @@ class Lease:
             if not self.leads():
                 raise Lost("it was not renewed in time")
 
-    async def release(self) -> None:
-        """Lets the next one lead at once. A Lease that is another's by now is left alone."""
-        if self.leads():
+    async def release(self, may_land: bool = False) -> None:
+        """Lets the next one lead at once; not so where a write of this process `may_land`, of which that one has to know: it takes what has
+        run out. A Lease that is another's by now is left alone."""
+        if self.leads() and may_land:
+            self._renewed_s = float("-inf")
+            log.warning("the Lease is not given back: a write was cut off that may land yet")
+        elif self.leads():
             self._renewed_s, began_s = float("-inf"), time.monotonic()
             found = await self._requests.get(f"{self._path}/{LEASE}")
             if (holder := _spec(found).get("holderIdentity")) != self._identity:
@@ -139,14 +146,17 @@ class Lease:
         except Refused as refused:
             if refused.status != 404:
                 raise
-            self._held = await self._requests.create(self._path, self._new())
+            self._held = await self._requests.create(self._path, self._new(await self._owner.references()))
             self._renewed_s = began_s
+            if self._seen:  # somebody has deleted it
+                self._follows_s = time.monotonic()
             return
         spec = _spec(found)
         self._see(spec)
         if spec.get("holderIdentity", "") in ("", self._identity) or self.looked_s - self._seen_s >= self._takeover_s:
             transitions = spec.get("leaseTransitions", 0) + 1
-            mine = _with(found, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
+            owned = _owned(found, await self._owner.references())
+            mine = _with(owned, holderIdentity=self._identity, acquireTime=_now(), leaseTransitions=transitions)
             began_s = time.monotonic()
             self._held = await self._requests.replace(f"{self._path}/{LEASE}", mine)
             self._renewed_s = began_s
@@ -165,9 +175,9 @@ class Lease:
             self._held = await self._requests.replace(path, _with(found))
         self._renewed_s = self.looked_s = began_s
 
-    def _new(self) -> Object:
+    def _new(self, owners: Sequence[Object]) -> Object:
         return {
-            "metadata": {"name": LEASE, "namespace": self._namespace},
+            "metadata": {"name": LEASE, "namespace": self._namespace, "ownerReferences": owners},
             "spec": {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": LEASE_S,
@@ -182,6 +192,11 @@ def _spec(lease: Object) -> Object:
     """What a Lease says; nothing where somebody has taken that away, as its schema lets them: it is nobody's then."""
     found: Object = lease.get("spec") or {}
     return found
+
+
+def _owned(lease: Object, owners: Sequence[Object]) -> Object:
+    """The Lease as that of these owners; whose it was before, where there are none."""
+    return {**lease, "metadata": {**lease["metadata"], "ownerReferences": owners}} if owners else lease
 
 
 def _with(lease: Object, **changes: object) -> Object:

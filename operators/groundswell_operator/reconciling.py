@@ -28,7 +28,7 @@ PASS_S_MAX = 1.0
 """After which a pass leaves the rest to the next, which looks again first."""
 LIVE_S = 1.0
 """Between two passes while a spike lives: steps down and the ends of waits are due by the clock."""
-IDLE_S = 30.0
+IDLE_S = 60.0
 """And while none does: everything else comes by the watches, and this makes good what they missed."""
 NOTICES_MAX = 8
 """That are under way at once."""
@@ -78,7 +78,7 @@ class Reconciler:
         self._unrecorded: dict[Hashable, _Unrecorded] = {}
         """The notices of which nobody could say how they went: a status, which has its own pauses, does not tell of them."""
         self.progressed_s = time.monotonic()
-        """When a pass last ended, or was told that the API server is away (monotonic): what liveness is judged by."""
+        """When a pass last began or ended, or was told that the API server is away (monotonic): what liveness is judged by."""
 
     def wake(self) -> None:
         """Something has changed."""
@@ -116,6 +116,7 @@ class Reconciler:
         rest_s = REST_S
         while True:
             self._woken.clear()
+            self.progressed_s = time.monotonic()
             pause_s = await self._attempt()
             self.progressed_s = time.monotonic()
             await asyncio.sleep(min(rest_s, pause_s))
@@ -213,6 +214,7 @@ class Reconciler:
 
     async def _performed(self, step: Step, state: Namespace, taking: _Pass) -> Namespace:
         """The state after a step; one that is not taken is left out for the rest of the pass, and the others go on."""
+        taking.has_tried = True
         try:
             found = await self._cluster.perform(step, state, self._clock())
         except Refused as error:
@@ -279,6 +281,8 @@ class _Pass:
     untaken: Untaken
     late: list[Hashable]
     """What earlier passes got no answer for: it is asked for again when everything else is done."""
+    has_tried: bool = False
+    """Whether any step was asked for: one is, however long it took to decide on it."""
     is_answered: bool = False
     """Whether any step was."""
     missed: list[Hashable] = field(default_factory=list)
@@ -289,7 +293,7 @@ class _Pass:
     """Whether it left something to the next."""
 
     def is_over(self) -> bool:
-        return time.monotonic() >= self.ends_s
+        return self.has_tried and time.monotonic() >= self.ends_s
 
     def asks_again(self) -> bool:
         """Whether there is something late, and time for it: the first of that may be asked for then."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from groundswell_operator import health, watching
 from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import NotLeading, RequestFailed
-from groundswell_operator.applying.requests import Pace, Requests, wall_clock
+from groundswell_operator.applying.requests import OPERATOR_WRITES_S_MAX, Pace, Requests, wall_clock
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.leading import Lease, Lost
 from groundswell_operator.metrics import Metrics
@@ -36,8 +36,9 @@ async def run(
     """
     metrics = Metrics()
     async with connecting.session(settings.identity) as session:
-        lease = Lease(Requests(session, Pace()), settings.namespace, settings.identity)
-        requests = Requests(session, Pace(), lease.left_s, clock)
+        asking = Requests(session, Pace())
+        lease = Lease(asking, settings.namespace, settings.identity, deployment=settings.deployment)
+        requests = Requests(session, Pace(OPERATOR_WRITES_S_MAX), lease.left_s, clock)
         cluster = acting(Cluster(requests, settings.namespace))
         reconciler = Reconciler(cluster, metrics, requests.now_s, lease.may_be_late)
 
@@ -47,10 +48,10 @@ async def run(
         async with health.served(settings.bind, settings.port, progressed_s, metrics.text):
             await lease.acquire()
             metrics.leads(True)
-            return await _led(lease, reconciler, settings, metrics)
+            return await _led(lease, requests, reconciler, settings, metrics)
 
 
-async def _led(lease: Lease, reconciler: Reconciler, settings: Settings, metrics: Metrics) -> int:
+async def _led(lease: Lease, requests: Requests, reconciler: Reconciler, settings: Settings, metrics: Metrics) -> int:
     """Watches and reconciles until one of them ends, or the Lease is lost."""
     # kopf ends every task that began after its own, so ours begin first.
     ours = [asyncio.create_task(lease.keep(), name="lease"), asyncio.create_task(reconciler.run(), name="passes")]
@@ -70,5 +71,5 @@ async def _led(lease: Lease, reconciler: Reconciler, settings: Settings, metrics
         await asyncio.gather(*ours, watch, return_exceptions=True)
         with suppress(RequestFailed, TimeoutError):
             async with asyncio.timeout(RELEASE_S_MAX):
-                await lease.release()
+                await lease.release(requests.may_land())
     return 0

@@ -30,6 +30,8 @@ class Settings:
     """KAFKA_BOOTSTRAP_SERVERS: for the bridge only."""
     bridge: str
     """GROUNDSWELL_BRIDGE: the name of the bridge's Deployment, which a release stops first; empty where there is none."""
+    deployment: str
+    """GROUNDSWELL_DEPLOYMENT: the name of this process's own Deployment, with which its Lease goes; empty where there is none."""
     log_level: str
     """GROUNDSWELL_LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
 
@@ -52,5 +54,6 @@ class Settings:
             bind=env.get("GROUNDSWELL_HEALTH_BIND", ""),
             kafka=env.get("KAFKA_BOOTSTRAP_SERVERS", ""),
             bridge=env.get("GROUNDSWELL_BRIDGE", ""),
+            deployment=env.get("GROUNDSWELL_DEPLOYMENT", ""),
             log_level=level,
         )

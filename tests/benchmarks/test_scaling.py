@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import scale
 from benchmarks.result import RESULTS
 from benchmarks.scaling import picture, trace
 from benchmarks.scaling.trace import Sample
@@ -72,3 +73,8 @@ def test_it_says_what_it_needs_where_the_programs_of_the_cluster_are_not_built(t
     )
     said = f"{name} is skipped: the cluster's programs are not built: run `make cluster-tools`\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
+
+
+def test_the_slowest_of_all_raises_does_not_make_the_99th_percentile_alone() -> None:
+    raises = range(scale.RUNS + scale.RUNS_OF_90 + 1)
+    assert trace.quantile(raises, 0.99) < max(raises)

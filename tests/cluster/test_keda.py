@@ -16,6 +16,7 @@ from groundswell.engines import ports
 from groundswell_operator.applying import scalers
 from groundswell_operator.applying.ownership import MANAGER
 from groundswell_operator.applying.scaled_objects import ABSENT_S
+from groundswell_operator.reconciling import IDLE_S
 from tests.cluster import keda, load
 from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ControlPlane
@@ -125,7 +126,7 @@ async def test_an_operator_that_began_without_keda_notices_it_by_the_autoscaler_
             await helm_sets(place, "web", minReplicaCount=3, maxReplicaCount=20)
             await follows(place, "web", 3, 20)
             policy = await place.policy(actions=[scales("web", 10)])
-            await place.says(f"{place.policies}/default", "Ready", "Usable", 60)
+            await place.says(f"{place.policies}/default", "Ready", "Usable", 2 * IDLE_S)
             await place.comes_to(await place.spike("vs-a", policy), "Holding")
             assert await bounds(place, "web") == (30, 30)
     assert not place.refusals()

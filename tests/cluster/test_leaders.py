@@ -8,7 +8,7 @@ import time
 import pytest
 
 from groundswell.engines import ports
-from groundswell_operator.leading import LANDS_S_MAX
+from groundswell_operator.applying.requests import LANDS_S_MAX
 from tests.cluster import storm
 from tests.cluster.control_plane.api import until
 from tests.cluster.forms import form
@@ -72,11 +72,12 @@ async def test_a_leader_that_was_stopped_before_a_write_makes_none_that_lands_wh
 
 @pytest.mark.promise("OPERATOR-9")
 @pytest.mark.parametrize("raised_again", [True, False], ids=["after another raise", "where nothing was written since"])
+@pytest.mark.parametrize("is_told_to_end", [False, True], ids=["stopped", "told to end"])
 async def test_a_write_that_is_on_its_way_while_another_takes_over_is_refused_or_given_back(
-    place: Operated, raised_again: bool
+    place: Operated, raised_again: bool, is_told_to_end: bool
 ) -> None:
-    """The leader is stopped with a floor in a socket, which lands after the spike was deleted: what was raised since made its version
-    another one; where nothing was, whoever leads now waits for it."""
+    """The leader is stopped, or ends, with a floor in a socket, which lands after the spike was deleted: what was raised since made its
+    version another one; where nothing was, whoever leads now waits for it."""
     await with_targets(place)
     plane, port = place.plane, ports.draw(1)[0]
     authority = plane.folder / "keys" / "authority.crt"
@@ -87,7 +88,11 @@ async def test_a_write_that_is_on_its_way_while_another_takes_over_is_refused_or
         rages.keeps_one(lambda asked: asked.method == "PATCH" and "/horizontalpodautoscalers/" in asked.path)
         path = await place.spike("vs-a", await place.policy(actions=[scales("web", 10)]))
         await rages.keeps.wait()
-        first.freeze()
+        if is_told_to_end:
+            first.popen.terminate()
+            assert await asyncio.to_thread(first.popen.wait, END_S_MAX) == 0
+        else:
+            first.freeze()
         if not raised_again:
             await place.admin.delete(path)
         second = place.start("two")

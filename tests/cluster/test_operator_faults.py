@@ -161,7 +161,7 @@ async def test_watches_that_etcd_has_forgotten_the_versions_of_are_begun_anew(pl
         began_s = time.monotonic()
         again = await place.spike("vs-b", await place.admin.get(f"{place.policies}/default"))
         await until(lambda: place.phase(again))
-        assert time.monotonic() - began_s < 5  # by the watch: a pass that nothing woke comes after half a minute
+        assert time.monotonic() - began_s < 5  # by the watch: a pass that nothing woke comes after a minute
 
 
 @pytest.mark.promise("OPERATOR-5")

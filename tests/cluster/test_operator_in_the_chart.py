@@ -13,7 +13,7 @@ from groundswell_operator.applying.requests import REQUEST_S_MAX
 from groundswell_operator.leading import LEASE
 from groundswell_operator.running import RELEASE_S_MAX
 from groundswell_operator.settings import Settings
-from tests.cluster.chart import FOLDER, PROFILES, ROOT, Object, Rendered, render
+from tests.cluster.chart import FOLDER, PROFILES, ROOT, Object, Rendered, amount, render
 
 CRDS = ROOT / "operators" / "groundswell_operator" / "crds"
 PARTS = {"operator": "run", "bridge": "bridge"}
@@ -68,6 +68,7 @@ def test_they_are_told_what_they_need_and_no_secret(rendered: Rendered) -> None:
         environment = rendered.environment(workload)
         settings = Settings.of(environment)
         assert (settings.namespace, settings.identity) == ("metadata.namespace", "metadata.name"), "of the pod"
+        assert settings.deployment == workload["metadata"]["name"], "the Lease goes with it"
         assert "KUBECONFIG" not in environment, "the token of the pod"
         assert (settings.bind, settings.port) == ("", container["ports"][0]["containerPort"])
         assert settings.kafka == (kafka if part == "bridge" else "")
@@ -82,6 +83,13 @@ def test_they_say_as_much_as_everything_else_does_or_as_they_are_told_to() -> No
     for values, level in levels:
         rendered = render(values)
         assert Settings.of(rendered.environment(_deployment(rendered, "operator"))).log_level == level
+
+
+def test_no_limit_holds_up_the_pass_of_an_operator() -> None:
+    """A kernel stops whoever has used up a limit until the next tenth of a second begins, and in a tenth the first write is to be sent:
+    half a processor is used up after 50 ms. One thread cannot use up two, with what works beside it."""
+    limits = yaml.safe_load((FOLDER / "values.yaml").read_text())["operator"]["limits"]
+    assert amount(limits["cpu"]) >= 2
 
 
 def test_probes_ask_where_they_answer() -> None:

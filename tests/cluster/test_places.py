@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from groundswell_operator.applying.requests import WRITES_S_MAX
+from groundswell_operator.applying.requests import OPERATOR_WRITES_S_MAX
 from tests.cluster.control_plane.api import until
 from tests.cluster.forms import form
 from tests.cluster.operating import QUICK, Operated, scales
@@ -97,7 +97,7 @@ async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_c
     assert await place.ready("web", 12)
 
 
-async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_twenty_writes_a_second_at_most(
+async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_ten_writes_a_second_at_most(
     place: Operated,
 ) -> None:
     await place.target("web", 1)
@@ -115,4 +115,4 @@ async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_t
         await place.comes_to(f"{place.spikes}/vs-{views}", "Holding")
     moments = sorted(moment_s(each) for each in place.writes("one") if each["objectRef"]["resource"] != "leases")
     assert len(moments) > 2 * WAITING
-    assert len(moments) <= WRITES_S_MAX * (moments[-1] - min(looks_s(place)) + 1)
+    assert len(moments) <= OPERATOR_WRITES_S_MAX * (moments[-1] - min(looks_s(place)) + 1)

@@ -22,6 +22,8 @@ MINUTES = 30
 ANSWERED = 'groundswell_gateway_requests_total{route="r",status="200"}'
 BROKEN = 'groundswell_gateway_requests_total{route="r",status="503"}'
 HOT = "groundswell_gateway_hot_total"
+UNKNOWN = " ".join(["NaN"] * 15)
+"""What a gauge says for a quarter of an hour in which nobody knows."""
 
 CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "GroundswellViewsDropped": (
@@ -110,6 +112,10 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "GroundswellBridgeBehind": (
         {"groundswell_bridge_lag_records": "500x30"},
         {"groundswell_bridge_lag_records": "5x30"},
+    ),
+    "GroundswellBridgeDeaf": (
+        {"groundswell_bridge_lag_records": f"5x15 {UNKNOWN}"},
+        {"groundswell_bridge_lag_records": f"{UNKNOWN} 5x15"},
     ),
 }
 """By alert: metrics by the minute with which it fires, and such with which it does not."""
@@ -295,3 +301,22 @@ def test_each_other_alert_fires_when_it_should_and_only_then(monitoring: Shelf, 
         cases.append(case(f"{alert} fires", wrong, MINUTES, {alert: 1}))
         cases.append(case(f"{alert} is silent", right, MINUTES, {alert: 0}))
     judged(monitoring, tmp_path, FOLDER / "rules" / "product.yaml", cases)
+
+
+def test_a_bridge_that_is_gone_or_never_knew_the_log_pages_and_one_that_another_stands_in_for_does_not(
+    monitoring: Shelf, tmp_path: Path
+) -> None:
+    alert, lag = "GroundswellBridgeDeaf", "groundswell_bridge_lag_records"
+    told = [
+        case("it is gone", {lag: "5x15 _x15"}, MINUTES, {alert: 1}),
+        case("it never knew the log", {lag: f"{UNKNOWN} {UNKNOWN} NaN"}, MINUTES, {alert: 1}),
+        case("the log was away for a minute", {lag: "5x20 NaN 5x8"}, MINUTES, {alert: 0}),
+        case(
+            "another has started",
+            {f'{lag}{{pod="a"}}': "5x15 _x15", f'{lag}{{pod="b"}}': "_x16 5x14"},
+            MINUTES,
+            {alert: 0},
+        ),
+        case("there is none", {'groundswell_operator_leader{pod="a"}': "1x30"}, MINUTES, {alert: 0}),
+    ]
+    judged(monitoring, tmp_path, FOLDER / "rules" / "product.yaml", told)

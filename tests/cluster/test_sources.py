@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
 
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeStarted
@@ -11,12 +12,14 @@ from groundswell.engines import ports, running, topics
 from groundswell.engines.children import Child
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
+from groundswell_operator.applying.reading import HEARTBEAT
 from groundswell_operator.bridge.records import object_name
+from groundswell_operator.leading import LEASE
 from tests.cluster.bridging import bridge, event, new_id, publish
 from tests.cluster.control_plane.api import until
 from tests.cluster.control_plane.handle import ROOT
 from tests.cluster.forms import slow
-from tests.cluster.operating import QUICK, Operated, scales
+from tests.cluster.operating import BRIDGE, QUICK, Operated, scales
 
 
 @slow
@@ -114,3 +117,25 @@ async def _started(broker: Kafka) -> Child:
     child = await running.start(broker)
     assert child is not None
     return child
+
+
+async def test_the_leases_of_operator_and_bridge_go_when_their_deployments_do(place: Operated, log: str) -> None:
+    """As in an uninstall, under the rights that the chart gives them."""
+    for name in (LEASE, HEARTBEAT):  # which is what the chart calls them, too
+        await place.target(name, 1)
+    leases = [place.path("coordination.k8s.io/v1", "leases", name) for name in (LEASE, HEARTBEAT)]
+    operator = place.start("one", environment={"GROUNDSWELL_DEPLOYMENT": LEASE})
+    words = ("groundswell_operator", "bridge")
+    own = {"GROUNDSWELL_DEPLOYMENT": HEARTBEAT, "KAFKA_BOOTSTRAP_SERVERS": log}
+    reader = place.start("bridge", *words, account=BRIDGE, environment=own)
+    await place.leads(operator)
+
+    async def heard() -> bool:
+        return not await place.gone(leases[1])
+
+    await until(heard, 60)
+    for process in (operator, reader):
+        process.kill()
+    for name, lease in zip((LEASE, HEARTBEAT), leases, strict=True):
+        await place.admin.delete(place.deployment(name))
+        await until(functools.partial(place.gone, lease), 60)

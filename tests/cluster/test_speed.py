@@ -1,6 +1,6 @@
 """How fast the operator is, by the measure of `make bench NAME=scale`: on a control plane of its own with every rate as delivered.
 
-Only in the full form: it takes nine minutes, and its bounds hold for a machine that does nothing else.
+Only in the full form: it takes a quarter of an hour, and its bounds hold for a machine that does nothing else.
 """
 
 from __future__ import annotations

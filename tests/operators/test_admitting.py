@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from groundswell_operator.policies import Level, Mode, OnExhausted
-from groundswell_operator.saga.state import Phase
+from groundswell_operator.saga import accounting, claims
+from groundswell_operator.saga.state import Budget, Phase, Scaled
 from groundswell_operator.saga.steps import Write
 from tests.operators.passing import (
     BEFORE,
@@ -18,7 +19,7 @@ from tests.operators.passing import (
     run_for,
     writes,
 )
-from tests.operators.world import BUDGET, WEB, World, governing
+from tests.operators.world import BUDGET, START_S, WEB, WORKERS, World, governing
 
 
 async def test_a_policy_that_only_observes_bounds_no_other() -> None:
@@ -148,6 +149,82 @@ async def test_the_use_of_a_budget_is_counted_over_restarts_and_what_exceeds_it_
     assert bounds(world) == BEFORE
 
 
+@pytest.mark.promise("OPERATOR-7")
+async def test_what_the_budget_of_a_day_did_not_cover_is_raised_on_the_next() -> None:
+    budget = dataclasses.replace(BUDGET, replica_minutes_day_max=80, spike_duration_s_max=accounting.DAY_S)
+    found = governing(budget=budget)
+    spent = accounting.brought_up(Budget(extra_replicas=1_000), START_S)
+    spent = dataclasses.replace(spent, replica_seconds=80 * 60, extra_replicas=0)
+    world = raised(World(dataclasses.replace(found, notes=dataclasses.replace(found.notes, budget=spent))))
+    await run_for(world, 5)
+    admitted = world.state.spikes["a"].progress.conditions["Admitted"]
+    assert (admitted.status, admitted.reason) == (True, "Clamped")
+    assert bounds(world) == BEFORE
+    world.scale(world.state.targets[WEB], floor=5)  # nothing of ours stands against that
+    world.now_s += accounting.DAY_S - START_S % accounting.DAY_S
+    await run_for(world, 5)
+    assert bounds(world) == {"web": (30, 30, 30), "readers": (20, 20, 20), "workers": (20, None, None)}
+    progress = world.state.spikes["a"].progress
+    assert (progress.phase, progress.conditions["Admitted"].reason) == (Phase.HOLDING, "Admitted")
+    world.delete("a")
+    await run_for(world, 5)
+    assert bounds(world) == {**BEFORE, "web": (5, 5, 20)}
+
+
+@pytest.mark.promise("OPERATOR-7")
+async def test_spikes_that_were_clamped_get_together_no_more_than_what_the_budget_covers_by_now() -> None:
+    budget = dataclasses.replace(BUDGET, extra_replicas_max=40)
+    world = World(governing(budget=budget))
+    workers = without_workers(world)
+    for name in ("a", "b"):
+        await run_for(raised(world, name), 5)
+    world.show(workers)
+    await run_for(world, 5)
+    assert bounds(world)["workers"] == BEFORE["workers"], "the others have all of it"
+    for most in (50, 61):
+        world.govern(governing(budget=dataclasses.replace(budget, extra_replicas_max=most)))
+        for _ in range(5):
+            await run_for(world, 1)
+            assert claims.extra(world.state, "default") <= most
+        assert bounds(world)["workers"][0] > 2
+    assert bounds(world) == {"web": (30, 30, 30), "readers": (20, 20, 20), "workers": (20, None, None)}
+    assert {each.progress.conditions["Admitted"].reason for each in world.state.spikes.values()} == {"Admitted"}
+
+
+async def test_a_target_that_cannot_be_raised_at_first_is_raised_as_soon_as_it_can_and_given_back() -> None:
+    world = World(governing())
+    workers = without_workers(world)
+    await run_for(raised(world), 20)
+    admitted = world.state.spikes["a"].progress.conditions["Admitted"]
+    assert (admitted.reason, phase(world)) == ("ActionsUnusable", Phase.HOLDING)
+    assert "Deployment workers does not exist" in admitted.message
+    world.show(workers)
+    await run_for(world, 5)
+    assert bounds(world) == {"web": (30, 30, 30), "readers": (20, 20, 20), "workers": (20, None, None)}
+    admitted = world.state.spikes["a"].progress.conditions["Admitted"]
+    assert (admitted.reason, phase(world)) == ("Admitted", Phase.HOLDING)
+    assert "workers 2 → 20" in admitted.message
+    world.over("a")
+    await run_for(world, 200)
+    assert bounds(world) == BEFORE
+    assert phase(world) is Phase.RESTORED
+
+
+async def test_nothing_more_is_raised_for_a_spike_that_is_over_or_whose_policy_only_observes_by_now() -> None:
+    for changes in ("over", "observes"):
+        world = World(governing())
+        workers = without_workers(world)
+        await run_for(raised(world), 5)
+        if changes == "over":
+            world.over("a")
+        else:
+            world.govern(governing(mode=Mode.OBSERVE))
+        world.show(workers)
+        await run_for(world, 5)
+        assert bounds(world)["workers"] == BEFORE["workers"]
+        assert [each.action for each in world.state.spikes["a"].progress.claims] == ["readers", "web"]
+
+
 async def test_of_a_thousand_spikes_the_biggest_get_the_places_and_the_rest_are_refused() -> None:
     budget = dataclasses.replace(BUDGET, on_exhausted=OnExhausted.REJECT)
     world = World(governing(budget=budget))
@@ -195,3 +272,11 @@ async def test_a_spike_that_comes_long_after_its_first_detection_is_raised() -> 
     await run_for(world, 5)
     assert phase(world) is Phase.HOLDING
     assert bounds(world)["web"] == (30, 30, 30)
+
+
+def without_workers(world: World) -> Scaled:
+    """Takes them away; what they were."""
+    left = {target: each for target, each in world.state.targets.items() if target != WORKERS}
+    workers = world.state.targets[WORKERS]
+    world.state = dataclasses.replace(world.state, targets=left)
+    return workers

@@ -82,6 +82,19 @@ async def test_a_bridge_that_starts_before_kafka_is_there_lives_on_and_says_that
     assert saying.reasons() == {"KafkaAway"}
 
 
+async def test_a_bridge_that_knows_nothing_of_its_log_says_no_number_of_records() -> None:
+    """Not from its first moment on: one that begins anew all the time would seem to hear."""
+    settings = Settings.of({"GROUNDSWELL_NAMESPACE": "here", "KAFKA_BOOTSTRAP_SERVERS": nowhere()})
+    async with answering(Saying().answer) as (_, requests):
+        bridge = Bridge(settings, requests, requests)
+        said, reading = bridge.figures().splitlines(), asyncio.create_task(bridge.run())
+        await asyncio.sleep(0)  # what has begun ends in order
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+    assert b"groundswell_bridge_lag_records NaN" in said
+
+
 async def test_a_policy_that_takes_no_status_hides_the_source_from_no_other() -> None:
     saying = Saying("a", "closed", "z", closed="closed")
     async with bridging(nowhere(), saying.answer) as bridge:

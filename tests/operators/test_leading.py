@@ -99,6 +99,50 @@ async def test_a_lease_that_makes_no_sense_is_looked_at_again_until_it_does() ->
     assert store.lease["spec"]["leaseTransitions"] == 8
 
 
+class Owned(Store):
+    """The same, with the Deployment of who leads, if there is one."""
+
+    def __init__(self, uid: str) -> None:
+        super().__init__()
+        self.uid = uid
+
+    def answer(self, asked: Asked) -> Answer:
+        if not asked.path.endswith("/deployments/operator"):
+            return super().answer(asked)
+        metadata = {"name": "operator", "uid": self.uid}
+        return (200, {"metadata": metadata}) if self.uid else (403, {"message": "forbidden"})
+
+    def _keep(self, value: dict[str, Any]) -> None:
+        super()._keep(value)
+        self.lease["metadata"]["ownerReferences"] = value["metadata"].get("ownerReferences", [])
+
+    def owners(self) -> list[str]:
+        return [each["uid"] for each in self.lease["metadata"]["ownerReferences"]]
+
+
+async def test_a_lease_goes_with_the_deployment_of_who_leads_also_one_that_an_earlier_version_has_made() -> None:
+    store = Owned("first")
+    async with answering(store.answer) as (_, requests):
+        await Lease(requests, "here", "one", deployment="operator").acquire()
+        assert store.owners() == ["first"]
+        store.uid = "second"  # uninstalled, and installed again
+        await Lease(requests, "here", "one", deployment="operator").acquire()
+        assert store.owners() == ["second"]
+        store.lease["metadata"]["ownerReferences"] = []
+        again = Lease(requests, "here", "one", deployment="operator")
+        await again.acquire()
+        assert store.owners() == ["second"]
+        await again.release()
+    assert (store.holder(), store.owners()) == ("", ["second"])
+
+
+async def test_who_may_not_read_its_deployment_leads_all_the_same() -> None:
+    store = Owned("")
+    async with answering(store.answer) as (_, requests):
+        await Lease(requests, "here", "one", deployment="operator").acquire()
+    assert (store.holder(), store.owners()) == ("one", [])
+
+
 class Followed(Store):
     """The same, which tells of each change to whoever follows it: another one renews it, and gives it back in the end."""
 

@@ -12,7 +12,15 @@ from aiohttp import web
 
 from groundswell.engines import ports
 from groundswell_operator.applying.errors import Away, Conflict, NotLeading, Refused, RequestFailed
-from groundswell_operator.applying.requests import RETRY_S, WRITES_S_MAX, Pace, Requests
+from groundswell_operator.applying.requests import (
+    OPERATOR_WRITES_S_MAX,
+    RECORD_WRITES_S_MAX,
+    RETRY_S,
+    SOURCE_WRITES_S_MAX,
+    WRITES_S_MAX,
+    Pace,
+    Requests,
+)
 
 
 class Server:
@@ -71,13 +79,21 @@ async def test_a_server_that_is_not_there_is_away() -> None:
             await Requests(session, Pace()).get("/object")
 
 
-async def test_there_are_twenty_writes_at_most_in_any_second() -> None:
+SHARES = (OPERATOR_WRITES_S_MAX, RECORD_WRITES_S_MAX, SOURCE_WRITES_S_MAX)
+
+
+@pytest.mark.parametrize("most", SHARES)
+async def test_there_are_no_more_writes_in_any_second_than_ones_share(most: int) -> None:
     async with serving(200) as (server, session):
-        requests, began_s = Requests(session, Pace()), time.monotonic()
-        for _ in range(2 * WRITES_S_MAX + 1):
+        requests, began_s = Requests(session, Pace(most)), time.monotonic()
+        for _ in range(2 * most + 1):
             await requests.merge("/object", {"spec": {}}, "test")
         assert time.monotonic() - began_s >= 2
-    assert len(server.asked_s) == 2 * WRITES_S_MAX + 1
+    assert len(server.asked_s) == 2 * most + 1
+
+
+def test_operator_and_bridge_together_write_twenty_times_in_any_second_at_most() -> None:
+    assert sum(SHARES) <= WRITES_S_MAX == 20
 
 
 @pytest.mark.promise("OPERATOR-9")

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from groundswell_operator.applying.errors import Refused
-from groundswell_operator.saga.state import Namespace, Pauses, Phase
+from groundswell_operator.saga.state import Autoscaler, Namespace, Pauses, Phase
 from groundswell_operator.saga.steps import LetGo, Note, Step
 from tests.operators.passing import (
     BEFORE,
@@ -190,6 +190,29 @@ async def test_a_ceiling_is_given_back_though_somebody_else_has_set_the_floor_me
     await run_for(world, 5)
     assert bounds(world)["web"][1:] == (floor, ceiling)
     assert not world.state.spikes
+
+
+@pytest.mark.promise("OPERATOR-8")
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_target_that_somebody_gives_an_autoscaler_meanwhile_is_left_to_it_and_named(deleted: bool) -> None:
+    """Its floor is what we had raised the replicas to, so they stay as we wrote them last, and nobody has to give them back."""
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    scaler = Autoscaler("workers", "1", floor=20, ceiling=40, wants=2)
+    world.show(dataclasses.replace(world.state.targets[WORKERS], autoscaler=scaler))
+    if deleted:
+        world.delete("a")
+    else:
+        world.over("a")
+    await run_for(world, 200)
+    assert bounds(world) == {**BEFORE, "workers": (20, 20, 40)}
+    if deleted:
+        assert not world.state.spikes
+        return
+    assert phase(world) is Phase.RESTORED
+    restored = world.state.spikes["a"].progress.conditions["Restored"]
+    assert (restored.status, restored.reason) == (False, "BaselineChanged")
+    assert "workers" in restored.message
 
 
 @pytest.mark.promise("OPERATOR-7")

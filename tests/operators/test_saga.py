@@ -151,6 +151,25 @@ async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_c
     assert world.state.policies["default"].notes.conditions["Overlapping"].reason == "NotOverlapping"
 
 
+@pytest.mark.promise("OPERATOR-8")
+async def test_a_stricter_policy_whose_spike_comes_later_takes_nothing_of_what_is_raised_already() -> None:
+    """Its own spike gets what it lets a target have; it is not to end another's at one blow."""
+    strict = governing("strict")
+    scales = [dataclasses.replace(each, max=12) for each in strict.policy.scales]
+    world = raised(World(governing()))
+    await run_for(world, 15)
+    before = bounds(world)
+    world.govern(dataclasses.replace(strict, policy=dataclasses.replace(strict.policy, scales=scales)))
+    raised(world, "b", policy="strict")
+    for _ in range(15):
+        await run_for(world, 1)
+        assert bounds(world) == before
+    assert {claim.desired for claim in world.state.spikes["b"].progress.claims} == {12}
+    world.delete("a")
+    await run_for(world, 5)
+    assert {name: each[0] for name, each in bounds(world).items()} == {"web": 12, "readers": 12, "workers": 12}
+
+
 @pytest.mark.promise("OPERATOR-3")
 async def test_a_spike_that_comes_as_a_floor_is_lowered_by_somebody_else_knows_that_floor_as_the_baseline() -> None:
     """Both in one look, before the earlier spike has recorded it: who is given back last must not bring back what was there long ago. The

@@ -57,14 +57,22 @@ async def test_the_operator_reads_when_the_bridge_was_last_heard_of_and_lives_wi
 
 @pytest.mark.parametrize("ahead_s", [-300, 300])
 async def test_the_bridge_says_that_it_looks_by_the_api_servers_clock(ahead_s: float) -> None:
+    """From the first time on: by its own, one that begins anew all the time would never be missed, or always."""
     async with answering(lambda _: (200, {})) as (server, requests):
         server.ahead_s = ahead_s
-        await requests.get("/apis")
         before_s = server.now_s()
         await Sources(requests, "here", "one").beat()
         after_s = server.now_s()
     (said,) = server.written()
     assert before_s - 1 <= statuses.seconds_of(said.value["spec"]["renewTime"]) <= after_s  # a Date has whole seconds
+
+
+async def test_the_lease_of_a_bridge_goes_with_its_deployment() -> None:
+    async with answering(lambda asked: (200, {"metadata": {"name": "bridge", "uid": "u"}})) as (server, requests):
+        await Sources(requests, "here", "one", "bridge").beat()
+    (said,) = server.written()
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "bridge", "uid": "u"}
+    assert said.value["metadata"]["ownerReferences"] == [owner]
 
 
 @pytest.mark.parametrize("ahead_s", [-300, -30, 30, 300])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 
 import pytest
 
@@ -250,7 +251,7 @@ async def test_what_waits_for_an_answer_is_asked_for_again_soon_though_no_spike_
 
     world.fails = fails
     passes = asyncio.create_task(Reconciler(world, Metrics(), world.clock).run())
-    async with asyncio.timeout(20):  # an idle pass would come after thirty
+    async with asyncio.timeout(20):  # an idle pass would come after sixty
         while not world.state.spikes["a"].progress.conditions:
             await asyncio.sleep(0.01)
     passes.cancel()
@@ -285,3 +286,16 @@ async def test_a_pass_ends_in_time_in_the_middle_of_many_steps_and_looks_again()
         world.put(dataclasses.replace(spike(f"s{number}", world.clock()), progress=observed))
     await Reconciler(world, METRICS, world.clock).reconcile()
     assert 0 < len(world.done) < 100
+
+
+async def test_a_pass_takes_one_step_at_least_however_long_it_takes_to_decide() -> None:
+    """On a machine that is starved, each would be over before its first step, and nothing would ever be raised. Method: to ask what time it
+    is, as each decision does first, takes as long as a pass may."""
+    world = raised(World(governing()))
+
+    def slow() -> float:
+        time.sleep(PASS_S_MAX)
+        return world.clock()
+
+    await Reconciler(world, METRICS, slow).reconcile()
+    assert world.done

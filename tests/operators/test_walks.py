@@ -20,10 +20,10 @@ from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Target
 from groundswell_operator.saga import claims
 from groundswell_operator.saga.deciding import GIVE_UP_S
-from groundswell_operator.saga.state import OVER
+from groundswell_operator.saga.state import OVER, Governing
 from groundswell_operator.saga.steps import Write
 from tests.operators.passing import Process, flags, raised, reconciled
-from tests.operators.world import READERS, VALUES, WEB, Crash, World, faults, governed_by_keda, telling
+from tests.operators.world import BUDGET, READERS, VALUES, WEB, Crash, World, faults, governed_by_keda, telling
 
 WALKS = int(os.environ.get("GROUNDSWELL_SAGA_WALKS", "60"))
 """How many interleavings are walked; 10,000 take from five to fifteen minutes of one core."""
@@ -70,7 +70,7 @@ def _walk_on(walk: Walk, numbers: range) -> None:
 
 
 async def _walk(chance: random.Random) -> None:
-    world = World(telling())
+    world = World(_telling(chance))
     if chance.random() < 0.5:
         world.show(governed_by_keda().state.targets[WEB])
     before = _now(world)
@@ -99,6 +99,13 @@ async def _walk(chance: random.Random) -> None:
     assert all(each.progress.phase in OVER and not each.held for each in world.state.spikes.values())
     told = {name for name, _ in world.notices}
     assert {name for name, each in world.state.spikes.items() if each.acts} <= told
+
+
+def _telling(chance: random.Random) -> Governing:
+    """A policy whose budget covers all, or what some of the targets ask for, until one is given back."""
+    found = telling()
+    budget = dataclasses.replace(BUDGET, extra_replicas_max=chance.choice((BUDGET.extra_replicas_max, 40)))
+    return dataclasses.replace(found, policy=dataclasses.replace(found.policy, budget=budget))
 
 
 async def _walk_with_a_stuck_target(chance: random.Random) -> None:

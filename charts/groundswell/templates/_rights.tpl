@@ -18,8 +18,9 @@ StatefulSets and autoscalers are not tied to names; ConfigMaps and Secrets are.
 {{- with .Values.operator.webhooks.secrets }}
 - {apiGroups: [""], resources: [secrets], resourceNames: {{ toJson . }}, verbs: [get]}
 {{- end }}
-- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-operator], verbs: [get, watch, update]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-operator], verbs: [get, watch, update, delete]}
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-bridge], verbs: [get]}
+# Nothing deletes a Lease: some clusters let nobody say whose an object is who could not delete it.
 # What is made has no name yet that a rule could be tied to.
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
 {{- end -}}
@@ -28,8 +29,9 @@ StatefulSets and autoscalers are not tied to names; ConfigMaps and Secrets are.
 - {apiGroups: [groundswell.dev], resources: [viralspikepolicies], verbs: [list]}
 - {apiGroups: [groundswell.dev], resources: [viralspikes], verbs: [get, create]}
 - {apiGroups: [groundswell.dev], resources: [viralspikepolicies/status, viralspikes/status], verbs: [patch]}
-- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-bridge], verbs: [patch]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [groundswell-bridge], verbs: [patch, delete]}
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
+- {apiGroups: [apps], resources: [deployments], resourceNames: [{{ include "groundswell.name" (list . "bridge") }}], verbs: [get]}
 {{- end -}}
 
 {{- define "groundswell.rights.release" -}}

@@ -17,8 +17,8 @@ from groundswell_operator.settings import SettingMissing
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Of the pod; a kubelet puts a new token there before the old one ends."""
 
-KEPT_S = 45.0
-"""How long a connection may rest: calm passes are 30 s apart, and the raise after a calm is to find theirs; API servers end them after
+KEPT_S = 75.0
+"""How long a connection may rest: calm passes are 60 s apart, and the raise after a calm is to find theirs; API servers end them after
 90 s."""
 
 

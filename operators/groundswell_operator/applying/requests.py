@@ -21,9 +21,15 @@ from groundswell_operator.policies import Object
 REQUEST_S_MAX = 30.0
 FOLLOW_S_MAX = 60.0
 """After which a server ends what is followed."""
+LANDS_S_MAX = 60.0
+"""An API server gives a request up after that, unless it is told otherwise: what was sent may be carried out until then."""
 RETRY_S = 1.0
 RETRY_S_MAX = 30.0
 WRITES_S_MAX = 20
+"""Of a namespace, besides Leases of operators: those of operator and bridge together."""
+OPERATOR_WRITES_S_MAX, RECORD_WRITES_S_MAX, SOURCE_WRITES_S_MAX = 10, 8, 2
+"""Their shares: of who leads, and of the bridge for what records call for and for what it says of its source. A raise of
+three targets is ten at once; it waits for nothing that the bridge writes, nor does a record for what is said of the source."""
 OFF_S_MAX = 2.0
 """By which our clock may differ from what answers say, since those leave out parts of seconds, and take their time."""
 APPLY = "application/apply-patch+yaml"
@@ -112,9 +118,11 @@ class Requests:
         lead then. `own_clock` is that of this machine."""
         self._session, self._pace, self._left_s = session, pace, left_s
         self._clock = Clock(own_clock)
+        self._cut_s = float("-inf")
+        """When a write was last given up that may have been sent (monotonic)."""
 
     async def get(self, path: str, **parameters: str) -> Object:
-        return await self._send("GET", path, parameters)
+        return _understood(*await self._answered("GET", path, parameters, None, "application/json", REQUEST_S_MAX))
 
     async def follow(self, path: str, name: str, wait_s_max: float) -> AsyncGenerator[Object]:
         """An object as it is, and after each change, by one request; ends when nothing was heard for too long, or the server ends it."""
@@ -159,34 +167,42 @@ class Requests:
 
     def require_lead(self) -> None:
         """Raises `NotLeading` unless this process may write at this moment."""
-        if self._left_s() <= 0:
-            raise NotLeading("the Lease has run out")
+        self._lead_s()
 
     def now_s(self) -> float:
         """What time it is, by the API server's clock: it stamps the objects, and ours may be wrong."""
         return self._clock.now_s()
 
+    def may_land(self) -> bool:
+        """Whether a write may still be carried out though nobody waits for its answer any more."""
+        return time.monotonic() - self._cut_s < LANDS_S_MAX
+
     async def _write(self, method: str, path: str, parameters: Mapping[str, str], value: Object, kind: str) -> Object:
         await self._pace.turn()
-        self.require_lead()
-        return await self._send(method, path, parameters, value, kind, min(REQUEST_S_MAX, max(0.0, self._left_s())))
+        within_s = min(REQUEST_S_MAX, self._lead_s())
+        try:
+            answer = await self._answered(method, path, parameters, value, kind, within_s)
+        except BaseException:
+            self._cut_s = time.monotonic()
+            raise
+        return _understood(*answer)
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        parameters: Mapping[str, str],
-        value: Object | None = None,
-        kind: str = "application/json",
-        within_s: float = REQUEST_S_MAX,
-    ) -> Object:
+    def _lead_s(self) -> float:
+        """For how long this process may write; more than nothing, which would be no bound to a request. Raises `NotLeading`."""
+        if (left_s := self._left_s()) <= 0:
+            raise NotLeading("the Lease has run out")
+        return left_s
+
+    async def _answered(
+        self, method: str, path: str, parameters: Mapping[str, str], value: Object | None, kind: str, within_s: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body."""
         answer = await self._asked(method, path, parameters, value, kind, within_s)
         try:
             async with answer:
-                body = await answer.read()
+                return answer.status, answer.headers, await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Away(f"{method} {path}: {type(error).__name__}", RETRY_S) from error
-        return _understood(answer.status, answer.headers, body)
 
     async def _asked(
         self, method: str, path: str, parameters: Mapping[str, str], value: Object | None, kind: str, within_s: float

@@ -17,10 +17,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from groundswell_operator import health
 from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import ODD, Away, Conflict, Refused
-from groundswell_operator.applying.requests import Asking, Pace, Requests
+from groundswell_operator.applying.requests import (
+    RECORD_WRITES_S_MAX,
+    SOURCE_WRITES_S_MAX,
+    Asking,
+    Pace,
+    Requests,
+)
 from groundswell_operator.bridge.intake import Governed, Intake
 from groundswell_operator.bridge.records import TOPIC
-from groundswell_operator.bridge.sources import HEARD_S, WRITES_S_MAX, Source, Sources
+from groundswell_operator.bridge.sources import HEARD_S, Source, Sources
 from groundswell_operator.bridge.taking import Taker
 from groundswell_operator.settings import SettingMissing, Settings
 
@@ -29,6 +35,8 @@ log = logging.getLogger(__name__)
 GROUP_ID = "operator-bridge"
 RECORDS_MAX = 1_000
 """Of one look: of so many at once the biggest spikes are taken first."""
+TAKE_MS_MAX = 1_500_000
+"""After which the group takes its partitions away: a thousand new spikes of twelve policies, at the pace of what records call for."""
 WAIT_MS = 500
 BROKER_RETRY_S = 1.0
 ASKED_S_MAX = 3.0
@@ -45,7 +53,8 @@ async def run(settings: Settings) -> int:
     if not settings.kafka:
         raise SettingMissing("KAFKA_BOOTSTRAP_SERVERS must say where spikes.events.v1 is")
     async with connecting.session(settings.identity) as session:
-        bridge = Bridge(settings, Requests(session, Pace()), Requests(session, Pace(WRITES_S_MAX)))
+        asking, telling = (Requests(session, Pace(most)) for most in (RECORD_WRITES_S_MAX, SOURCE_WRITES_S_MAX))
+        bridge = Bridge(settings, asking, telling)
         async with health.served(settings.bind, settings.port, bridge.progressed, bridge.figures):
             reading = asyncio.create_task(bridge.run())
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,9 +74,10 @@ class Bridge:
             "groundswell_bridge_records_total", "Records by outcome.", ["outcome"], registry=self._registry
         )
         self._lag = Gauge("groundswell_bridge_lag_records", "Records that were not read yet.", registry=self._registry)
+        self._lag.set(float("nan"))  # nobody knows yet
         self._intake = Intake(asking, settings.namespace, records)
         self._taker = Taker(self._intake, records)
-        self._sources = Sources(telling, settings.namespace, settings.identity)
+        self._sources = Sources(telling, settings.namespace, settings.identity, settings.deployment)
         self._consumer = AIOKafkaConsumer(
             TOPIC,
             bootstrap_servers=settings.kafka,
@@ -76,7 +86,7 @@ class Bridge:
             auto_offset_reset="earliest",
             session_timeout_ms=10_000,
             heartbeat_interval_ms=2_000,
-            max_poll_interval_ms=600_000,
+            max_poll_interval_ms=TAKE_MS_MAX,
             metadata_max_age_ms=METADATA_MS_MAX,
         )
         self._reads = False

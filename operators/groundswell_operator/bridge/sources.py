@@ -3,10 +3,14 @@ what came too late."""
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from groundswell_operator.applying.errors import Conflict, Refused
+from groundswell_operator.applying.owning import Owner
 from groundswell_operator.applying.reading import GROUP, Paths
 from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
@@ -17,8 +21,6 @@ MANAGER = "groundswell-bridge"
 CONDITION = "SourceConnected"
 HEARD_S = 10.0
 """How often the bridge says that it looks: often enough that the operator does not take it for gone."""
-WRITES_S_MAX = 5
-"""Beside the pace of what records call for: a raise waits for none of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,27 @@ class Source:
 class Sources:
     """Writes it into each policy where it has changed, and into one Lease for all of them that the bridge looks."""
 
-    def __init__(self, requests: Asking, namespace: str, identity: str) -> None:
-        """`requests` have a pace of their own."""
+    def __init__(self, requests: Asking, namespace: str, identity: str, deployment: str = "") -> None:
+        """`requests` have a pace of their own. The Lease goes with the `deployment` of the bridge, where that is named."""
         self._requests, self._paths, self._identity = requests, Paths(namespace), identity
+        self._owner = Owner(requests, namespace, deployment)
         self._beaten_s = float("-inf")
 
     async def beat(self) -> None:
         """Says that the bridge looks, if that was not said just now; raises what `Requests` does.
 
-        The moment is the API server's: by a clock of its own that is behind, the bridge would be gone for whoever reads it.
+        The moment is the API server's: by a clock of its own that is behind, the bridge would be gone for whoever reads it, and by one that
+        is ahead it would never be. Before the first time something is asked, since an answer says what time it is, whatever else it says.
         """
         began_s = time.monotonic()
         if began_s - self._beaten_s < HEARD_S:
             return
+        if math.isinf(self._beaten_s):
+            with suppress(Refused, Conflict):
+                await self._requests.get(self._paths.policies, resourceVersion="0")
         spec = {"holderIdentity": self._identity, "renewTime": _micro_time(self._requests.now_s())}
-        metadata = {"name": self._paths.heartbeat.rpartition("/")[2]}
+        owners = await self._owner.references()
+        metadata = {"name": self._paths.heartbeat.rpartition("/")[2], "ownerReferences": owners}
         value = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         await self._requests.apply(self._paths.heartbeat, value, MANAGER)
         self._beaten_s = began_s

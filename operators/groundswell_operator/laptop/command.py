@@ -79,7 +79,7 @@ async def _acted(options: argparse.Namespace, home: Path, kafka: str, acting: Ca
 
 
 async def followed(policies: Sequence[Path], wake: Callable[[], None]) -> None:
-    """Calls `wake` after each change of a file, such as an approval: the next pass of a calm would come after half a minute."""
+    """Calls `wake` after each change of a file, such as an approval: the next pass of a calm would come after a minute."""
     seen = [*map(_written_ns, policies)]
     while True:
         await asyncio.sleep(FILES_S)
@@ -139,6 +139,7 @@ def _settings(kafka: str) -> Settings:
         bind="127.0.0.1",
         kafka=kafka,
         bridge="",
+        deployment="",
         log_level="INFO",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from groundswell_operator.planning import admission
 from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affordable, wanted
@@ -17,11 +18,16 @@ from groundswell_operator.saga.state import (
     Claim,
     Governing,
     Namespace,
+    Patched,
     Phase,
     Progress,
     Scaled,
     Spike,
 )
+
+CLAMPED, ACTIONS_UNUSABLE = "Clamped", "ActionsUnusable"
+PARTLY = (CLAMPED, ACTIONS_UNUSABLE)
+"""Why a spike is admitted that does not get all that its policy is for: the rest follows once it can be had."""
 
 
 def considered(spike: Spike, governing: Governing, state: Namespace, places: Sequence[str], now_s: float) -> Progress:
@@ -100,6 +106,73 @@ def _without_place(spike: Spike, governing: Governing, state: Namespace, now_s: 
 def _admitted(
     spike: Spike, governing: Governing, state: Namespace, now_s: float, *, has_place: bool = True
 ) -> Progress:
+    policy, plan = governing.policy, _planned(governing, state, now_s, has_place=has_place)
+    if not plan.is_covered and policy.budget.on_exhausted is OnExhausted.REJECT:
+        return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
+    reason = plan.reason if has_place else NOTIFY_ONLY
+    return dataclasses.replace(
+        spike.progress,
+        phase=Phase.RAISING,
+        mode=policy.mode,
+        claims=[] if reason == NOTIFY_ONLY else plan.claims,  # what is only told of touches and remembers nothing
+        patches=plan.patches,
+        conditions=with_condition(spike.progress.conditions, "Admitted", True, reason, plan.message, now_s),
+        decided_s=now_s,
+    )
+
+
+def admitted_further(
+    spike: Spike, progress: Progress, governing: Governing, state: Namespace, now_s: float
+) -> Progress:
+    """The progress of a live spike with what it could not have when it was admitted and can by now; nothing of it becomes less.
+
+    At one look all spikes of a policy come to the same figures, so together they take no more than the budget covers. What was left over
+    by rounding then is no reason for further writes.
+    """
+    policy, admitted = governing.policy, progress.conditions.get("Admitted")
+    if not spike.acts or policy.mode is Mode.OBSERVE or admitted is None or admitted.reason not in PARTLY:
+        return progress
+    plan = _planned(governing, state, now_s)
+    known = {*(each.action for each in progress.claims), *(each.action for each in progress.patches)}
+    claims_now = [_further(each, plan) for each in progress.claims]
+    claims_now += [each for each in plan.claims if each.action not in known]
+    patches = [each for each in plan.patches if each.action not in known]
+    before = {each.action: each.desired for each in progress.claims}
+    more = sum(each.desired - before.get(each.action, each.baseline.replicas) for each in claims_now)
+    if not patches and (more == 0 or (more < len(claims_now) and not plan.is_covered)):
+        return progress
+    if not plan.is_covered and policy.budget.on_exhausted is not OnExhausted.CLAMP:
+        return progress
+    return dataclasses.replace(
+        progress,
+        phase=Phase.RAISING,
+        claims=claims_now,
+        patches=[*progress.patches, *patches],
+        conditions=with_condition(progress.conditions, "Admitted", True, plan.reason, plan.message, now_s),
+    )
+
+
+def _further(claim: Claim, plan: Plan) -> Claim:
+    """A claim with what its plan covers by now, if that is more."""
+    for each in plan.claims:
+        if (each.action, each.target) == (claim.action, claim.target) and each.desired > claim.desired:
+            return dataclasses.replace(claim, max=each.max, desired=each.desired, applied_s=None, ready_s=None)
+    return claim
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a spike that is admitted now asks for, as far as the budget covers it and targets can be raised."""
+
+    claims: Sequence[Claim]
+    patches: Sequence[Patched]
+    is_covered: bool
+    reason: str
+    message: str
+
+
+def _planned(governing: Governing, state: Namespace, now_s: float, *, has_place: bool = True) -> Plan:
+    """Without a place it gets nothing of the budget."""
     policy, acts = governing.policy, governing.policy.mode is not Mode.OBSERVE
     usable = [(scale, state.targets[scale.target]) for scale in policy.scales if not unusable(scale, state)]
     baselines = {scale.name: _baseline(scaled, state, acts) for scale, scaled in usable}
@@ -108,11 +181,6 @@ def _admitted(
     covered = {name: each.replicas for name, each in baselines.items()}
     if has_place:
         covered = _covered(governing, state, usable, baselines, asked, now_s)
-    on_exhausted = policy.budget.on_exhausted
-    if covered != asked and on_exhausted is OnExhausted.REJECT:
-        return _refused(spike.progress, "BudgetExhausted", "the budget does not cover what it asks for", now_s)
-    short = "Clamped" if on_exhausted is OnExhausted.CLAMP else NOTIFY_ONLY
-    reason = "Admitted" if has_place and covered == asked else short
     drafts = [
         _claim(scale, scaled, baselines[scale.name], covered[scale.name], overlapping(scale, governing, state))
         for scale, scaled in usable
@@ -120,17 +188,11 @@ def _admitted(
     patches = [configuring.claimed(each, state) for each in policy.patches if not configuring.unusable(each, state)]
     words = [_said(claim, figures[claim.action], policy.name) for claim in drafts]
     words += [f"sets {configuring.said(each)}" for each in patches] + [f"tells {each.name}" for each in policy.notices]
-    message = "; ".join([*words, *unusable_actions(governing, state)])
-    conditions = with_condition(spike.progress.conditions, "Admitted", True, reason, message, now_s)
-    return dataclasses.replace(
-        spike.progress,
-        phase=Phase.RAISING,
-        mode=policy.mode,
-        claims=[] if reason == NOTIFY_ONLY else drafts,  # what is only told of touches and remembers nothing
-        patches=patches,
-        conditions=conditions,
-        decided_s=now_s,
-    )
+    left_out = unusable_actions(governing, state)
+    reason = ACTIONS_UNUSABLE if left_out else "Admitted"
+    if covered != asked:
+        reason = CLAMPED if policy.budget.on_exhausted is OnExhausted.CLAMP else NOTIFY_ONLY
+    return Plan(drafts, patches, covered == asked, reason, "; ".join([*words, *left_out]))
 
 
 def unusable(scale: Scale, state: Namespace) -> str:

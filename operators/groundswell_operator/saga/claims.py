@@ -99,7 +99,8 @@ def returned(claim: Claim, state: Namespace) -> Return:
         return Return.DONE
     scaler, baseline = scaled.autoscaler, claim.baseline
     if scaler is None or baseline.floor is None:
-        same, ours, shared = scaled.replicas == baseline.replicas, replicas_ours(baseline, scaled), False
+        same, shared = scaled.replicas == baseline.replicas, False
+        ours = scaler is None and replicas_ours(baseline, scaled)  # those of an autoscaler that came meanwhile are its
     elif scaler.hidden:
         return Return.WAITS
     else:

@@ -9,7 +9,7 @@ from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import WAIT_S_MAX
 from groundswell_operator.policies import Policy
 from groundswell_operator.saga import accounting, claims, configuring, notifying, observing, sourcing
-from groundswell_operator.saga.admitting import considered
+from groundswell_operator.saga.admitting import admitted_further, considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.degrading import degraded
@@ -57,8 +57,10 @@ def _live(spike: Spike, governing: Governing | None, state: Namespace, now_s: fl
     progress = _said(spike, looked_at, state, bool(reason), now_s)
     if progress.phase is Phase.RAISING and all(each.ready_s or _is_gone(each, state) for each in progress.claims):
         progress = dataclasses.replace(progress, phase=Phase.HOLDING)
-    if not reason:
+    if not reason and (governing is None or spike.over_s is not None or progress.phase is Phase.COOLING_DOWN):
         return progress
+    if governing is not None and not reason:
+        return admitted_further(spike, progress, governing, state, now_s)
     if governing is not None and not governing.policy.restores:
         return _ended(progress, True, KEPT, "the policy keeps what was raised", now_s)
     return _cooled(spike, progress, governing, state, reason, now_s)

@@ -328,12 +328,8 @@ class Held:
 
     @cached_property
     def figure(self) -> int:
-        """The replicas that the target is to have: the largest of all claims, within the strictest maximum."""
-        held = [claim for _, claim in self.asking]
-        if not held:
-            return 0
-        most = min(max(claim.desired for claim in held), min(claim.max for claim in held))
-        return max(most, *(claim.baseline.replicas for claim in held))
+        """The replicas that the target is to have: the largest of all claims. Each keeps the maximum that it was admitted under."""
+        return max((each for _, claim in self.asking for each in (claim.desired, claim.baseline.replicas)), default=0)
 
 
 @dataclass(frozen=True)

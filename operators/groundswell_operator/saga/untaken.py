@@ -81,7 +81,8 @@ NOTHING = Untaken()
 
 
 def key(step: Step) -> Hashable:
-    """The same for the same step of another moment, and for all writes to one target."""
+    """The same for the same step of another moment, and for all writes to one target: its scale under an autoscaler is that one's to take
+    back once the floor is given back, so who has written the floor need not have written both."""
     if isinstance(step, Write):
         return step.scaled.target
     if isinstance(step, SetKeys):
