@@ -1,4 +1,4 @@
-"""The drill event-kill in its small form. One of its controls is in test_controls.py; all of them run with `make drill CONTROL=all`."""
+"""The drill event-kill in its small form, and one of its controls in its briefest: the others run with `make drill CONTROL=all`."""
 
 import asyncio
 import subprocess
@@ -27,3 +27,10 @@ async def test_no_click_is_lost_or_doubled_while_every_process_is_killed() -> No
             break
     assert "✗ stored" not in done.stdout, done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_the_control_without_a_journal_loses_clicks() -> None:
+    """DRILLS-10. Goal: the drill can fail."""
+    done = await drill("brief", "--control", "journal-off")
+    assert "FAILED at `stored`, as it must" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1

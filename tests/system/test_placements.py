@@ -15,14 +15,18 @@ import psutil
 import pytest
 
 from loadtests import scenario
+from loadtests.oracles.reading import WRONG_STEADY_S
 from loadtests.platform.installation import Installation
 from loadtests.scenario import Verdict
 from tests.browser import CHROMIUM
 
 pytestmark = pytest.mark.alone
 
-SECONDS = 16
+SECONDS, SECONDS_WRONG = 16, 6
 BACK_S_MAX = 15.0
+UNPROTECTED = {"WRITER_COMMIT_BEFORE_INSERT": "true", "WRITER_FLUSH_MS": "3000"}
+"""The writer commits before it stores, so that what it dies in between with is lost: three seconds of rows, far more than what the kills
+leave unknown."""
 
 
 async def demo(home: Path, *options: str, **settings: str) -> tuple[int, dict[str, Any], str]:
@@ -66,6 +70,18 @@ def assert_equal(verdict: dict[str, Any], said: str) -> None:
     numbers = {verdict[name] for name in ("stored", "rollups", "totals", "click_count", "live")}
     assert numbers == {verdict["stored"]}, said
     assert all(finding["holds"] for finding in verdict["findings"]), said
+
+
+async def test_a_demo_that_loses_rows_ends_with_another_code_and_names_what_was_lost(home: Path) -> None:
+    """The control: the demo can fail. Method: a protection is switched off, and the writer dies where it had protected."""
+    home.mkdir()
+    Installation(home).arm("writer.after_intent=kill")
+    options = ["--seconds", str(SECONDS_WRONG), "--still", str(WRONG_STEADY_S)]
+    code, verdict, said = await demo(home, *options, **UNPROTECTED)
+    assert (code, verdict["ok"]) == (Verdict.FAILED.exit_code, False), said
+    (stored,) = (finding for finding in verdict["findings"] if finding["name"] == "stored")
+    assert (stored["holds"], stored["wrong"]) == (False, "lost"), said
+    assert "THE BOOKS ARE WRONG" in said
 
 
 @pytest.mark.promise("LINKS-4")
