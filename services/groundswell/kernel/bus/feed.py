@@ -1,7 +1,8 @@
 """Feeds: topics that every process reads whole, for directories, revocations and purges.
 
 A feed has no group and commits nothing: it starts at the beginning (to build a state) or at the end (to hear of changes), and knows
-how old its knowledge may be, which is what a cache needs to decide whether to trust itself. What was kept while that was older than a
+how old its knowledge may be, which is what a cache needs to decide whether to trust itself. Where the log no longer has its place, it reads
+all that is there: what it may have missed is among that. What was kept while that was older than a
 bound stays untrue when the feed hears again, since who publishes may hear of the broker's return later: `on_return` says when to forget
 it. No process waits for a broker that is away: what may not be done without the feed's knowledge is refused by whoever needs it.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from groundswell.kernel.bus.consumer import started
+from groundswell.kernel.bus.consumer import BROKER_RETRY_S, started
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 
 log = logging.getLogger(__name__)
@@ -85,13 +86,15 @@ class Feed:
             *self._topics,
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
-            auto_offset_reset="earliest" if self._from_start else "latest",
+            auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
         )
         await started(consumer)
         self._answered_at = time.monotonic()
         try:
             partitions = await self._assigned(consumer)
+            if not self._from_start:
+                await _at_the_end(consumer, partitions)
             checking = asyncio.create_task(self._check(consumer, partitions))
             try:
                 while not checking.done():
@@ -136,6 +139,18 @@ class Feed:
             self._bound.on_return()
         self._fresh_at = moment
         self.caught_up.set()
+
+
+async def _at_the_end(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+    """Passes over all that is there, before anybody can take the feed for near."""
+    while True:
+        try:
+            for partition, end in (await consumer.end_offsets(partitions)).items():
+                consumer.seek(partition, end)
+            return
+        except KafkaError as error:
+            log.warning("waiting for Kafka: %s", type(error).__name__)
+        await asyncio.sleep(BROKER_RETRY_S)
 
 
 def follow(
