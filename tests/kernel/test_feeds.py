@@ -6,7 +6,7 @@ import time
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from groundswell.kernel import bus, postgres
+from groundswell.kernel import bus, clock, postgres
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.relay import relay
 from tests.broker import PARTITIONS
@@ -64,6 +64,33 @@ async def test_a_feed_says_so_each_time_before_it_counts_as_near_again(topic: st
         await until(lambda: feed.lag_s() < 2)
     assert len(lags_s) == 2
     assert lags_s[1] > 2
+
+
+async def test_a_feed_that_slept_is_behind_until_it_has_heard_again(topic: str, kafka_address: str) -> None:
+    """Goal: what was kept before the night is forgotten in the morning, before anybody may trust it."""
+    asleep_s, lags_s = 0.0, list[float]()
+    bound = bus.Bound(10.0, lambda: lags_s.append(feed.lag_s()))
+    feed = bus.follow(
+        kafka_address,
+        [topic],
+        lambda each: None,
+        from_start=False,
+        bound=bound,
+        now_s=lambda: clock.lasting_s() + asleep_s,
+    )
+    async with running(feed.run()):
+        await until(lambda: feed.lag_s() < 10)
+        asleep_s = 3_600.0
+        assert feed.lag_s() > 3_000
+        await until(lambda: feed.lag_s() < 10)
+    assert lags_s[0] == float("inf")
+    assert lags_s[1] > 3_000
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system names no clock that goes on in sleep")
+def test_what_lasts_is_counted_on_the_clock_that_goes_on_while_the_machine_sleeps() -> None:
+    before_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before_s <= clock.SystemClock().lasting_s() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def test_a_feed_of_changes_reads_all_that_there_is_once_the_log_no_longer_has_its_place(

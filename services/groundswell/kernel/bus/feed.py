@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from groundswell.kernel.bus.consumer import BROKER_RETRY_S, started
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
+from groundswell.kernel.clock import lasting_s
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +59,14 @@ class Feed:
         *,
         from_start: bool,
         bound: Bound | None = None,
+        now_s: Callable[[], float] = lasting_s,
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = topics
         self._handle = handle
         self._from_start = from_start
         self._bound = bound
+        self._now_s = now_s
         self._fresh_at = 0.0
         self._answered_at = time.monotonic()
         self._settled = False
@@ -72,7 +75,7 @@ class Feed:
 
     def lag_s(self) -> float:
         """An upper bound on the age of what the feed has not seen; infinite before the first look."""
-        return time.monotonic() - self._fresh_at if self._fresh_at else float("inf")
+        return self._now_s() - self._fresh_at if self._fresh_at else float("inf")
 
     def settled(self) -> bool:
         """Whether there is nothing left to wait for: caught up, or the broker was found to be away. Once true it stays so."""
@@ -123,7 +126,7 @@ class Feed:
     async def _check(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
         """Compares positions with the ends of the log: at or beyond them, all that was there when asked has been seen."""
         while True:
-            asked_at = time.monotonic()
+            asked_at = self._now_s()
             try:
                 async with asyncio.timeout(2.0):
                     ends = await consumer.end_offsets(partitions)
@@ -160,6 +163,7 @@ def follow(
     *,
     from_start: bool,
     bound: Bound | None = None,
+    now_s: Callable[[], float] = lasting_s,
 ) -> Feed:
-    """A feed of `topics`; its `run` is a task of the module."""
-    return Feed(bootstrap, topics, handle, from_start=from_start, bound=bound)
+    """A feed of `topics`; its `run` is a task of the module. Its lag grows while the machine sleeps."""
+    return Feed(bootstrap, topics, handle, from_start=from_start, bound=bound, now_s=now_s)
