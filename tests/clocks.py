@@ -12,3 +12,6 @@ class HeldClock:
 
     def monotonic_s(self) -> float:
         return self.at_ms / 1000
+
+    def lasting_s(self) -> float:
+        return self.at_ms / 1000

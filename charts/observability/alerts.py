@@ -97,6 +97,13 @@ SERVICES: Sequence[Alert] = (
         "Valkey does not answer",
         "{{ $value | humanize }} commands a second are not even tried. PostgreSQL answers instead, for fewer visitors.",
     ),
+    Alert(
+        "GroundswellVolumeFills",
+        "kubelet_volume_stats_available_bytes / kubelet_volume_stats_capacity_bytes < 0.15"
+        " and on (namespace) groundswell_frames_journal_bytes",
+        "15m", _PAGE, "The volume {{ $labels.persistentvolumeclaim }} is nearly full",
+        "{{ $value | humanizePercentage }} of it are left. An engine whose volume is full stops.",
+    ),
 )  # fmt: skip
 
 SPIKES: Sequence[Alert] = (

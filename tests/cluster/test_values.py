@@ -92,6 +92,10 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
         {"engines": {"kafka": {"requests": {"cpu": 3}, "limits": {"cpu": "2"}}}},
         "engines.kafka.requests.cpu is 3, which is above its limit, 2",
     ),
+    "more pods than the database has memory for": (
+        {"processes": {"links": {"replicas": {"max": 100}}}},
+        "engines.postgres.limits.memory is 4Gi, and the 1560 connections that all pods may open (processes.*.replicas.max) want 5192Mi",
+    ),
     "a preparation that asks for more than its limit": (
         {"prepare": {"requests": {"memory": 4294967297}, "limits": {"memory": "4Gi"}}},
         "prepare.requests.memory is 4.294967297e+09, which is above its limit, 4Gi",

@@ -5,11 +5,14 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from groundswell.engines import ports, running, topics, topology
@@ -100,18 +103,54 @@ async def test_a_topic_that_the_broker_refuses_is_not_called_made(kafka_address:
         await topics.create(kafka_address, tmp_path)
 
 
+async def test_a_topic_that_an_earlier_version_kept_for_ever_gets_its_bound_and_keeps_what_people_set(
+    kafka_address: str, tmp_path: Path
+) -> None:
+    """Method: topics as they may be there, one of each kind, under descriptions of today."""
+    tag = secrets.token_hex(4)
+    there = {
+        "for-ever": {"cleanup.policy": "compact", "retention.ms": "1", "min.insync.replicas": "1"},
+        "theirs": {"cleanup.policy": "delete", "retention.ms": "1"},
+        "whole": {"cleanup.policy": "compact"},
+    }
+    hours = {"for-ever": "2", "theirs": "2", "whole": "null"}
+    for name in there:
+        described = f"topic: {name}-{tag}\npartitions: 1\ncompacted: true\nretention_hours: {hours[name]}\ndlq: true\n"
+        (tmp_path / f"{name}.yaml").write_text(described)
+    async with admin_of(kafka_address) as admin:
+        await admin.create_topics([NewTopic(f"{name}-{tag}", 1, 1, topic_configs=held) for name, held in there.items()])
+        for _ in range(2):
+            await topics.create(kafka_address, tmp_path)
+            bounded = there | {
+                "for-ever": {**there["for-ever"], "cleanup.policy": "compact,delete", "retention.ms": "7200000"}
+            }
+            assert {name: await own_settings(admin, f"{name}-{tag}") for name in there} == bounded
+
+
+async def own_settings(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    ((_, _, _, _, entries),) = answer.resources
+    return {setting: value for setting, value, _, source, *_ in entries if source == topics.OF_THE_TOPIC}
+
+
+@asynccontextmanager
+async def admin_of(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
 def described() -> list[NewTopic]:
     assert PLACEMENT.topics is not None
     return list(topics.described(PLACEMENT.topics))
 
 
 async def present(kafka: str) -> set[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
+    async with admin_of(kafka) as admin:
         return set(await admin.list_topics())
-    finally:
-        await admin.close()
 
 
 async def migrations(dsn: str) -> dict[str, list[tuple[str, str]]]:

@@ -210,6 +210,13 @@ class Service:
         await self.stop()
 
 
+class Rested(SystemClock):
+    """The clocks of a machine that has slept for an hour since it was started."""
+
+    def lasting_s(self) -> float:
+        return super().lasting_s() + 3_600
+
+
 @dataclass
 class Door:
     """What a test holds of a running door."""
@@ -279,7 +286,7 @@ async def opened(
     address = f"127.0.0.1:{rpc_port}"
     service = Service(lambda: rpc.serve([upstream], address, KEY, verifier, directory.refuse_suspended))
     async with service, rpc.channel(await wire.open(address) if wire else address) as channel:
-        patience, clock = Patience(SystemClock()), SystemClock()
+        patience, clock = Patience(SystemClock()), Rested()
         cache = NearCache(config.cache_bytes_max)
         answers = Answers(cache, patience, clock, lambda: lag_s[0], config.feed_lag_s_max, directory.suspended)
         views = Views(producer, Visitors(KEY, crawler_patterns(CRAWLERS.read_text())), clock)

@@ -40,7 +40,7 @@ class Origin:
         await asyncio.sleep(0)
         if self.failure:
             raise self.failure
-        fresh = self.clock.now_s + self.ttl_s if self.ttl_s else 0.0
+        fresh = self.clock.lasting_s() + self.ttl_s if self.ttl_s else 0.0
         stale = fresh + self.stale_s
         return Answer(
             200, (), b"%d" % number, counted=self.counted, tags=("t",), fresh_until_s=fresh, stale_until_s=stale
@@ -88,6 +88,18 @@ async def test_however_many_wait_the_upstream_is_asked_once_for_a_key_and_a_life
     bench.clock.now_s += 0.2
     assert await bench.get() == (b"2", Verdict.MISS)
     assert bench.origin.calls == 2
+
+
+@pytest.mark.promise("GATEWAY-7")
+async def test_what_ended_while_the_machine_slept_is_not_served_when_it_wakes(bench: Bench) -> None:
+    """GATEWAY-7. Nor does it stand in for a service that is away: a link may have expired in the night."""
+    await bench.get()
+    bench.clock.asleep_s += bench.origin.ttl_s + 0.1
+    assert await bench.get() == (b"2", Verdict.MISS)
+    bench.clock.asleep_s += bench.origin.ttl_s + bench.origin.stale_s + 0.1
+    bench.origin.failure = errors.Unavailable("Away.")
+    with pytest.raises(errors.Unavailable):
+        await bench.get()
 
 
 @pytest.mark.promise("GATEWAY-7")

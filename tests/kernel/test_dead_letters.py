@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
 
 from groundswell.kernel import bus, errors, postgres
 from groundswell.kernel.bus import consumer, dead_letters, frames
@@ -102,6 +104,58 @@ async def test_dead_letters_are_listed_and_go_back_once(producer: Producer, topi
     assert "dlq_reason" not in dict(again[0].headers)
     assert await dead_letters.redrive(kafka_address, topic) == 0
     assert await dead_letters.list_letters(kafka_address, topic) == []
+
+
+async def test_letters_that_went_back_are_gone_whoever_remembers_how_far_the_redrive_came(
+    producer: Producer, topic: str, kafka_address: str
+) -> None:
+    """Goal: brokers forget the group of redrives after a week, and then nothing goes back twice. Also not what was redriven in another
+    run, or by a version that deleted nothing, which here is the group's mark alone."""
+    for key in (b"a", b"b", b"c"):
+        await producer.send_and_wait(f"{topic}.dlq", b"body", key=key)
+    await _passed_over(kafka_address, topic, 2)
+    assert [each.key for each in await dead_letters.list_letters(kafka_address, topic)] == ["c"]
+    assert await dead_letters.redrive(kafka_address, topic) == 1
+    assert await _begins(kafka_address, topic) == 3
+    await producer.send_and_wait(f"{topic}.dlq", b"body", key=b"d")
+    assert await dead_letters.redrive(kafka_address, topic) == 1
+    assert await _begins(kafka_address, topic) == 4
+    assert [record.key for record in sorted(await read(kafka_address, topic, 2), key=_key)] == [b"c", b"d"]
+
+
+async def test_a_letter_that_does_not_go_back_stays_and_those_behind_it_do_so_once(
+    producer: Producer, topic: str, kafka_address: str
+) -> None:
+    """One that was cut, then one without a key: what is before it is deleted, itself never."""
+    cut = [("dlq_cut_bytes", b"2000000")]
+    for key, headers in ((b"a", []), (b"b", cut), (b"c", []), (None, []), (b"d", [])):
+        await producer.send_and_wait(f"{topic}.dlq", b"body", key=key, headers=headers)
+    for _ in range(2):
+        with pytest.raises(dead_letters.KeyMissing):
+            await dead_letters.redrive(kafka_address, topic)
+        assert await _begins(kafka_address, topic) == 1
+    assert [each.key for each in await dead_letters.list_letters(kafka_address, topic)] == ["", "d"]
+    assert [record.key for record in sorted(await read(kafka_address, topic, 2), key=_key)] == [b"a", b"c"]
+
+
+def _key(record: ConsumerRecord) -> bytes:
+    return record.key or b""
+
+
+async def _begins(kafka_address: str, topic: str) -> int:
+    """The offset of the first letter that is left."""
+    partition = TopicPartition(f"{topic}.dlq", 0)
+    async with AIOKafkaConsumer(bootstrap_servers=kafka_address) as consumer:
+        return int((await consumer.beginning_offsets([partition]))[partition])
+
+
+async def _passed_over(kafka_address: str, topic: str, offset: int) -> None:
+    """Leaves the mark of a redrive."""
+    partition = TopicPartition(f"{topic}.dlq", 0)
+    group = f"{dead_letters.GROUP}.{topic}"
+    async with AIOKafkaConsumer(bootstrap_servers=kafka_address, group_id=group, enable_auto_commit=False) as consumer:
+        consumer.assign([partition])
+        await consumer.commit({partition: offset})
 
 
 @pytest.mark.promise("ANALYTICS-2")

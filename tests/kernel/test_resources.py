@@ -4,13 +4,13 @@ import asyncio
 import gc
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiokafka.errors import KafkaError
 
-from groundswell.api.identity.v1 import identity_pb2, identity_pb2_grpc
+from groundswell.api.identity.v1 import identity_events_pb2, identity_pb2, identity_pb2_grpc
 from groundswell.api.tenancy.v1 import tenancy_events_pb2, tenancy_pb2
 from groundswell.engines import ports, running, topics
 from groundswell.engines.children import Child
@@ -21,6 +21,7 @@ from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.publisher import publish
 from groundswell.kernel.context import Context
 from groundswell.kernel.resources import Resources
+from tests.broker import Broker
 
 TOPICS = Path(__file__).parents[2] / "protos" / "topics"
 INTERNAL_KEY = b"k" * 32
@@ -201,6 +202,81 @@ async def test_a_key_that_is_revoked_while_the_broker_is_away_is_refused_by_who_
                 await verifier.verify(SECRET)
     finally:
         await child.stop()
+
+
+class Overtaken(Identity):
+    """Its first answer is older than what happens before it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made, self.given = asyncio.Event(), asyncio.Event()
+
+    async def VerifyApiKey(
+        self, request: identity_pb2.VerifyApiKeyRequest, call: rpc.Call
+    ) -> identity_pb2.VerifyApiKeyResponse:
+        answer = await super().VerifyApiKey(request, call)
+        self.made.set()
+        await self.given.wait()
+        return answer
+
+
+@pytest.mark.promise("IDENTITY-5")
+async def test_a_key_that_is_revoked_between_its_check_and_the_beginning_of_the_revocations_is_not_remembered(
+    kafka_address: str, tmp_path: Path
+) -> None:
+    """Nobody hears of such a revocation any more. Method: the answer to the check is held back until the process hears revocations."""
+    await topics.create(kafka_address, TOPICS)
+    identity, here = Overtaken(), f"127.0.0.1:{ports.draw(1)[0]}"
+    async with (
+        Resources.open(environment(kafka_address, tmp_path, here)) as process,
+        rpc.serve([identity], here, INTERNAL_KEY, access.Verifier(check)),
+    ):
+        verifier = process.verifier()
+        asking = asyncio.create_task(verifier.verify(SECRET))
+        await identity.made.wait()
+        identity.revoked = True
+        await publish(process.producer(), process.ids, [revocation(SECRET)])
+        process.tenant_gate()
+        await until(lambda: all(check() for check in process.ready().values()))
+        identity.given.set()
+        with suppress(errors.Unavailable, errors.DeadlineExceeded):  # it was held back for longer than its caller waits
+            await asking
+        with pytest.raises(errors.Unauthenticated):
+            await verifier.verify(SECRET)
+
+
+@pytest.mark.promise("IDENTITY-5")
+async def test_a_process_that_starts_does_not_read_what_was_revoked_before_and_hears_all_that_is_revoked_from_then_on(
+    tmp_path: Path,
+) -> None:
+    """Goal: a start takes no longer with the years. Method: one hears the revocations of two moments, one only those of the later, on a
+    broker where nobody else revokes anything."""
+    broker = Broker(tmp_path)
+    await broker.start()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(broker.stop)
+        await topics.create(broker.address, TOPICS)
+
+        async def following(name: str) -> Resources:
+            process = await stack.enter_async_context(Resources.open(environment(broker.address, tmp_path / name)))
+            process.verifier()
+            process.tenant_gate()
+            await until(lambda: all(check() for check in process.ready().values()))
+            return process
+
+        earlier = await following("earlier")
+        await publish(earlier.producer(), earlier.ids, [revocation(SECRET)])
+        await until(lambda: earlier.verifier().revocations_kept == 1)
+        later = await following("later")
+        await publish(earlier.producer(), earlier.ids, [revocation(OTHER)])
+        await until(lambda: earlier.verifier().revocations_kept == 2)
+        await until(lambda: later.verifier().revocations_kept > 0)
+        assert later.verifier().revocations_kept == 1
+
+
+def revocation(secret: str) -> bus.Outgoing:
+    key = int(secret.split("_")[1])
+    return bus.Outgoing(resources.REVOCATIONS, f"key/{key}", identity_events_pb2.AccessRevoked(key_id=key), 7)
 
 
 async def started(broker: Kafka) -> Child:

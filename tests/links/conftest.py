@@ -52,6 +52,9 @@ class MovableClock:
     def monotonic_s(self) -> float:
         return clock.SystemClock().monotonic_s() + self.ahead_ms / 1_000
 
+    def lasting_s(self) -> float:
+        return clock.SystemClock().lasting_s() + self.ahead_ms / 1_000
+
 
 @dataclass(frozen=True)
 class Process:

@@ -1,6 +1,7 @@
 """Creating links: codes of one's own and generated ones, replays, batches, and what is never left half done."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -9,10 +10,10 @@ from groundswell.kernel.idempotency import RequestIdReused, RequestKey
 from groundswell.links import errors
 from groundswell.links.model import codes
 from groundswell.links.model.links import Draft, Link, Options
-from groundswell.links.service.codes import order_of
+from groundswell.links.service.codes import BLOCK_NUMBERS, Codes, order_of
 from groundswell.links.store.links import LinkStore
 
-from .conftest import KEY, NO_REQUEST, Process
+from .conftest import KEY, NO_REQUEST, Process, new_tenant
 from .test_redirects import forget, outcome
 
 DESTINATION = "https://example.com/"
@@ -112,6 +113,20 @@ async def test_processes_never_draw_the_same_code(process: Process, other: Proce
     domain = await process.domains.default(alice)
     drawn = await asyncio.gather(*(each.codes.draw(domain, 7, 4_000) for each in (process, other) for _ in range(4)))
     assert len({code for part in drawn for code in part}) == 32_000
+
+
+async def test_a_domain_whose_codes_are_drawn_keeps_its_block_while_others_come_and_go(
+    process: Process, slugs: dict[int, str]
+) -> None:
+    """Goal: no busy domain loses a block for each domain that is new. Method: codes say by their order which numbers they were made of."""
+    busy, *others = [await process.domains.default(new_tenant(slugs)) for _ in range(5)]
+    drawing, order = Codes(process.database, KEY, lanes_max=2), order_of(KEY, busy.id, 7)
+    drawn = await drawing.draw(busy, 7, 1)
+    for other in others:
+        await drawing.draw(other, 7, 1)
+        drawn += await drawing.draw(busy, 7, 1)
+    of_one_block = (codes.spelled(order(number), 7) for number in range(BLOCK_NUMBERS))
+    assert drawn == list(itertools.islice(filter(codes.presentable, of_one_block), len(drawn)))
 
 
 @pytest.mark.promise("LINKS-8")

@@ -108,7 +108,7 @@ class NearAnswers:
     async def follow(self, link: Link) -> str:
         async def ask() -> Answer:
             body = (await outcome(self._process, link.domain, link.code)).encode()
-            tags, now_s = (f"link/{link.domain}/{link.code}",), self._process.clock.monotonic_s()
+            tags, now_s = (f"link/{link.domain}/{link.code}",), self._process.clock.lasting_s()
             return Answer(200, (), body, tags=tags, fresh_until_s=now_s + 5)
 
         answer, _ = await self._answers.answer((0, "follow", link.code.encode()), ask)

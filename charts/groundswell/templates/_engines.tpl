@@ -42,13 +42,27 @@ writes: [/var/run/postgresql]
 # Parallel queries share memory there, and a container runtime gives 64 MiB unless asked.
 memory: {path: /dev/shm, size: 256Mi}
 container:
-  args: [postgres, -c, max_connections=200, -c, shared_buffers=128MB, -c, wal_level=logical]
+  args: [postgres, -c, max_connections={{ include "groundswell.postgresConnections" . }}, -c, shared_buffers=128MB, -c, wal_level=logical]
   env:
     - {name: PGDATA, value: /var/lib/postgresql/18/docker}
     {{- include "groundswell.secretVariable" (list "POSTGRES_PASSWORD" (include "groundswell.name" (list . "engines")) "postgres-password") | nindent 4 }}
   startupProbe: {exec: {command: [pg_isready, -U, postgres, -h, 127.0.0.1]}, periodSeconds: 2, failureThreshold: 90}
   readinessProbe: {exec: {command: [pg_isready, -U, postgres, -h, 127.0.0.1]}, periodSeconds: 5, timeoutSeconds: 3}
   livenessProbe: {tcpSocket: {port: client}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
+{{- end -}}
+
+{{/*
+How many connections the processes may have together when each of them is as many pods as it may be, and one more that an update adds: in
+each pod eleven for every database of its modules (a pool of ten and the relay), and a few for preparation and for people.
+*/}}
+{{- define "groundswell.postgresConnections" -}}
+{{- $wanted := 20 -}}
+{{- $modules := (.Files.Get "topology.yaml" | fromYaml).modules -}}
+{{- range $process, $facts := include "groundswell.processes" . | fromJson -}}
+  {{- $pods := index $.Values.processes $process "replicas" "max" | int | add 1 -}}
+  {{- range $facts.modules }}{{ if has "postgres" (index $modules .).uses }}{{ $wanted = add $wanted (mul $pods 11) }}{{ end }}{{ end -}}
+{{- end -}}
+{{ max 200 $wanted }}
 {{- end -}}
 
 {{- define "groundswell.engine.clickhouse" -}}

@@ -8,6 +8,7 @@ thread that forked: children must be started from a thread that lives as long as
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,8 +23,8 @@ import psutil
 POLL_S = 0.02
 START_TIME_S_TOLERANCE = 2.0
 """The system counts start times from its boot, whose own time moves when the clock is set."""
-LOG_BYTES_MAX_AT_START = 64 << 20
-"""A bigger log is set aside when its process starts; while it runs, its log grows on."""
+LOG_BYTES_MAX = 64 << 20
+"""A bigger log is set aside, when its process starts and while it runs."""
 LOG_TAIL_BYTES = 64 << 10
 LOG_LINES = 20
 PR_SET_PDEATHSIG = 1
@@ -48,6 +49,7 @@ class Launch:
     """Time between the stop signal and SIGKILL."""
     niceness: int = 0
     """0 to 19: how far it steps back behind others when processors are short."""
+    log_bytes_max: int = LOG_BYTES_MAX
 
 
 class Child:
@@ -56,7 +58,8 @@ class Child:
     def __init__(self, launch: Launch) -> None:
         """Starts it; its output is appended to the log. Raises `OSError`."""
         self.launch = launch
-        _rotate(launch.log)
+        launch.log.parent.mkdir(parents=True, exist_ok=True)
+        self.bound_log()
         with launch.log.open("ab") as log:
             self._process = subprocess.Popen(
                 launch.command,
@@ -75,6 +78,10 @@ class Child:
     def exit_code(self) -> int | None:
         """None while it runs; negative for a signal."""
         return self._process.poll()
+
+    def bound_log(self) -> None:
+        """Sets its log aside when it has grown too big."""
+        bound_log(self.launch.log, self.launch.log_bytes_max)
 
     async def wait(self) -> int:
         """Waits for its end; the exit code."""
@@ -108,11 +115,18 @@ def log_end(log: Path | str, lines: int = LOG_LINES) -> str:
         return "\n".join(stream.read().decode(errors="replace").splitlines()[-lines:])
 
 
-def _rotate(log: Path) -> None:
-    """Sets a log that has grown too big aside; one older log is kept."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > LOG_BYTES_MAX_AT_START:
-        log.replace(log.with_suffix(".old.log"))
+def bound_log(log: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
+    """Sets a log that has grown too big aside; one older log is kept.
+
+    It is copied and emptied, since who writes it goes on with the file that it has, at its end (O_APPEND). What is written in between is
+    lost. While the disk takes no copy the log is as it was.
+    """
+    with suppress(OSError):
+        if log.stat().st_size > bytes_max:
+            older = log.with_suffix(".old.log")
+            older.unlink(missing_ok=True)  # so that there is room for the copy where there was for this one
+            shutil.copyfile(log, older)
+            os.truncate(log, 0)
 
 
 def _leash(parent: int, orphan_signal: signal.Signals, niceness: int) -> Callable[[], None]:

@@ -4,6 +4,7 @@ Each returns an exit code and raises `SupervisorError` with a sentence.
 """
 
 import asyncio
+import codecs
 import os
 import time
 from collections.abc import Mapping
@@ -72,14 +73,23 @@ def logs(home: Home, name: str, *, follow: bool) -> int:
         known = sorted(each.stem for each in home.logs.glob("*.log"))
         raise SupervisorError(f"There is no log of {name!r} in {home.logs}. There are: {', '.join(known) or 'none'}.")
     print(children.log_end(file, LOG_LINES), flush=True)
-    with file.open(errors="replace") as stream:
+    if follow:
+        _follow(file)
+    return 0
+
+
+def _follow(log: Path) -> None:
+    """Shows what is added, also after the log was set aside and begins anew."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    with log.open("rb") as stream:
         stream.seek(0, os.SEEK_END)
-        while follow:
-            if text := stream.read():
-                print(text, end="", flush=True)
+        while True:
+            if os.fstat(stream.fileno()).st_size < stream.tell():
+                stream.seek(0)
+            if added := stream.read():
+                print(decoder.decode(added), end="", flush=True)
             else:
                 time.sleep(FOLLOW_S)
-    return 0
 
 
 def address(home: Home, variable: str) -> str:

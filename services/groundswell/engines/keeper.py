@@ -135,6 +135,8 @@ class Keeper:
                 self._last_exit = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
                 self._enter("backing-off", f"{self._last_exit}, will be started again")
                 return True
+            if self._child is not None:
+                await asyncio.to_thread(self._child.bound_log)
             was_ready = self._state == "ready"
             ready = await self._ready()
             if not self._wanted:

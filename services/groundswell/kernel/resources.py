@@ -222,8 +222,9 @@ class Resources:
             bound = bus.Bound(REVOCATIONS_LAG_S_MAX, self._forget_checks)
             self._feeds = {
                 "tenants": bus.follow(self.kafka, [tenants.TOPIC], self.tenants.hear, from_start=True),
+                # From the end: what was revoked before is in identity's database, and no check from before the feed was there is kept.
                 "revocations": bus.follow(
-                    self.kafka, [REVOCATIONS], self._hear_revocation, from_start=True, bound=bound
+                    self.kafka, [REVOCATIONS], self._hear_revocation, from_start=False, bound=bound
                 ),
             }
             for name, feed in self._feeds.items():

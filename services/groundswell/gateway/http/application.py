@@ -106,7 +106,7 @@ class Application:
     async def _answer_hot(self, answer: Answer, scope: Scope, headers: dict[bytes, bytes], send: Send) -> None:
         out = [
             *answer.headers,
-            _age(answer),
+            _age(answer, self._answers.now_s()),
             _CACHE_STATUS[Verdict.HIT],
             replies.SERVER,
             (b"x-request-id", self._ids.of(headers)),
@@ -229,7 +229,7 @@ class Application:
             self._answers.cache.alias((request.headers.get(b"host", b""), request.raw_path), key, answer)
         exchange.extra.append(_CACHE_STATUS[verdict])
         if verdict in (Verdict.HIT, Verdict.STALE):
-            exchange.extra.append(_age(answer))
+            exchange.extra.append(_age(answer, self._answers.now_s()))
         await self._answer_rendered(exchange, answer)
 
     async def _answer_rendered(self, exchange: Exchange, answer: Answer) -> None:
@@ -247,7 +247,7 @@ class Application:
             await exchange.reply(answer.status, answer.headers, answer.body, answer.zipped)
 
     async def _ask(self, route: Route, message: Message, context: Context, timeout_s: float) -> Answer:
-        asked_s = time.monotonic()
+        asked_s = self._answers.now_s()
         made = await self._upstreams.call(
             route.upstream,
             route.method,
@@ -257,7 +257,7 @@ class Application:
             timeout_s=timeout_s,
             idempotent=_repeatable(route, message),
         )
-        return rendering.answer(route, made, asked_s, time.monotonic())
+        return rendering.answer(route, made, asked_s, self._answers.now_s())
 
     def _waits(self, request: Request, route: Route) -> bool:
         """Whether it waits for something before it is known whether its answer is in memory."""
@@ -341,8 +341,8 @@ def _same_for_all(route: Route) -> bool:
     return route.rule.audience is access.Audience.PUBLIC and route.edge.HasField("cache")
 
 
-def _age(answer: Answer) -> tuple[bytes, bytes]:
-    return b"age", b"%d" % max(0, int(time.monotonic() - answer.stored_s))
+def _age(answer: Answer, now_s: float) -> tuple[bytes, bytes]:
+    return b"age", b"%d" % max(0, int(now_s - answer.stored_s))
 
 
 def _secret(request: Request) -> str | None:

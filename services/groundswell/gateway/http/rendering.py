@@ -25,7 +25,7 @@ _LOCATION_SAFE = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
 def answer(route: Route, message: Message, asked_s: float, now_s: float) -> Answer:
-    """The answer to a call that was made at `asked_s` and ended now (monotonic seconds)."""
+    """The answer to a call that was made at `asked_s` and ended now (`Answers.now_s`)."""
     edge, previewed = route.edge, _previewed(route, message)
     status, headers, body = _content(route, message)
     made = Answer(status=status, headers=(), body=body, stored_s=now_s)

@@ -28,7 +28,7 @@ class Counted:
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """One rendered answer. Times are seconds on the monotonic clock."""
+    """One rendered answer. Times are seconds on a clock that goes on while the machine sleeps (`Clock.lasting_s`)."""
 
     status: int
     headers: Headers

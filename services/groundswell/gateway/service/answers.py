@@ -54,6 +54,10 @@ class Answers:
         self._flights: dict[Key, asyncio.Task[Answer]] = {}
         self._unkept: dict[Key, float] = {}
 
+    def now_s(self) -> float:
+        """The moment, on the clock by which lives of answers are counted."""
+        return self._clock.lasting_s()
+
     def trusted(self) -> bool:
         """Whether the purge feed is near enough to serve what is kept."""
         return self._feed_lag_s() <= self._feed_lag_s_max
@@ -61,7 +65,7 @@ class Answers:
     def hit(self, alias: Alias) -> Answer | None:
         """The hot path: a fresh answer for a request exactly like an earlier one."""
         answer = self.cache.by_alias.get(alias)
-        if answer is None or answer.fresh_until_s <= self._clock.monotonic_s() or not self._servable(answer):
+        if answer is None or answer.fresh_until_s <= self.now_s() or not self._servable(answer):
             return None
         answer.visited = True
         return answer
@@ -77,7 +81,7 @@ class Answers:
         kept = self.cache.find(key)
         if kept is not None and not self._servable(kept):
             kept = None
-        now_s = self._clock.monotonic_s()
+        now_s = self.now_s()
         if kept is not None and kept.fresh_until_s > now_s:
             return kept, Verdict.HIT
         if kept is not None and now_s < min(kept.retry_s, kept.stale_until_s):
@@ -109,7 +113,7 @@ class Answers:
         try:
             answer = await asyncio.shield(flight)
         except (errors.Unavailable, errors.DeadlineExceeded):
-            now_s = self._clock.monotonic_s()
+            now_s = self.now_s()
             if (
                 kept is None
                 or kept.stale_until_s <= now_s
@@ -144,7 +148,7 @@ class Answers:
     def _remember_unkept(self, key: Key) -> None:
         if len(self._unkept) >= UNKEPT_MAX:
             self._unkept.pop(next(iter(self._unkept)))
-        self._unkept[key] = self._clock.monotonic_s() + UNKEPT_S
+        self._unkept[key] = self.now_s() + UNKEPT_S
 
     def purge(self, tag: str) -> None:
         """Forgets every answer that carries `tag`."""
@@ -152,7 +156,7 @@ class Answers:
 
     def sweep(self) -> None:
         """Forgets what can serve nobody any more."""
-        now_s = self._clock.monotonic_s()
+        now_s = self.now_s()
         self.cache.sweep(now_s)
         for key in [key for key, until_s in self._unkept.items() if until_s <= now_s]:
             del self._unkept[key]

@@ -2,7 +2,8 @@
 
 Redriving sends each letter to its own topic again, with its headers less the reason, and remembers how far it came by a consumer
 group of its own, so that an interrupted redrive goes on where it stopped; the last letter may then go twice. All groups of the topic
-read it again, also those that had applied it.
+read it again, also those that had applied it. Brokers forget a group that nobody has joined for a week, so what went back is deleted, as
+far as nothing before it stays: a letter behind one that was cut is only passed over, and goes back once more when the group is forgotten.
 
 Its key takes a letter back to the partition that it came from. A frame of telemetry has none and is refused: under its old number its
 rows would be dropped there as old, and in any other partition make readers drop the producer's next frames instead. A letter that holds
@@ -11,12 +12,12 @@ only the beginning of its record is passed over.
 
 import difflib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
@@ -73,7 +74,7 @@ async def list_letters(bootstrap: str, topic: str) -> list[DeadLetter]:
     Raises `NoDeadLetters`, and `Unavailable` when the broker does not answer.
     """
     with _asking(bootstrap):
-        return [_letter(record) async for record, _ in _waiting(bootstrap, topic)]
+        return [_letter(record) async for record, _, redriven in _letters(bootstrap, topic) if not redriven]
 
 
 async def redrive(bootstrap: str, topic: str, *, coordinator_s_max: float = COORDINATOR_S_MAX) -> int:
@@ -81,27 +82,56 @@ async def redrive(bootstrap: str, topic: str, *, coordinator_s_max: float = COOR
     without a key."""
     producer = Producer.of_events(bootstrap)
     count = 0
+    ends_of_gone: dict[TopicPartition, int] = {}
+    staying: set[TopicPartition] = set()
     try:
         with _asking(bootstrap):
-            async for record, consumer in _waiting(bootstrap, topic, coordinator_s_max):
-                if any(name == CUT_HEADER for name, _ in record.headers):
-                    log.warning(
-                        "the letter %d of partition %d was cut, so it does not go back", record.offset, record.partition
-                    )
-                else:
-                    await _send_back(producer, topic, record)
-                    count += 1
-                await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+            async for record, consumer, redriven in _letters(bootstrap, topic, coordinator_s_max):
+                partition, is_cut = TopicPartition(record.topic, record.partition), _is_cut(record)
+                if not redriven:
+                    count += await _send_back(producer, topic, record)
+                    await consumer.commit({partition: record.offset + 1})
+                if is_cut:
+                    staying.add(partition)
+                elif partition not in staying:
+                    ends_of_gone[partition] = record.offset + 1
     finally:
         await producer.close()
+        await _delete_before(bootstrap, ends_of_gone)
     return count
 
 
-async def _send_back(producer: Producer, topic: str, record: ConsumerRecord) -> None:
+async def _send_back(producer: Producer, topic: str, record: ConsumerRecord) -> int:
+    """How many letters that were: none that was cut."""
+    if _is_cut(record):
+        log.warning("the letter %d of partition %d was cut, so it does not go back", record.offset, record.partition)
+        return 0
     if record.key is None:
         raise KeyMissing(_letter(record))
     headers = [(name, value) for name, value in record.headers if name not in REASON_HEADERS]
     await producer.send_and_wait(topic, record.value, key=record.key, headers=headers)
+    return 1
+
+
+def _is_cut(record: ConsumerRecord) -> bool:
+    return any(name == CUT_HEADER for name, _ in record.headers)
+
+
+async def _delete_before(bootstrap: str, ends: Mapping[TopicPartition, int]) -> None:
+    """Deletes the letters before each offset; where the broker does not, they stay, and the group alone knows that they went back."""
+    if not ends:
+        return
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        await admin.delete_records({partition: RecordsToDelete(end) for partition, end in ends.items()})
+    except KafkaError as error:
+        log.warning(
+            "the letters that went back could not be deleted (%s): in a week they would go back again",
+            type(error).__name__,
+        )
+    finally:
+        await admin.close()
 
 
 @contextmanager
@@ -112,10 +142,10 @@ def _asking(bootstrap: str) -> Iterator[None]:
         raise errors.Unavailable(f"The broker at {bootstrap} does not answer. Start it, then try again.") from error
 
 
-async def _waiting(
+async def _letters(
     bootstrap: str, topic: str, coordinator_s_max: float = COORDINATOR_S_MAX
-) -> AsyncIterator[tuple[ConsumerRecord, AIOKafkaConsumer]]:
-    """Each letter from the last redrive to the end as it is now, with the consumer that read it."""
+) -> AsyncIterator[tuple[ConsumerRecord, AIOKafkaConsumer, bool]]:
+    """Each letter to the end as it is now, with the consumer that read it, and whether a redrive came past it already."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, group_id=f"{GROUP}.{topic}", enable_auto_commit=False, auto_offset_reset="earliest"
     )
@@ -126,12 +156,13 @@ async def _waiting(
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         async with connected(bootstrap) as client:
             marks = await committed_within(coordinator_s_max, client, f"{GROUP}.{topic}", partitions)
-        for partition, mark in marks.items():
-            consumer.seek(partition, max(mark.offset if mark else 0, begins[partition]))
+        redriven = {partition: mark.offset if mark else 0 for partition, mark in marks.items()}
+        for partition in partitions:
+            consumer.seek(partition, begins[partition])
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
+            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
                 for record in records:
-                    yield record, consumer
+                    yield record, consumer, record.offset < redriven[partition]
     finally:
         await consumer.stop()
 

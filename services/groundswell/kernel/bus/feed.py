@@ -1,7 +1,8 @@
 """Feeds: topics that every process reads whole, for directories, revocations and purges.
 
 A feed has no group and commits nothing: it starts at the beginning (to build a state) or at the end (to hear of changes), and knows
-how old its knowledge may be, which is what a cache needs to decide whether to trust itself. What was kept while that was older than a
+how old its knowledge may be, which is what a cache needs to decide whether to trust itself. Where the log no longer has its place, it reads
+all that is there: what it may have missed is among that. What was kept while that was older than a
 bound stays untrue when the feed hears again, since who publishes may hear of the broker's return later: `on_return` says when to forget
 it. No process waits for a broker that is away: what may not be done without the feed's knowledge is refused by whoever needs it.
 """
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from groundswell.kernel.bus.consumer import started
+from groundswell.kernel.bus.consumer import BROKER_RETRY_S, started
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
+from groundswell.kernel.clock import lasting_s
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +59,14 @@ class Feed:
         *,
         from_start: bool,
         bound: Bound | None = None,
+        now_s: Callable[[], float] = lasting_s,
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = topics
         self._handle = handle
         self._from_start = from_start
         self._bound = bound
+        self._now_s = now_s
         self._fresh_at = 0.0
         self._answered_at = time.monotonic()
         self._settled = False
@@ -71,7 +75,7 @@ class Feed:
 
     def lag_s(self) -> float:
         """An upper bound on the age of what the feed has not seen; infinite before the first look."""
-        return time.monotonic() - self._fresh_at if self._fresh_at else float("inf")
+        return self._now_s() - self._fresh_at if self._fresh_at else float("inf")
 
     def settled(self) -> bool:
         """Whether there is nothing left to wait for: caught up, or the broker was found to be away. Once true it stays so."""
@@ -85,13 +89,15 @@ class Feed:
             *self._topics,
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
-            auto_offset_reset="earliest" if self._from_start else "latest",
+            auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
         )
         await started(consumer)
         self._answered_at = time.monotonic()
         try:
             partitions = await self._assigned(consumer)
+            if not self._from_start:
+                await _at_the_end(consumer, partitions)
             checking = asyncio.create_task(self._check(consumer, partitions))
             try:
                 while not checking.done():
@@ -120,7 +126,7 @@ class Feed:
     async def _check(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
         """Compares positions with the ends of the log: at or beyond them, all that was there when asked has been seen."""
         while True:
-            asked_at = time.monotonic()
+            asked_at = self._now_s()
             try:
                 async with asyncio.timeout(2.0):
                     ends = await consumer.end_offsets(partitions)
@@ -138,6 +144,18 @@ class Feed:
         self.caught_up.set()
 
 
+async def _at_the_end(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+    """Passes over all that is there, before anybody can take the feed for near."""
+    while True:
+        try:
+            for partition, end in (await consumer.end_offsets(partitions)).items():
+                consumer.seek(partition, end)
+            return
+        except KafkaError as error:
+            log.warning("waiting for Kafka: %s", type(error).__name__)
+        await asyncio.sleep(BROKER_RETRY_S)
+
+
 def follow(
     bootstrap: str,
     topics: Sequence[str],
@@ -145,6 +163,7 @@ def follow(
     *,
     from_start: bool,
     bound: Bound | None = None,
+    now_s: Callable[[], float] = lasting_s,
 ) -> Feed:
-    """A feed of `topics`; its `run` is a task of the module."""
-    return Feed(bootstrap, topics, handle, from_start=from_start, bound=bound)
+    """A feed of `topics`; its `run` is a task of the module. Its lag grows while the machine sleeps."""
+    return Feed(bootstrap, topics, handle, from_start=from_start, bound=bound, now_s=now_s)

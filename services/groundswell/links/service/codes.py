@@ -21,6 +21,7 @@ from groundswell.links.store.domains import DomainStore
 
 BLOCK_NUMBERS = 10_000
 LANES_MAX = 10_000
+"""Beyond it the lane goes that was not drawn from for longest, and with it the rest of its block."""
 
 
 @dataclass(slots=True)
@@ -35,9 +36,10 @@ class _Lane:
 class Codes:
     """Draws generated codes; `secret` is what keeps their order from everybody else."""
 
-    def __init__(self, database: postgres.Database, secret: bytes) -> None:
+    def __init__(self, database: postgres.Database, secret: bytes, lanes_max: int = LANES_MAX) -> None:
         self._database = database
         self._secret = secret
+        self._lanes_max = lanes_max
         self._lanes: dict[tuple[int, int], _Lane] = {}
 
     async def draw(self, domain: Domain, length: int, count: int, deadline_s: float | None = None) -> list[str]:
@@ -56,11 +58,10 @@ class Codes:
         return drawn
 
     def _lane(self, domain: Domain, length: int) -> _Lane:
-        lane = self._lanes.get((domain.id, length))
-        if lane is None:
-            if len(self._lanes) >= LANES_MAX:
-                self._lanes.pop(next(iter(self._lanes)))
-            lane = self._lanes[domain.id, length] = _Lane(order_of(self._secret, domain.id, length))
+        lane = self._lanes.pop((domain.id, length), None) or _Lane(order_of(self._secret, domain.id, length))
+        if len(self._lanes) >= self._lanes_max:
+            self._lanes.pop(next(iter(self._lanes)))
+        self._lanes[domain.id, length] = lane
         return lane
 
     async def _lease(self, domain: Domain, length: int, deadline_s: float | None) -> Iterator[int]:
