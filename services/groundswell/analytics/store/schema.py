@@ -178,7 +178,12 @@ FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HO
 
 PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
-_PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
+
+TTL_PAUSE_S = 3 * 86_400
+"""How long a partition of a table rests at least between two merges that are made only to take out rows whose time is over. Each writes the
+whole part again, and the oldest rows lie in the biggest: at the engine's own four hours it would be written six times a day for ever. Rows
+stay so much longer, which no question reaches. A part that holds nothing else, as an hour of raw rows, goes at once."""
+_MERGES = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}, merge_with_ttl_timeout = {TTL_PAUSE_S}"
 
 RAW_PARTS_PER_MERGE_MIN = 60
 RAW_WHOLE_AFTER_S = 3_600
@@ -210,7 +215,7 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
     with what it was at when it was cut short."""
     await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     window = f"non_replicated_deduplication_window = {deduplication_window}"
-    settings = f"{window}, {_PARTS}"
+    settings = f"{window}, {_MERGES}"
     for table in TABLES:
         if table in FILLED_FROM:
             await filling.make(store, _filling(table, settings), instance)
@@ -225,7 +230,7 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
 
 async def fill_again(store: ClickHouse, table: str, partition: int, options: Mapping[str, str | int]) -> None:
     """Puts in the place of a partition of `table`, one of `FILLED_FROM`, what the finer rollup holds: for whoever alone adds to it."""
-    await filling.again(store, _filling(table, _PARTS), partition, options)
+    await filling.again(store, _filling(table, _MERGES), partition, options)
 
 
 def _filling(table: str, settings: str) -> filling.Filling:
