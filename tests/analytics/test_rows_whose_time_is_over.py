@@ -1,7 +1,7 @@
 """Rows whose time is over are taken out every few days, since that writes the whole part again.
 
-Goal: what a store does all day does not grow with its age. Method: a store of an earlier version after this version's start; rows that
-are over go at once, as nothing was taken out before, and the next ones stay. In the control, a table that is told to rest for a second, they
+Goal: what a store does all day does not grow with its age. Method: a store of an earlier version after this version's start; rows that are
+over go at once, as nothing was taken out before, and the next ones stay. In the control, a table that is told to rest for a second, they
 go too.
 """
 
