@@ -204,10 +204,12 @@ GRANULE_BYTES = 262_144
 of groups, read for a question about one of them. The engine changes it in no table: those of earlier versions keep theirs."""
 
 
-ITEM_GRANULE = 256
-"""Rows of `item_1h` that are read at least: the users of a few items are asked for among fifty thousand others."""
+FEW_ROWS = 256
+"""Rows that are read at least where a few are looked for among many: items of `item_1h` with their users among fifty thousand others, the
+items that a rollup has touched among all that a tenant ever had, the client batches of a range among nine days'. As with the bytes, tables
+of earlier versions keep theirs, and so read 8,192 rows for each."""
 _GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRANULE_BYTES}")
-_GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
+_GRANULES |= dict.fromkeys((ITEM_1H, ITEM_TOTALS, BATCHES), f", index_granularity = {FEW_ROWS}")
 
 
 async def create(store: ClickHouse, deduplication_window: int, instance: str = "") -> None:
