@@ -26,7 +26,7 @@ from groundswell.analytics.consumers.held import Held
 from groundswell.analytics.model import intents
 from groundswell.analytics.service.storing import LogRecord, Storing
 from groundswell.analytics.settings import WriterSettings
-from groundswell.analytics.store.ranges import Content, Range, RangeStore
+from groundswell.analytics.store.ranges import Range, RangeStore
 from groundswell.kernel import errors, failpoints
 from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.frames import voids
@@ -61,8 +61,6 @@ BEHIND = Gauge(
     "groundswell_writer_oldest_row_seconds", "Time that the oldest row had waited in the log when it was stored."
 )
 
-Write = Callable[[Range, Content], Awaitable[None]]
-"""Puts a range into the store."""
 AppendVoids = Callable[[int, int], Awaitable[int]]
 """Appends so many voids to a partition of the log, one behind the other; returns the offset of the first."""
 SetAside = Callable[[LogRecord, Exception], Awaitable[None]]
@@ -119,6 +117,8 @@ class Writer:
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
         self._next: dict[int, int] = {}
+        self._unmarked: dict[int, int] = {}
+        """Up to which offset raw rows may be there of a range whose mark is forgotten; by partition."""
         self._rest_until_s = 0.0
         retention.note_waiting(clock, ())
         self.ready = asyncio.Event()
@@ -186,7 +186,7 @@ class Writer:
             log.info("partition %d: offsets %d to %d are stored again", partition, begun.first, begun.last)
             records = await self._begun(begun)
             await self._begin(partition, begun.first)
-            await self._store_range(begun, records, self._repeat)
+            await self._store_range(begun, records, again=True)
             retention.note_lost(partition, begun.first, min(beginning, at) - begun.first)
         first, at = at, max(at, beginning)
         if not self._config.commit_before_insert:  # what that loses would be found, and the partition held
@@ -196,6 +196,7 @@ class Writer:
             if mark or stored_to:  # else nobody ever read it, or that is long forgotten
                 retention.note_lost(partition, first, at - first)
             await self._membership.commit({partition: Mark(at)})
+        self._unmarked[partition] = -1 if mark else await self._store.newest_row(partition, at)
         await self._begin(partition, at)
         self._membership.ready(partition, at)
 
@@ -282,18 +283,19 @@ class Writer:
             notes = {p: Mark(of.first, str(intents.Note((of.first, of.last)))) for p, of in ranges.items()}
             await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.after_intent")
-        await asyncio.gather(*(self._store_range(of, work[p], self._store.write) for p, of in ranges.items()))
+        await asyncio.gather(*(self._store_range(of, work[p]) for p, of in ranges.items()))
         if not self._config.commit_before_insert:
             await self._membership.commit(ends)
         failpoints.reach("writer.after_commit")
 
-    async def _store_range(self, of: Range, records: Sequence[LogRecord], write: Write) -> None:
-        content, corrupt = await self._storing[of.partition].decide(of, records)
+    async def _store_range(self, of: Range, records: Sequence[LogRecord], *, again: bool = False) -> None:
+        others = again or of.first <= self._unmarked.get(of.partition, -1)
+        content, corrupt = await self._storing[of.partition].decide(of, records, again=others)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
             SET_ASIDE.inc()
             failpoints.reach("writer.after_set_aside")
-        await write(of, content)
+        await (self._repeat if again else self._store.write)(of, content)
         self._next[of.partition] = of.last + 1
         STORED.inc(content.rows.num_rows)
         if content.rows.num_rows:

@@ -40,7 +40,13 @@ BATCH_DAYS = 9
 """How long a client batch is known again: its request id is good for one day, and the log may hold the last try for a week and more
 before a writer that was away reads it."""
 
-RAW_PART = "if(bitAnd(flags, 2) = 0, intDiv(toUnixTimestamp(ts), 3600), 0)"
+
+def raw_part(table: str = "") -> str:
+    """`RAW_PART` with its columns named with their table."""
+    return f"if(bitAnd({table}flags, 2) = 0, intDiv(toUnixTimestamp({table}ts), 3600), 0)"
+
+
+RAW_PART = raw_part()
 """What parts the raw rows of a partition of the log: their hour. Late rows, of up to a month, share one part, or somebody who sends a
 few of every hour would make more parts than are ever merged."""
 
@@ -67,6 +73,10 @@ _FRAMES_BESIDE = (
 )
 """What lies beside the rows of `frames`, so that a writer that starts finds the newest frame of each producer without reading a month of
 them. A table of an earlier version gets it for what is stored from now on."""
+
+_NOTES_OF_FRAMES = ("first UInt64 DEFAULT 0", "hour_first UInt32 DEFAULT 0", "hour_last UInt32 DEFAULT 0")
+"""On a range's own row: its first offset, and the hours of its rows (`store.hours`). Rows that a writer of an earlier version stored have
+zeros."""
 
 _BATCHES = f"""
 CREATE TABLE IF NOT EXISTS {BATCHES} (digest FixedString(16), {_LOG_PLACE})
@@ -225,6 +235,8 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
             await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
     await store.execute(f"ALTER TABLE {EV} MODIFY SETTING {_RAW_SETTINGS}")
+    for column in _NOTES_OF_FRAMES:
+        await store.execute(f"ALTER TABLE {FRAMES} ADD COLUMN IF NOT EXISTS {column}")
     for each in _FRAMES_BESIDE:
         await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
     await _feed(store)
