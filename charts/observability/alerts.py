@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from charts.observability.rules import Alert, Group, Severity
 
 _PAGE, _TICKET = Severity.PAGE, Severity.TICKET
+UNSTORED_S_NOTICED = 3_600
+"""Of the week for which the log keeps what is not stored."""
 JOURNAL_BYTES_NOTICED = 64 << 20
 """A quarter of what a journal may take (FRAMES_JOURNAL_BYTES_MAX)."""
 
@@ -50,6 +52,18 @@ EVENT_CORE: Sequence[Alert] = (
         f"{_flows('groundswell_frames_rows_sent_total')} unless {_flows('groundswell_writer_rows_total')}",
         "5m", _PAGE, "Events arrive in the log and none is stored",
         "{{ $value | humanize }} rows a second are sent. The log keeps them for as long as its retention says.",
+    ),
+    Alert(
+        "GroundswellEventsUnstored",
+        "time() - min by (namespace) (min_over_time(groundswell_writer_stored_until_timestamp_seconds[5m]) != 0)"
+        f" > {UNSTORED_S_NOTICED}",
+        "5m", _PAGE, "Events have waited for the store for an hour",
+        "The oldest event that is not stored came {{ $value | humanizeDuration }} ago. After a week the log removes it.",
+    ),
+    Alert(
+        "GroundswellEventsLost", _grew("groundswell_writer_lost_offsets_total"), "0m", _PAGE,
+        "The log removed events before they were stored",
+        "{{ $value | humanize }} frames of partition {{ $labels.partition }} are gone, each of up to 8,192 events.",
     ),
     Alert(
         "GroundswellLogLost", "max by (namespace, partition) (groundswell_writer_partition_held) > 0", "1m", _PAGE,

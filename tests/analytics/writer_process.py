@@ -7,14 +7,16 @@ file STATUS. `count` prints the rows of every table; an embedded store must not 
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
+from prometheus_client.metrics import MetricWrapperBase
 
-from groundswell.analytics.consumers import held
+from groundswell.analytics.consumers import held, retention
 from groundswell.analytics.consumers import rollups as rolling
 from groundswell.analytics.consumers import writer as writing
 from groundswell.analytics.service.storing import LogRecord
@@ -59,7 +61,8 @@ async def run(bootstrap: str, topic: str, dsn: str, status: str, instance: str) 
     async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn)) as store:
         await schema.create(store, config.deduplication_window, instance)
         ranges, rollups = RangeStore(store, topic), RollupStore(store, topic)
-        writes = Membership(bootstrap, f"{topic}.writer", topic, instance=instance)
+        group = os.environ.get("TESTED_GROUP", f"{topic}.writer")
+        writes = Membership(bootstrap, group, topic, instance=instance)
         rolls = Membership(bootstrap, f"{topic}.rollups", topic, instance=instance, fetch=False)
         stored = writing.Writer(
             writes, ranges, SystemClock(), config, set_aside, partial(voids.append, bootstrap, topic)
@@ -78,10 +81,16 @@ async def _report(store: clickhouse.ClickHouse, status: Path) -> None:
             found = await counts(store)
             kept = {found[name] for name in ("ev", *schema.ROLLUPS)}
             draft = status.with_suffix(".new")
-            whole = not any(sample.value for metric in held.HELD.collect() for sample in metric.samples)
-            draft.write_text(json.dumps(found | {"done": kept.pop() if len(kept) == 1 else -1, "whole": whole}))
+            whole = not _sum(held.HELD)
+            lost = _sum(retention.LOST, "_total")
+            done = kept.pop() if len(kept) == 1 else -1
+            draft.write_text(json.dumps(found | {"done": done, "whole": whole, "lost": lost}))
             draft.replace(status)
         await asyncio.sleep(0.1)
+
+
+def _sum(metric: MetricWrapperBase, suffix: str = "") -> int:
+    return sum(int(s.value) for family in metric.collect() for s in family.samples if s.name == family.name + suffix)
 
 
 if __name__ == "__main__":

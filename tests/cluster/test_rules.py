@@ -46,6 +46,20 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
         {"groundswell_frames_rows_sent_total": "0+100x30", "groundswell_writer_rows_total": "100x30"},
         {"groundswell_frames_rows_sent_total": "0+100x30", "groundswell_writer_rows_total": "0+100x30"},
     ),
+    "GroundswellEventsUnstored": (
+        {
+            'groundswell_writer_stored_until_timestamp_seconds{instance="a"}': "0+60x30",
+            'groundswell_writer_stored_until_timestamp_seconds{instance="b"}': "-3000+0x30",
+        },
+        {
+            'groundswell_writer_stored_until_timestamp_seconds{instance="a"}': "0+60x30",
+            'groundswell_writer_stored_until_timestamp_seconds{instance="b"}': "0x30",
+        },
+    ),
+    "GroundswellEventsLost": (
+        {'groundswell_writer_lost_offsets_total{partition="1"}': "0x25 7x5"},
+        {'groundswell_writer_lost_offsets_total{partition="1"}': "7x30"},
+    ),
     "GroundswellLogLost": (
         {'groundswell_writer_partition_held{partition="1"}': "1x30"},
         {'groundswell_writer_partition_held{partition="1"}': "0x30"},

@@ -14,7 +14,7 @@ class WriterSettings:
     rollup_ms: int = 1_000
     """Pause between two rollups; everything pending goes into one, so they grow with the load."""
     rollup_offsets_max: int = 2_000
-    """Offsets of one partition that a rollup takes at most: up to 16 million rows."""
+    """Offsets of one partition that a rollup takes at most, and of which totals are published at once: up to 16 million rows."""
     deduplication_window: int = 20_000
     """Inserts whose tokens each table remembers. 0 counts a replay twice: only for tests of the protection."""
     count_before_repeat: bool = True

@@ -2,7 +2,9 @@
 
 The group's offset says how far the rollups are; its intent, what range is being added. After a range is in every rollup, the
 absolute totals of the items that it touched are published, at once or, while more comes, with those of the next ranges, and the note
-`T:x` moves on; after a crash everything since x is published again, which changes nothing where it had arrived.
+`T:x` moves on; after a crash everything since x is published again, which changes nothing where it had arrived. Where the group's offsets
+are forgotten, as they are when nobody was a member for a week, x is the oldest offset that the store has. However much there is to
+publish, a turn takes as many offsets as a rollup, and the note moves after each.
 """
 
 import asyncio
@@ -134,17 +136,22 @@ class Rollups:
 
     async def _publish_totals(self, partitions: Sequence[int]) -> None:
         places = {p: self._places[p] for p in partitions}
-        due = [Range(p, place.totals, place.next - 1) for p, place in places.items() if place.totals < place.next]
+        due = [
+            Range(p, place.totals, min(place.next, place.totals + self._config.rollup_offsets_max) - 1)
+            for p, place in places.items()
+            if place.totals < place.next
+        ]
         if not due:
             return
         failpoints.reach("writer.before_totals")
         began_s = time.monotonic()
         await self._publish(await self._rollups.totals(due))
         failpoints.reach("writer.after_totals")
-        ended_s = time.monotonic()
-        self._totals_rest_until_s = ended_s + min(TOTALS_REST * (ended_s - began_s), TOTALS_REST_S_MAX)
         for of in due:
             self._places[of.partition].totals = of.last + 1
+        if all(place.totals >= place.next for place in places.values()):
+            ended_s = time.monotonic()
+            self._totals_rest_until_s = ended_s + min(TOTALS_REST * (ended_s - began_s), TOTALS_REST_S_MAX)
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
 
     async def _recover(self, partitions: Sequence[int]) -> None:
@@ -158,13 +165,17 @@ class Rollups:
         marks = {partition: await self._membership.mark(partition) or Mark(0) for partition in partitions}
         busy = await self._rollups.under_way(partitions)
         lacking_from = await self._rollups.lacking_from()
+        forgotten = any(intents.parse(mark.note).totals is None for mark in marks.values())
+        oldest = await self._ranges.oldest() if forgotten else {}
         due: list[Range] = []
         whole: dict[int, _Place] = {}
         for partition in set(partitions) - busy:
             mark = marks[partition]
             note = intents.parse(mark.note)
             first = lacking_from.get(partition, mark.offset)
-            place = _Place(max(mark.offset, first), note.totals or 0)
+            place = _Place(
+                max(mark.offset, first), note.totals if note.totals is not None else oldest.get(partition, 0)
+            )
             if note.intent is not None:
                 place.next = max(place.next, note.intent[1] + 1)
             if first < place.next:

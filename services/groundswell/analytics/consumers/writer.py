@@ -7,6 +7,8 @@ store drops what it has. Where the store is ahead of the offset (a member that w
 All that takes the log for what it was. Where it is not (`LogLost`), the partition is held, so that nothing of what the log has instead
 is taken for stored. Where the settings say so (`refill`) the log is filled up with voids instead, and the frames in front of them that the
 store lacks are stored as if they stood in voids: at offsets that nothing else has, before all that comes behind.
+
+What the log's retention removed before it was stored is lost, and no reason to hold anything: it is counted, and said.
 """
 
 import asyncio
@@ -18,12 +20,13 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge
 
+from groundswell.analytics.consumers import retention
 from groundswell.analytics.consumers.comparing import Comparison, LogReplaced
 from groundswell.analytics.consumers.held import Held
 from groundswell.analytics.model import intents
 from groundswell.analytics.service.storing import LogRecord, Storing
 from groundswell.analytics.settings import WriterSettings
-from groundswell.analytics.store.ranges import Content, Range, RangeStore
+from groundswell.analytics.store.ranges import Range, RangeStore
 from groundswell.kernel import errors, failpoints
 from groundswell.kernel.bus import frames
 from groundswell.kernel.bus.frames import voids
@@ -58,8 +61,6 @@ BEHIND = Gauge(
     "groundswell_writer_oldest_row_seconds", "Time that the oldest row had waited in the log when it was stored."
 )
 
-Write = Callable[[Range, Content], Awaitable[None]]
-"""Puts a range into the store."""
 AppendVoids = Callable[[int, int], Awaitable[int]]
 """Appends so many voids to a partition of the log, one behind the other; returns the offset of the first."""
 SetAside = Callable[[LogRecord, Exception], Awaitable[None]]
@@ -115,7 +116,11 @@ class Writer:
         self._repeat = store.write_again if config.count_before_repeat else store.write
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
+        self._next: dict[int, int] = {}
+        self._unmarked: dict[int, int] = {}
+        """Up to which offset raw rows may be there of a range whose mark is forgotten; by partition."""
         self._rest_until_s = 0.0
+        retention.note_waiting(clock, ())
         self.ready = asyncio.Event()
         """Set once a partition was given and its intent repeated, or it is held: what the process holds beside it goes on."""
 
@@ -133,6 +138,8 @@ class Writer:
     async def _cycle(self) -> None:
         for partition, records in (await self._membership.records(POLL_S)).items():
             self._pending.setdefault(partition, _Pending()).add(records)
+        if self._membership.given and not self._membership.fresh:  # what of fresh ones waits is not known
+            retention.note_waiting(self._clock, (pending.records for pending in self._pending.values()))
         failpoints.reach("writer.after_fetch")
         self._held.keep(self._membership.partitions)
         if self._held.due(self._membership.fresh):
@@ -167,23 +174,29 @@ class Writer:
 
     async def _recover(self, partition: int, mark: Mark | None) -> None:
         """Finds where the partition stands, repeating what a predecessor had begun; raises `LogLost`."""
-        known = mark or Mark(await self._membership.beginning(partition))
+        known = mark or Mark(0)
         stored_to = (await self._store.newest({partition: known.offset})).get(partition, -1) + 1
         intent = intents.parse(known.note).intent
         begun = Range(partition, *intent) if intent is not None and stored_to <= intent[1] else None
         at = begun.last + 1 if begun else max(known.offset, stored_to)
         if (end := await self._membership.end(partition)) < at:
             raise LogTooShort(partition, end, at)
+        beginning = await self._membership.beginning(partition)
         if begun:
             log.info("partition %d: offsets %d to %d are stored again", partition, begun.first, begun.last)
             records = await self._begun(begun)
             await self._begin(partition, begun.first)
-            await self._store_range(begun, records, self._repeat)
+            await self._store_range(begun, records, again=True)
+            retention.note_lost(partition, begun.first, min(beginning, at) - begun.first)
+        first, at = at, max(at, beginning)
         if not self._config.commit_before_insert:  # what that loses would be found, and the partition held
             await self._comparison.check(partition, at, at)
-        if begun:
+        if begun or at > first:
             await self._membership.renew(partition, mark)
+            if mark or stored_to:  # else nobody ever read it, or that is long forgotten
+                retention.note_lost(partition, first, at - first)
             await self._membership.commit({partition: Mark(at)})
+        self._unmarked[partition] = -1 if mark else await self._store.newest_row(partition, at)
         await self._begin(partition, at)
         self._membership.ready(partition, at)
 
@@ -254,11 +267,15 @@ class Writer:
     async def _begin(self, partition: int, first: int) -> None:
         self._storing[partition] = Storing(self._store, self._clock, partition)
         await self._storing[partition].begin(first)
+        self._next[partition] = first
+        retention.note_lost(partition, first, 0)
 
     async def _store_all(self, work: Mapping[int, Sequence[LogRecord]]) -> None:
         if not work:
             return
         ranges = {p: Range(p, records[0].offset, records[-1].offset) for p, records in work.items()}
+        for p, of in ranges.items():  # a reader that was slower than the retention has gone on behind what is gone
+            retention.note_lost(p, self._next[p], of.last + 1 - self._next[p] - len(work[p]))
         ends = {p: Mark(of.last + 1) for p, of in ranges.items()}
         if self._config.commit_before_insert:
             await self._membership.commit(ends)
@@ -266,18 +283,20 @@ class Writer:
             notes = {p: Mark(of.first, str(intents.Note((of.first, of.last)))) for p, of in ranges.items()}
             await self._membership.commit(notes, intent=True)
         failpoints.reach("writer.after_intent")
-        await asyncio.gather(*(self._store_range(of, work[p], self._store.write) for p, of in ranges.items()))
+        await asyncio.gather(*(self._store_range(of, work[p]) for p, of in ranges.items()))
         if not self._config.commit_before_insert:
             await self._membership.commit(ends)
         failpoints.reach("writer.after_commit")
 
-    async def _store_range(self, of: Range, records: Sequence[LogRecord], write: Write) -> None:
-        content, corrupt = await self._storing[of.partition].decide(of, records)
+    async def _store_range(self, of: Range, records: Sequence[LogRecord], *, again: bool = False) -> None:
+        others = again or of.first <= self._unmarked.get(of.partition, -1)
+        content, corrupt = await self._storing[of.partition].decide(of, records, again=others)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
             SET_ASIDE.inc()
             failpoints.reach("writer.after_set_aside")
-        await write(of, content)
+        await (self._repeat if again else self._store.write)(of, content)
+        self._next[of.partition] = of.last + 1
         STORED.inc(content.rows.num_rows)
         if content.rows.num_rows:
             BEHIND.set(max(0.0, (self._clock.now_ms() - records[0].timestamp) / 1000))

@@ -31,8 +31,8 @@ class Items:
         self, chart_s: int, window_s: int, tenant_max: int = ITEMS_MAX, process_max: int = PROCESS_ITEMS_MAX
     ) -> None:
         self._tenant_max, self._process_max = tenant_max, process_max
-        self._rings: KeyedRings[Group] = KeyedRings(chart_s, window_s)
-        self._groups: dict[int, set[Group]] = {}
+        self._chart_s, self._window_s = chart_s, window_s
+        self.forget_all()
 
     def __len__(self) -> int:
         return len(self._rings)
@@ -40,6 +40,11 @@ class Items:
     def held(self, tenant: int) -> int:
         """How many items of the tenant are known."""
         return sum(self._rings.size(group) for group in self._groups.get(tenant, ()))
+
+    def forget_all(self) -> None:
+        """Begins anew, at whatever second is told next."""
+        self._rings: KeyedRings[Group] = KeyedRings(self._chart_s, self._window_s)
+        self._groups: dict[int, set[Group]] = {}
 
     def advance(self, second: int) -> None:
         self._rings.advance(second)

@@ -32,6 +32,9 @@ SETTLED_S = 2
 """How long ago a second begins that is told by its users. It is told once, and its events have come by then unless something is behind."""
 AHEAD_S_MAX = 1
 """Events further ahead of this clock are counted now: a wrong clock must not move the window."""
+BACK_S_MAX = 5
+"""A clock that is set back by more has the window begin anew, as all that it holds then happened later than now: nobody's numbers are told
+as complete before a window later. By less it is waited for."""
 DIGESTS_MAX = 500_000
 """Names of client batches in each of two generations; a batch that is sent again after twice as many others may count again here, not
 in the store."""
@@ -70,7 +73,7 @@ class Window:
         self, totals_max: int = TOTALS_MAX, doubted_max: int = DOUBTED_MAX, items: Items | None = None
     ) -> None:
         self._totals_max, self._doubted_max = totals_max, doubted_max
-        self._swept_s = 0
+        self._head_s = self._swept_s = 0
         self._doubted_s: dict[int, int] = {}
         self._all_doubted_s = 0
         self.forgotten = 0
@@ -111,8 +114,7 @@ class Window:
 
     def count(self, rows: Columns, now_ms: int) -> None:
         """Counts a frame's rows."""
-        now_s = now_ms // 1000
-        self._advance(now_s)
+        now_s = self._follow(now_ms)
         if now_s >= self._swept_s + SWEEP_S:
             self._forget_silent(now_s)
         seconds = np.minimum(rows.ts_ms // 1000, now_s + AHEAD_S_MAX)
@@ -134,12 +136,15 @@ class Window:
 
     def doubt(self, tenants: npt.NDArray[np.uint64], now_ms: int) -> None:
         """Something of these was counted in part or not at all: their numbers are not whole before the window has passed."""
-        self._note_doubt(set(tenants.tolist()), now_ms // 1000)
+        self._note_doubt(set(tenants.tolist()), self._follow(now_ms))
+
+    def doubt_all(self, now_ms: int) -> None:
+        """Nobody's numbers are whole before the window has passed."""
+        self._all_doubted_s, self._doubted_s = self._follow(now_ms), {}
 
     def look(self, tenant: int, kind: str, now_ms: int) -> Look:
         """The window as `tenant` sees it; `kind` empty means all kinds together."""
-        now_s = now_ms // 1000
-        self._advance(now_s)
+        now_s = self._follow(now_ms)
         kinds = self._asked(tenant, kind)
         everything = np.concatenate([_NONE, *(self._totals.values((tenant, each, "all"))[1] for each in kinds)])
         bots = np.concatenate([_NONE, *(self._totals.values((tenant, each, "bots"))[1] for each in kinds)])
@@ -166,7 +171,23 @@ class Window:
     def _asked(self, tenant: int, kind: str) -> list[str]:
         return [kind] if kind else sorted(self._kinds.get(tenant, ()))
 
+    def _follow(self, now_ms: int) -> int:
+        """Makes this second the newest and returns it, with a window that begins anew where the clock was set back."""
+        now_s = now_ms // 1000
+        if now_s < self._head_s - BACK_S_MAX:
+            self._begin_anew(now_s)
+        self._advance(now_s)
+        return now_s
+
+    def _begin_anew(self, now_s: int) -> None:
+        """Forgets what was counted, but not which frames and batches were."""
+        self._head_s = self._swept_s = now_s
+        self._totals, self._people, self._kinds = KeyedRings(SECONDS, WINDOW_S), People(), {}
+        self._items.forget_all()
+        self._all_doubted_s, self._doubted_s = now_s, {}
+
     def _advance(self, second: int) -> None:
+        self._head_s = max(self._head_s, second)
         self._totals.advance(second)
         self._items.advance(second)
 

@@ -25,6 +25,8 @@ STILL_MS = 3_000
 FRESHNESS_KEPT_MS = 10_000
 """How long the newest frame's age is told: a page that is quiet must not look late for ever."""
 LOOK_MS = 200
+STEP_MS_MAX = 5_000
+"""A clock that is set on by more left what came before in other seconds than the counters are asked for now."""
 LOOKS_MAX = 10_000
 SECONDS_MAX = 1_000
 
@@ -72,14 +74,15 @@ class LiveCounters:
         self._forgotten = 0
         self._freshness_ms = 0
         self._counted_ms = 0
-        self._began_ms = clock.now_ms()
+        self._began_ms = self._told_ms = clock.now_ms()
+        self._told_s = clock.monotonic_s()
         self._complete_ms: int | None = None
 
     def take(self, records: Sequence[LogRecord], *, replayed: bool = False) -> None:
         """Counts records of the log, all at once: the more there are, the less each costs. `replayed` ones are neither fresh nor stale."""
         found = (record for record in records if not frames.is_void(record.headers))
         parts = [(record, part) for record in found if (part := self._columns(record))]
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         if not parts or (rows := self._counted(parts, now_ms)) is None:
             return
         (REBUILT if replayed else COUNTED).inc(len(rows.ts_ms))
@@ -91,9 +94,9 @@ class LiveCounters:
 
     def look(self, tenant: int, kind: str) -> Look:
         """The tenant's numbers now; one look serves all who ask within a tick."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         known = self._looks.get((tenant, kind))
-        if known is None or now_ms - known.time_ms >= LOOK_MS:
+        if known is None or not 0 <= now_ms - known.time_ms < LOOK_MS:
             known = self._window.look(tenant, kind, now_ms)
             if len(self._looks) > LOOKS_MAX:
                 self._looks.clear()
@@ -102,7 +105,7 @@ class LiveCounters:
 
     def second(self, tenant: int, kind: str) -> Second:
         """The tenant's second that began `SETTLED_S` ago, by its users; told once for all who ask within a second."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         known = self._seconds.get((tenant, kind))
         if known is None or known.second != now_ms // 1000 - SETTLED_S:
             known = self._window.second(tenant, kind, now_ms)
@@ -113,7 +116,7 @@ class LiveCounters:
 
     def complete(self, age_s: float) -> None:
         """All that was in the log `age_s` ago is counted."""
-        self._complete_ms = self._clock.now_ms() - int(age_s * 1000)
+        self._complete_ms = self._now_ms() - int(age_s * 1000)
 
     @property
     def complete_ms(self) -> int | None:
@@ -126,7 +129,7 @@ class LiveCounters:
 
         Where no frame came for a while it is how long ago the counters were known to be complete.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         still_ms = now_ms - (self._began_ms if self._complete_ms is None else self._complete_ms)
         newest_ms = self._freshness_ms if now_ms - self._counted_ms <= FRESHNESS_KEPT_MS else 0
         return max(newest_ms, still_ms) if still_ms > STILL_MS else newest_ms
@@ -134,6 +137,19 @@ class LiveCounters:
     def name_of(self, tenant: int, item: int) -> str:
         """What the tenant called the item: its id, or the text behind the number. (Another tenant's text may have the same one.)"""
         return self._names.get((tenant, item), str(item))
+
+    def _now_ms(self) -> int:
+        """The moment. Where the clock was set back, what is known of earlier moments goes back with it; the window itself sees when that is
+        much. Where it was set on, no tenant's numbers are whole before the window has passed."""
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
+        back_ms = self._told_ms - now_ms
+        if back_ms > 0:
+            self._began_ms, self._counted_ms = self._began_ms - back_ms, self._counted_ms - back_ms
+            self._complete_ms = None if self._complete_ms is None else self._complete_ms - back_ms
+        if -back_ms - (now_s - self._told_s) * 1000 > STEP_MS_MAX:
+            self._window.doubt_all(now_ms)
+        self._told_ms, self._told_s = now_ms, now_s
+        return now_ms
 
     def _counted(self, parts: Sequence[tuple[LogRecord, Columns]], now_ms: int) -> Columns | None:
         """The rows that were counted: all at once and, should that fail, record by record."""
@@ -169,7 +185,7 @@ class LiveCounters:
         """Goes past a frame that is sound and could not be counted. The store may have it, so its tenants' numbers are not whole."""
         SKIPPED.labels("failed").inc()
         log.exception("the frame %d of partition %d is not counted", record.offset, record.partition)
-        self._window.doubt(tenants, self._clock.now_ms())
+        self._window.doubt(tenants, self._now_ms())
 
     def _rows(self, record: LogRecord, frame: frames.Frame) -> Columns | None:
         if not self._window.is_new(record.partition, frame.header.producer_id, frame.header.frame_seq):

@@ -16,10 +16,12 @@ says of which partitions it is, and whoever adds what others may have begun wait
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
-from groundswell.analytics.store import schema
+from groundswell.analytics.store import hours, schema
+from groundswell.analytics.store.hours import Hours
 from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range, token
 from groundswell.kernel import failpoints
 from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable, insert_options
@@ -104,24 +106,30 @@ _UNDER_WAY = """
 SELECT Settings['log_comment'] AS comment FROM system.processes WHERE startsWith(comment, {begin:String})"""
 """The comments of statements that the store works at. A server's processes are its own: of several servers this asks one."""
 
+NOTHING_NOTED: Mapping[Range, Hours] = MappingProxyType({})
+_PART = schema.raw_part("raw.")
+
 _YOUNG = f"now() - INTERVAL {schema.RAW_DAYS} DAY + INTERVAL 1 HOUR"
 _FORGOTTEN = f"""
 SELECT (SELECT count() = 0 FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {{p:UInt8}} AND _o < {{o:UInt64}} AND _t > {_YOUNG})
     AND (SELECT count() > 0 FROM {schema.EV_1H} WHERE _p = {{p:UInt8}} AND tenant != 0 AND at < {_YOUNG})"""
 
 
-def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
+def statement(
+    table: str, of: Sequence[Range], noted: Mapping[Range, Hours] = NOTHING_NOTED
+) -> tuple[str, dict[str, object]]:
     """The insert that adds these ranges, of different partitions, to the rollup `table`, or to all that `table` passes groups on to;
-    and its parameters."""
-    chosen, bound = _chosen(of, "" if table in schema.PASSED_ON else table)
+    and its parameters. It looks into the parts of the hours that are noted."""
+    raw, bound = chosen(of, noted, "" if table in schema.PASSED_ON else table)
     untouched = _untouched(of, schema.PASSED_ON[table]) if table in schema.PASSED_ON else "1"
     marks = {"p": [each.partition for each in of], "w": [each.last + 1 for each in of]}
-    sql = _INSERTS[table].replace("{ranges}", f"({chosen}) AND {untouched}").replace("{untouched}", untouched)
+    sql = _INSERTS[table].replace("{ranges}", f"({raw}) AND {untouched}").replace("{untouched}", untouched)
     return sql, bound | marks
 
 
-def _chosen(of: Sequence[Range], beyond: str = "") -> tuple[str, dict[str, object]]:
-    """The condition on raw rows that these ranges make, less what the rollup `beyond` holds, and its parameters.
+def chosen(of: Sequence[Range], noted: Mapping[Range, Hours], beyond: str = "") -> tuple[str, dict[str, object]]:
+    """The condition on raw rows that these ranges make, less what the rollup `beyond` holds, and its parameters. Hours that are noted say
+    in which parts the engine looks, and not what is taken.
 
     The columns are named with their table: a bare `_p` could mean the column that an insert makes.
     """
@@ -133,13 +141,17 @@ def _chosen(of: Sequence[Range], beyond: str = "") -> tuple[str, dict[str, objec
             first = (
                 f"greatest({first}, (SELECT max(w) FROM ({_MARKERS.format(table=beyond)}) WHERE _p = {{p{n}:UInt8}}))"
             )
-        clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {first} AND {{b{n}:UInt64}})")
+        within = ""
+        if each in noted:  # said as the partition key says it, or the engine leaves out no part
+            within = f" AND ({_PART} = 0 OR {_PART} BETWEEN {{h{n}:UInt32}} AND {{g{n}:UInt32}})"
+            bound |= {f"h{n}": noted[each].first, f"g{n}": noted[each].last}
+        clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {first} AND {{b{n}:UInt64}}{within})")
         bound |= {f"p{n}": each.partition, f"a{n}": each.first, f"b{n}": each.last}
     return " OR ".join(clauses), bound
 
 
 def _untouched(of: Sequence[Range], tables: Sequence[str]) -> str:
-    """The condition that none of the tables holds anything of these ranges; it takes the parameters of `_chosen`."""
+    """The condition that none of the tables holds anything of these ranges; it takes the parameters of `chosen`."""
     markers = " UNION ALL ".join(_MARKERS.format(table=table) for table in tables)
     held = " OR ".join(f"(_p = {{p{n}:UInt8}} AND w > {{a{n}:UInt64}})" for n in range(len(of)))
     return f"(SELECT count() = 0 FROM ({markers}) WHERE {held})"
@@ -155,8 +167,9 @@ class RollupStore:
 
     async def write(self, of: Sequence[Range]) -> None:
         """Adds ranges of different partitions to every rollup; doing so again changes nothing."""
+        noted = await hours.noted(self._store, of)
         for table in schema.PASSED_ON:
-            await self._add(table, of)
+            await self._add(table, of, noted)
         await self.write_again(of)
 
     async def write_again(self, of: Sequence[Range]) -> None:
@@ -168,7 +181,7 @@ class RollupStore:
             for table, left in lacking.items():
                 if not attempt:
                     await self._fill_again(table, left)
-                await self._add(table, left, attempt)
+                await self._add(table, left, await hours.noted(self._store, left), attempt)
             attempt += 1
 
     async def under_way(self, partitions: Collection[int]) -> set[int]:
@@ -190,8 +203,8 @@ class RollupStore:
         left = {table: [each for each in of if ends[table].get(each.partition, 0) <= each.last] for table in ends}
         return {table: lacking for table, lacking in left.items() if lacking}
 
-    async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
-        sql, bound = statement(table, of)
+    async def _add(self, table: str, of: Sequence[Range], noted: Mapping[Range, Hours], attempt: int = 0) -> None:
+        sql, bound = statement(table, of, noted)
         options = insert_options(token(table, self._topic, of, attempt)) | ONE_THREAD | self._comment(of)
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
@@ -237,8 +250,8 @@ class RollupStore:
 
     async def totals(self, of: Sequence[Range]) -> list[Total]:
         """The totals, over all partitions, of every item that has events in these ranges."""
-        chosen, bound = _chosen(of)
-        touched = f"SELECT DISTINCT tenant, kind, item FROM {schema.EV} AS raw WHERE {chosen}"
+        raw, bound = chosen(of, await hours.noted(self._store, of))
+        touched = f"SELECT DISTINCT tenant, kind, item FROM {schema.EV} AS raw WHERE {raw}"
         answer = await self._store.query(
             f"SELECT tenant, kind, item, sum(events), sum(nonbots) FROM {schema.ITEM_TOTALS} "
             f"WHERE tenant != 0 AND (tenant, kind, item) IN ({touched}) GROUP BY tenant, kind, item",

@@ -40,7 +40,13 @@ BATCH_DAYS = 9
 """How long a client batch is known again: its request id is good for one day, and the log may hold the last try for a week and more
 before a writer that was away reads it."""
 
-RAW_PART = "if(bitAnd(flags, 2) = 0, intDiv(toUnixTimestamp(ts), 3600), 0)"
+
+def raw_part(table: str = "") -> str:
+    """`RAW_PART` with its columns named with their table."""
+    return f"if(bitAnd({table}flags, 2) = 0, intDiv(toUnixTimestamp({table}ts), 3600), 0)"
+
+
+RAW_PART = raw_part()
 """What parts the raw rows of a partition of the log: their hour. Late rows, of up to a month, share one part, or somebody who sends a
 few of every hour would make more parts than are ever merged."""
 
@@ -67,6 +73,10 @@ _FRAMES_BESIDE = (
 )
 """What lies beside the rows of `frames`, so that a writer that starts finds the newest frame of each producer without reading a month of
 them. A table of an earlier version gets it for what is stored from now on."""
+
+_NOTES_OF_FRAMES = ("first UInt64 DEFAULT 0", "hour_first UInt32 DEFAULT 0", "hour_last UInt32 DEFAULT 0")
+"""On a range's own row: its first offset, and the hours of its rows (`store.hours`). Rows that a writer of an earlier version stored have
+zeros."""
 
 _BATCHES = f"""
 CREATE TABLE IF NOT EXISTS {BATCHES} (digest FixedString(16), {_LOG_PLACE})
@@ -178,7 +188,12 @@ FILLED_FROM = {EV_1H_DEVICES: (EV_1H, _DEVICES_OF_HOURS), ITEM_1H: (ITEM_1M, _HO
 
 PARTS_PER_MERGE_MIN = 20
 """Parts that a merge takes at least. Parts come every second, and merging them a few at a time would write each row five times."""
-_PARTS = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}"
+
+TTL_PAUSE_S = 3 * 86_400
+"""How long a partition of a table rests at least between two merges that are made only to take out rows whose time is over. Each writes the
+whole part again, and the oldest rows lie in the biggest: at the engine's own four hours it would be written six times a day for ever. Rows
+stay so much longer, which no question reaches. A part that holds nothing else, as an hour of raw rows, goes at once."""
+_MERGES = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}, merge_with_ttl_timeout = {TTL_PAUSE_S}"
 
 RAW_PARTS_PER_MERGE_MIN = 60
 RAW_WHOLE_AFTER_S = 600
@@ -199,10 +214,12 @@ GRANULE_BYTES = 262_144
 of groups, read for a question about one of them. The engine changes it in no table: those of earlier versions keep theirs."""
 
 
-ITEM_GRANULE = 256
-"""Rows of `item_1h` that are read at least: the users of a few items are asked for among fifty thousand others."""
+FEW_ROWS = 256
+"""Rows that are read at least where a few are looked for among many: items of `item_1h` with their users among fifty thousand others, the
+items that a rollup has touched among all that a tenant ever had, the client batches of a range among nine days'. As with the bytes, tables
+of earlier versions keep theirs, and so read 8,192 rows for each."""
 _GRANULES = dict.fromkeys(PASSED_ON[BY_TIME], f", index_granularity_bytes = {GRANULE_BYTES}")
-_GRANULES[ITEM_1H] = f", index_granularity = {ITEM_GRANULE}"
+_GRANULES |= dict.fromkeys((ITEM_1H, ITEM_TOTALS, BATCHES), f", index_granularity = {FEW_ROWS}")
 
 
 async def create(store: ClickHouse, deduplication_window: int, instance: str = "") -> None:
@@ -210,7 +227,7 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
     with what it was at when it was cut short."""
     await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     window = f"non_replicated_deduplication_window = {deduplication_window}"
-    settings = f"{window}, {_PARTS}"
+    settings = f"{window}, {_MERGES}"
     for table in TABLES:
         if table in FILLED_FROM:
             await filling.make(store, _filling(table, settings), instance)
@@ -218,6 +235,8 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
             await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
     await store.execute(f"ALTER TABLE {EV} MODIFY SETTING {_RAW_SETTINGS}")
+    for column in _NOTES_OF_FRAMES:
+        await store.execute(f"ALTER TABLE {FRAMES} ADD COLUMN IF NOT EXISTS {column}")
     for each in _FRAMES_BESIDE:
         await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
     await _feed(store)
@@ -225,7 +244,7 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
 
 async def fill_again(store: ClickHouse, table: str, partition: int, options: Mapping[str, str | int]) -> None:
     """Puts in the place of a partition of `table`, one of `FILLED_FROM`, what the finer rollup holds: for whoever alone adds to it."""
-    await filling.again(store, _filling(table, _PARTS), partition, options)
+    await filling.again(store, _filling(table, _MERGES), partition, options)
 
 
 def _filling(table: str, settings: str) -> filling.Filling:

@@ -89,6 +89,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._turn = asyncio.Lock()
         self._began_s = 0.0
         self.partitions: frozenset[int] = frozenset()
+        self.given = False
+        """Whether the group has said which partitions are this member's; they may be none."""
         self.fresh: set[int] = set()
         """Partitions whose marks must be read before they are worked on."""
         self._next: dict[int, int] = {}
@@ -185,12 +187,12 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Waits for the turn, then gives everything up."""
         async with self._turn:
-            self.partitions = frozenset()
+            self.partitions, self.given = frozenset(), False
             self.fresh.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """All partitions are fresh, also those that stay: another member may have had them in between."""
-        self.partitions = frozenset(tp.partition for tp in assigned)
+        self.partitions, self.given = frozenset(tp.partition for tp in assigned), True
         self.fresh = set(self.partitions)
         # Fetching waits until the position is known.
         self._consumer.pause(*assigned)

@@ -1,0 +1,111 @@
+"""Totals are published a piece at a time, however much there is to publish.
+
+Goal: a group whose offsets are forgotten has a month of totals to publish, and does not gather them in memory. Method: rollups that hold
+all, a member without a mark, one item an offset, and a process that ends amid it; what was published stays so, and the rest follows.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from groundswell.analytics.consumers.rollups import Rollups
+from groundswell.analytics.model import intents
+from groundswell.analytics.settings import WriterSettings
+from groundswell.analytics.store import schema
+from groundswell.analytics.store.ranges import Range, RangeStore
+from groundswell.analytics.store.rollups import RollupStore, Total
+from groundswell.kernel import clickhouse
+from groundswell.kernel.bus.intents import Mark
+from tests.analytics.conftest import TENANT, Server
+from tests.analytics.raw_rows import KINDS, draw
+from tests.analytics.test_gaps_of_rollups import Member
+
+ROWS, PARTITIONS, OFFSETS, PIECE = 4_000, 3, 100, 40
+FRAME = f"INSERT INTO {schema.FRAMES} (tenant, _p, _o, _t) SELECT {TENANT}, {{p:UInt8}}, {{o:UInt64}}, now()"
+
+
+class Failed(Exception):
+    """The process ends."""
+
+
+class Forgotten(Member):
+    """A member of a group whose offsets are forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__(intents_max=0)
+        self.marks = {}
+
+    async def mark(self, partition: int) -> Mark | None:
+        return self.marks.get(partition)
+
+    def ready(self, partition: int, offset: int) -> None:
+        assert offset == OFFSETS
+        self.fresh.discard(partition)
+
+    def again(self) -> None:
+        """Another process is this member now."""
+        self.partitions = frozenset(range(PARTITIONS))
+        self.fresh = set(self.partitions)
+
+    @property
+    def published_to(self) -> dict[int, int]:
+        return {partition: intents.parse(mark.note).totals or 0 for partition, mark in self.marks.items()}
+
+
+@pytest.mark.promise("ANALYTICS-2")
+@pytest.mark.parametrize("oldest", [0, 30])
+async def test_totals_of_long_ago_are_published_a_piece_at_a_time_and_a_crash_loses_none(
+    oldest: int, clickhouse_server: Server
+) -> None:
+    """Goal: the turns begin where the store does: what is older was removed."""
+    drawn = draw(
+        ROWS,
+        seed=1,
+        tenant=TENANT,
+        start_ms=1_796_000_000_000,
+        span_ms=60_000,
+        items=9,
+        users=90,
+        partitions=PARTITIONS,
+    )
+    drawn.columns["item"] = drawn.columns["_o"].astype(np.uint64)
+    rows = Counter(zip(*(drawn.columns[name].tolist() for name in ("kind", "item")), strict=True))
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)) as store:
+        await schema.create(store, 1_000)
+        ranges, rollups = RangeStore(store, "t"), RollupStore(store, "t")
+        for partition in range(PARTITIONS):
+            await ranges.write(Range(partition, 0, OFFSETS - 1), drawn.of(partition).content())
+            await store.execute(FRAME, {"p": partition, "o": oldest})
+        await rollups.write([Range(partition, 0, OFFSETS - 1) for partition in range(PARTITIONS)])
+        config = WriterSettings(rollup_ms=1, rollup_offsets_max=PIECE)
+        member, published = Forgotten(), list[Sequence[Total]]()
+
+        async def publish(totals: Sequence[Total]) -> None:
+            if len(published) == 1 and member.published_to != dict.fromkeys(range(PARTITIONS), oldest):
+                published.append(())
+                raise Failed
+            published.append(totals)
+
+        with pytest.raises(Failed):
+            async with asyncio.timeout(30):
+                await Rollups(member, ranges, rollups, config, publish).run()
+        assert member.published_to == dict.fromkeys(range(PARTITIONS), oldest + PIECE)
+        member.again()
+        running = asyncio.create_task(Rollups(member, ranges, rollups, config, publish).run())
+        async with asyncio.timeout(30):
+            while member.published_to != dict.fromkeys(range(PARTITIONS), OFFSETS):
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert max(map(len, published)) <= PIECE * len(KINDS)
+    assert told(published) == {
+        (TENANT, KINDS[kind], item): count for (kind, item), count in rows.items() if item >= oldest
+    }
+    assert sum(map(len, published)) == len(told(published)), "none is published twice"
+
+
+def told(published: Sequence[Sequence[Total]]) -> Mapping[tuple[int, str, int], int]:
+    return {(total.tenant, total.kind, total.item): total.events for totals in published for total in totals}
