@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.cluster.control_plane.api import Api, Object, Refused, until
+from tests.cluster.control_plane.api import Api, Object, until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.objects import deployment
 from tests.cluster.process_nodes import images
@@ -378,30 +378,3 @@ async def test_what_is_not_done_fails_with_a_sentence(place: Place) -> None:
     for name, sentence in {"hooked": "main has a postStart hook", "elsewhere": "there is no image"}.items():
         status = (await place.until_phase(name, "Failed"))["status"]
         assert (status["reason"], status["message"][: len(sentence)]) == ("Unsupported", sentence)
-
-
-async def test_no_process_outlives_the_agent_however_it_dies(
-    process_plane: ControlPlane, admin: Api, namespace: str, tmp_path: Path
-) -> None:
-    with running(process_plane, tmp_path, {"python": images.python()}, nodes=1, name="doomed") as agent:
-        there = Place(admin, namespace, tmp_path)
-        spec = there.spec(WAITING) | {"affinity": {}, "nodeSelector": {"kubernetes.io/hostname": "doomed-0"}}
-        await there.start("web", spec)
-        await there.told("begin")
-        (child,) = psutil.Process(agent.pid).children()
-        psutil.Process(agent.pid).kill()
-        await asyncio.to_thread(child.wait, 10)
-    await admin.delete("/api/v1/nodes/doomed-0")
-
-
-async def test_an_agent_that_ends_takes_its_nodes_with_it(
-    process_plane: ControlPlane, admin: Api, namespace: str, tmp_path: Path
-) -> None:
-    """Or a scheduler would go on choosing them for pods that nobody runs."""
-    with running(process_plane, tmp_path, {"python": images.python()}, nodes=1, name="leaving"):
-        there = Place(admin, namespace, tmp_path)
-        spec = there.spec(WAITING) | {"affinity": {}, "nodeSelector": {"kubernetes.io/hostname": "leaving-0"}}
-        await there.start("web", spec)
-        await there.told("begin")
-    with pytest.raises(Refused, match="404"):
-        await admin.get("/api/v1/nodes/leaving-0")
