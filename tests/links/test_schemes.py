@@ -288,8 +288,11 @@ async def test_callers_choose_the_schemes_of_their_domains_by_mask_and_of_nobody
         assert await update(alice, pb.Domain(name=own.name, schemes=["ftp"]), "schemes", request_id="r1") == once
         assert list((await listed(alice))[0].schemes) == []
         assert list((await update(alice, pb.Domain(name=own.name, schemes=["x"]), "*")).schemes) == ["x"]
-        added = pb.CreateDomainRequest(domain=pb.Domain(host=f"go{alice.tenant}.example", schemes=["FTP"]))
-        assert list((await rpc.call(running.stub.CreateDomain, added, alice)).schemes) == ["ftp"]
+        added = pb.CreateDomainRequest(domain=pb.Domain(host=f"bücher{alice.tenant}.example", schemes=["FTP"]))
+        kept = await rpc.call(running.stub.CreateDomain, added, alice)
+        assert list(kept.schemes) == ["ftp"]
+        assert await update(alice, pb.Domain(name=kept.name, host=added.domain.host)) == kept, "as its owner wrote it"
+        assert await update(alice, pb.Domain(name=kept.name, host="other.example", schemes=["ftp"]), "schemes") == kept
 
         async def refused(domain: pb.Domain, *paths: str) -> tuple[type[kernel_errors.Error], list[str]]:
             with pytest.raises(kernel_errors.Error) as error:

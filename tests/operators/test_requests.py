@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -104,3 +104,12 @@ async def test_who_does_not_lead_reads_and_writes_nothing() -> None:
         with pytest.raises(NotLeading):
             await requests.merge("/object", {"spec": {}}, "test")
     assert len(server.asked_s) == 1
+
+
+@pytest.mark.parametrize(("status", "lands"), [(500, True), (504, True), (429, False), (409, False), (200, False)])
+async def test_a_write_whose_answer_does_not_say_what_became_of_it_may_land(status: int, lands: bool) -> None:
+    async with serving(status) as (_, session):
+        requests = Requests(session, Pace())
+        with suppress(RequestFailed):
+            await requests.merge("/object", {}, "test")
+        assert requests.may_land() is lands

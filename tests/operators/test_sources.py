@@ -10,6 +10,7 @@ import pytest
 
 from groundswell_operator.applying import reading, statuses
 from groundswell_operator.applying.listing import Listing
+from groundswell_operator.applying.owning import Owner
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.requests import Clock
 from groundswell_operator.applying.scaled_objects import ScaledObjects
@@ -53,6 +54,25 @@ async def test_the_operator_reads_when_the_bridge_was_last_heard_of_and_lives_wi
         assert (await reading.read(requests, paths, scaled_objects, spikes)).heard_s is None
         await Sources(requests, "here", "one").beat()
         assert (await reading.read(requests, paths, scaled_objects, spikes)).heard_s is not None
+
+
+async def test_an_owner_that_may_not_be_read_for_a_while_is_asked_for_again_and_taken_from_no_lease() -> None:
+    """A Role that is replaced answers 403 for a moment. What is applied then says nothing of owners, so those that are there stay."""
+    status = 403
+
+    def answer(asked: Asked) -> Answer:
+        if "/deployments/" in asked.path:
+            return (200, {"metadata": {"name": "bridge", "uid": "u"}}) if status == 200 else (status, {"message": "no"})
+        return (200, {})
+
+    async with answering(answer) as (server, requests):
+        await Sources(requests, "here", "one", "bridge").beat()
+        owner = Owner(requests, "here", "bridge")
+        assert not await owner.references()
+        status = 200
+        assert [each["uid"] for each in await owner.references()] == ["u"]
+    (applied,) = server.written()
+    assert "ownerReferences" not in applied.value["metadata"]
 
 
 @pytest.mark.parametrize("ahead_s", [-300, 300])

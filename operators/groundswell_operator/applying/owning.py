@@ -21,19 +21,19 @@ class Owner:
     def __init__(self, requests: Asking, namespace: str, deployment: str) -> None:
         self._requests, self._deployment = requests, deployment
         self._path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}"
-        self._references: Sequence[Object] | None = None
+        self._references: Sequence[Object] = []
 
     async def references(self) -> Sequence[Object]:
-        """For the metadata of what is to go with it, asked for once; none where it is not there or may not be read. Raises `Away` and
+        """For the metadata of what is to go with it; none where it is not there, or may not be read at this moment. Raises `Away` and
         `Conflict`."""
-        if self._references is None:
-            self._references = await self._read() if self._deployment else []
+        if not self._references and self._deployment:
+            self._references = await self._read()
         return self._references
 
     async def _read(self) -> Sequence[Object]:
         try:
             metadata = (await self._requests.get(self._path))["metadata"]
         except Refused as refused:
-            log.warning("the Lease will stay when the release goes, since its owner cannot be read: %s", refused)
+            log.warning("the Lease would stay when the release goes, since its owner cannot be read: %s", refused)
             return []
         return [{"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"], "uid": metadata["uid"]}]

@@ -23,6 +23,8 @@ FOLLOW_S_MAX = 60.0
 """After which a server ends what is followed."""
 LANDS_S_MAX = 60.0
 """An API server gives a request up after that, unless it is told otherwise: what was sent may be carried out until then."""
+UNDECIDED = 500
+"""From this status on an answer does not say whether what was sent is carried out, as where etcd or a proxy was too slow."""
 RETRY_S = 1.0
 RETRY_S_MAX = 30.0
 WRITES_S_MAX = 20
@@ -185,6 +187,8 @@ class Requests:
         except BaseException:
             self._cut_s = time.monotonic()
             raise
+        if answer[0] >= UNDECIDED:
+            self._cut_s = time.monotonic()
         return _understood(*answer)
 
     def _lead_s(self) -> float:

@@ -61,7 +61,8 @@ class Sources:
                 await self._requests.get(self._paths.policies, resourceVersion="0")
         spec = {"holderIdentity": self._identity, "renewTime": _micro_time(self._requests.now_s())}
         owners = await self._owner.references()
-        metadata = {"name": self._paths.heartbeat.rpartition("/")[2], "ownerReferences": owners}
+        owned = {"ownerReferences": owners} if owners else {}  # to apply none would be to take away what there is
+        metadata = {"name": self._paths.heartbeat.rpartition("/")[2], **owned}
         value = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         await self._requests.apply(self._paths.heartbeat, value, MANAGER)
         self._beaten_s = began_s

@@ -100,7 +100,8 @@ class LinkRpc(links_pb2_grpc.LinkServiceServicer):
         id_ = rpc.id_of(wanted.name, "domains", errors.DomainNotFound)
         named = "schemes" in _named(request.update_mask, wanted, _CHANGEABLE_OF_DOMAINS, "domain")
         schemes = list(wanted.schemes) if named else None
-        return _domain(await self._domains.update(call.context, id_, wanted.host, schemes, call.request))
+        host = wanted.host if list(request.update_mask.paths) in ([], ["*"]) else ""  # a mask says what is meant
+        return _domain(await self._domains.update(call.context, id_, host, schemes, call.request))
 
     async def ListDomains(self, request: pb.ListDomainsRequest, call: rpc.Call) -> pb.ListDomainsResponse:
         return pb.ListDomainsResponse(domains=[_domain(domain) for domain in await self._domains.all(call.context)])

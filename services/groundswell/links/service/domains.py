@@ -175,7 +175,8 @@ class Domains:
     ) -> ChosenDomain:
         """Gives the caller's domain these schemes, or with None leaves it as it is; an empty `host` is not compared.
 
-        Raises `DomainNotFound`, `HostImmutable` when `host` is another one, `SchemeInvalid`, `SchemeNeverAllowed`, `TooManySchemes`.
+        Raises `DomainNotFound`, `HostImmutable` when `host` is another one, `HostInvalid`, `SchemeInvalid`, `SchemeNeverAllowed`,
+        `TooManySchemes`.
         """
         chosen = None if schemes is None else checked_schemes(schemes)
         async with self._database.tenant_tx(context) as tx:
@@ -185,7 +186,7 @@ class Domains:
             found = await store.get(domain, lock=True)
             if found is None:
                 raise errors.DomainNotFound
-            if host and host.lower() != found.host:
+            if host and destinations.checked_host(host) != found.host:
                 raise errors.HostImmutable
             if chosen is None:
                 chosen = (await store.schemes([domain])).get(domain, ())
