@@ -59,6 +59,9 @@ class Keys(identity_pb2_grpc.ApiKeyServiceServicer):
     async def DeleteApiKey(self, request: pb.DeleteApiKeyRequest, call: rpc.Call) -> empty_pb2.Empty:
         return empty_pb2.Empty()
 
+    async def ListApiKeyActs(self, request: pb.ListApiKeyActsRequest, call: rpc.Call) -> pb.ListApiKeyActsResponse:
+        return pb.ListApiKeyActsResponse()
+
     async def VerifyApiKey(self, request: pb.VerifyApiKeyRequest, call: rpc.Call) -> pb.VerifyApiKeyResponse:
         return pb.VerifyApiKeyResponse(key_id=call.context.tenant)
 

@@ -89,15 +89,28 @@ class Walled:
         return bool(await self.owner.fetch(rows)) or await self._gives_away(table)
 
     async def _gives_away(self, table: str) -> bool:
-        """Whether Alice can make her row another tenant's."""
+        """Whether Alice can make her row another tenant's, or put one there: rows of some tables may not be changed by anybody."""
+        stranger = BOB.tenant + 1
+        insert, row = await self._canary(table, stranger)
+        return await self._lets(f"UPDATE {table} SET tenant_id = $1", stranger) or await self._lets(insert, *row)
+
+    async def _lets(self, statement: str, *values: object) -> bool:
         try:
             async with self.database.tenant_tx(ALICE) as tx:
-                await tx.execute(f"UPDATE {table} SET tenant_id = $1", BOB.tenant + 1)
-        except asyncpg.InsufficientPrivilegeError:
+                await tx.execute(statement, *values)
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectNotInPrerequisiteStateError):
             return False
         except asyncpg.ForeignKeyViolationError:
             return True  # the wall let it pass, only its link is missing
         return True
+
+    async def _canary(self, table: str, tenant: int) -> tuple[str, list[object]]:
+        """A statement that puts a row into the table, and what it takes to be the tenant's."""
+        columns = await self.admin.fetch(COLUMNS, table)
+        names = ", ".join(column["name"] for column in columns)
+        places = ", ".join(f"${number + 1}" for number in range(len(columns)))
+        row = [tenant if each["name"] == "tenant_id" else VALUES[each["type"]] for each in columns]
+        return f"INSERT INTO {table} ({names}) VALUES ({places})", row
 
     async def app_role(self) -> str:
         """The role of the service's processes."""
@@ -109,12 +122,9 @@ class Walled:
         await self.admin.execute("SET session_replication_role = replica")  # a canary refers to nothing
         for table in self.tables:
             await self.admin.execute(f"DELETE FROM {table}")
-            columns = await self.admin.fetch(COLUMNS, table)
-            names = ", ".join(column["name"] for column in columns)
-            places = ", ".join(f"${number + 1}" for number in range(len(columns)))
             for context in (ALICE, BOB):
-                row = [context.tenant if each["name"] == "tenant_id" else VALUES[each["type"]] for each in columns]
-                await self.admin.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", *row)
+                insert, row = await self._canary(table, context.tenant)
+                await self.admin.execute(insert, *row)
 
 
 @pytest.fixture(params=SERVICES)

@@ -1,10 +1,11 @@
-"""API keys and the rules of their scopes."""
+"""API keys, what was done to them, and the rules of their scopes."""
 
 import hashlib
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from groundswell.identity import errors
 from groundswell.kernel.context import Context
@@ -28,6 +29,37 @@ class ApiKey:
     scopes: tuple[str, ...]
     created_ms: int
     expires_ms: int | None
+    maker: str
+    """As `actor_of` names it; empty when it is not known, as of keys from before makers were recorded."""
+
+
+class Kind(StrEnum):
+    """What can be done to a key, once each."""
+
+    CREATED = "created"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAct:
+    """That `actor` made or revoked a key of `tenant`."""
+
+    id: int
+    tenant: int
+    key: int
+    kind: Kind
+    actor: str
+    acted_ms: int
+
+
+def actor_of(context: Context) -> str:
+    """The caller by a name that holds in every tenant: `tenants/{id}/apiKeys/{id}`; the platform's own processes are in none."""
+    return context.actor if context.actor.startswith("services/") else f"tenants/{context.tenant}/{context.actor}"
+
+
+def is_staff(actor: str, tenant: int) -> bool:
+    """Whether `actor` acted in `tenant` from another one, as only staff of the platform can."""
+    return actor.startswith("tenants/") and not actor.startswith(f"tenants/{tenant}/")
 
 
 def new_secret(key: int) -> str:

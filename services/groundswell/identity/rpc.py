@@ -4,12 +4,13 @@ from google.protobuf import empty_pb2
 
 from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.api.identity.v1 import identity_pb2_grpc
-from groundswell.identity import errors
-from groundswell.identity.model import ApiKey
+from groundswell.identity import errors, model
+from groundswell.identity.model import ApiKey, KeyAct, Kind
 from groundswell.identity.service import ApiKeys
 from groundswell.kernel import pagination, rpc
 
 _NEWEST = (1 << 63) - 1
+_KINDS = {Kind.CREATED: pb.ApiKeyAct.CREATED, Kind.REVOKED: pb.ApiKeyAct.REVOKED}
 
 
 class ApiKeyRpc(identity_pb2_grpc.ApiKeyServiceServicer):
@@ -37,6 +38,13 @@ class ApiKeyRpc(identity_pb2_grpc.ApiKeyServiceServicer):
         await self._keys.revoke(call.context, rpc.id_of(request.name, "apiKeys", errors.KeyNotFound), call.request)
         return empty_pb2.Empty()
 
+    async def ListApiKeyActs(self, request: pb.ListApiKeyActsRequest, call: rpc.Call) -> pb.ListApiKeyActsResponse:
+        size, scope = pagination.size(request.page_size), f"apiKeyActs/{call.context.tenant}"
+        before = pagination.position(request.page_token, scope, self._page_key) or [_NEWEST]
+        found = await self._keys.acts(call.context, int(before[0]), size + 1)
+        page, token = pagination.cut(found, size, lambda act: [act.id], scope, self._page_key)
+        return pb.ListApiKeyActsResponse(api_key_acts=[_act_to_proto(act) for act in page], next_page_token=token)
+
     async def VerifyApiKey(self, request: pb.VerifyApiKeyRequest, call: rpc.Call) -> pb.VerifyApiKeyResponse:
         key = await self._keys.verify(request.secret, call.context.deadline_s)
         answer = pb.VerifyApiKeyResponse(key_id=key.id, tenant_id=key.tenant, scopes=key.scopes)
@@ -47,9 +55,26 @@ class ApiKeyRpc(identity_pb2_grpc.ApiKeyServiceServicer):
 
 def _to_proto(key: ApiKey) -> pb.ApiKey:
     message = pb.ApiKey(
-        name=f"apiKeys/{key.id}", display_name=key.display_name, scopes=key.scopes, tenant=f"tenants/{key.tenant}"
+        name=f"apiKeys/{key.id}",
+        display_name=key.display_name,
+        scopes=key.scopes,
+        tenant=f"tenants/{key.tenant}",
+        maker=key.maker,
+        made_by_staff=model.is_staff(key.maker, key.tenant),
     )
     message.create_time.FromMilliseconds(key.created_ms)
     if key.expires_ms is not None:
         message.expire_time.FromMilliseconds(key.expires_ms)
+    return message
+
+
+def _act_to_proto(act: KeyAct) -> pb.ApiKeyAct:
+    message = pb.ApiKeyAct(
+        name=f"apiKeyActs/{act.id}",
+        kind=_KINDS[act.kind],
+        api_key=f"apiKeys/{act.key}",
+        actor=act.actor,
+        by_staff=model.is_staff(act.actor, act.tenant),
+    )
+    message.act_time.FromMilliseconds(act.acted_ms)
     return message

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from groundswell.identity import errors, events, model
-from groundswell.identity.model import ApiKey
+from groundswell.identity.model import ApiKey, KeyAct, Kind
 from groundswell.identity.store import KeyStore, tenant_of
 from groundswell.kernel import access, postgres
 from groundswell.kernel.clock import Clock
@@ -42,7 +42,7 @@ class ApiKeys:
     async def create(
         self, context: Context, tenant: int | None, display_name: str, scopes: Sequence[str], expires_ms: int | None
     ) -> tuple[ApiKey, str]:
-        """A new key and its secret, for the caller's own tenant or, by staff, for another.
+        """A new key and its secret, for the caller's own tenant or, by staff, for another, which sees who made it.
 
         Raises `TenantNotFound`, `ScopesInvalid`, `ScopeNotHeld`, `ExpiryPast`, `DisplayNameTooLong`.
         """
@@ -59,6 +59,7 @@ class ApiKeys:
             model.checked_scopes(scopes, context, owner),
             now_ms,
             model.checked_expiry(expires_ms, now_ms),
+            model.actor_of(context),
         )
         secret = model.new_secret(key.id)
         await self._put(context.in_tenant(owner), key, secret)
@@ -69,6 +70,11 @@ class ApiKeys:
         async with self._database.tenant_tx(context) as tx:
             return await KeyStore(tx).page(before, size)
 
+    async def acts(self, context: Context, before: int, size: int) -> list[KeyAct]:
+        """Up to `size` of what was done to the tenant's keys, with ids below `before`, newest first."""
+        async with self._database.tenant_tx(context) as tx:
+            return await KeyStore(tx).acts(before, size)
+
     async def revoke(self, context: Context, key: int, request: RequestKey) -> None:
         """Ends a key; the news leaves with the transaction. Raises `KeyNotFound`."""
         now_ms = self._clock.now_ms()
@@ -77,6 +83,7 @@ class ApiKeys:
                 return
             if not await KeyStore(tx).revoke(key, now_ms):
                 raise errors.KeyNotFound
+            await KeyStore(tx).note(self._act(tx.tenant, key, Kind.REVOKED, model.actor_of(context), now_ms))
             await tx.publish(events.key_revoked(key, tx.tenant, now_ms))
             await tx.answer(request, Revoked(key))
 
@@ -106,11 +113,17 @@ class ApiKeys:
             if parts is None:
                 raise ValueError("IDENTITY_BOOTSTRAP_KEYS: each entry is gsk_<id>_<secret>=<tenant>.")
             scopes = ("*", "platform.*") if tenant == model.PLATFORM_TENANT else ("*",)
-            key = ApiKey(parts[0], tenant, "first key", scopes, self._clock.now_ms(), None)
-            await self._put(service("identity", tenant), key, secret)
+            platform = service("identity", tenant)
+            maker = model.actor_of(platform)
+            key = ApiKey(parts[0], tenant, "first key", scopes, self._clock.now_ms(), None, maker)
+            await self._put(platform, key, secret)
 
     async def _put(self, context: Context, key: ApiKey, secret: str) -> None:
         parts = model.parts_of(secret)
         assert parts is not None, "a secret made here is well formed"
         async with self._database.tenant_tx(context) as tx:
-            await KeyStore(tx).put(key, parts[1])
+            if await KeyStore(tx).put(key, parts[1]):
+                await KeyStore(tx).note(self._act(key.tenant, key.id, Kind.CREATED, key.maker, key.created_ms))
+
+    def _act(self, tenant: int, key: int, kind: Kind, actor: str, now_ms: int) -> KeyAct:
+        return KeyAct(self._ids.next(), tenant, key, kind, actor, now_ms)

@@ -30,7 +30,7 @@ from groundswell.api.access.v1 import access_pb2 as groundswell_dot_api_dot_acce
 from groundswell.api.gateway.v1 import edge_pb2 as groundswell_dot_api_dot_gateway_dot_v1_dot_edge__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*groundswell/api/identity/v1/identity.proto\x12\x1bgroundswell.api.identity.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&groundswell/api/access/v1/access.proto\x1a%groundswell/api/gateway/v1/edge.proto\"\xc0\x01\n\x06\x41piKey\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x06tenant\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"a\n\x13\x43reateApiKeyRequest\x12:\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32#.groundswell.api.identity.v1.ApiKeyB\x04\xe2\x41\x01\x02\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"\\\n\x14\x43reateApiKeyResponse\x12\x34\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32#.groundswell.api.identity.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\";\n\x12ListApiKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x13ListApiKeysResponse\x12\x35\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32#.groundswell.api.identity.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x13\x44\x65leteApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"%\n\x13VerifyApiKeyRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"z\n\x14VerifyApiKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\x03\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xf6\x04\n\rApiKeyService\x12\xae\x01\n\x0c\x43reateApiKey\x12\x30.groundswell.api.identity.v1.CreateApiKeyRequest\x1a\x31.groundswell.api.identity.v1.CreateApiKeyResponse\"9\xaa\xbb\x18\x19\x1a\x17identity.apiKeys.create\xb2\xbb\x18\x02\x30\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/apiKeys:\x01*\x12\xa0\x01\n\x0bListApiKeys\x12/.groundswell.api.identity.v1.ListApiKeysRequest\x1a\x30.groundswell.api.identity.v1.ListApiKeysResponse\".\xaa\xbb\x18\x17\x1a\x15identity.apiKeys.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/apiKeys\x12\x93\x01\n\x0c\x44\x65leteApiKey\x12\x30.groundswell.api.identity.v1.DeleteApiKeyRequest\x1a\x16.google.protobuf.Empty\"9\xaa\xbb\x18\x19\x1a\x17identity.apiKeys.delete\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=apiKeys/*}\x12{\n\x0cVerifyApiKey\x12\x30.groundswell.api.identity.v1.VerifyApiKeyRequest\x1a\x31.groundswell.api.identity.v1.VerifyApiKeyResponse\"\x06\xaa\xbb\x18\x02\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*groundswell/api/identity/v1/identity.proto\x12\x1bgroundswell.api.identity.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&groundswell/api/access/v1/access.proto\x1a%groundswell/api/gateway/v1/edge.proto\"\xf2\x01\n\x06\x41piKey\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x06tenant\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05maker\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rmade_by_staff\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x90\x02\n\tApiKeyAct\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12?\n\x04kind\x18\x02 \x01(\x0e\x32+.groundswell.api.identity.v1.ApiKeyAct.KindB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61pi_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x62y_staff\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x32\n\x08\x61\x63t_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"6\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07REVOKED\x10\x02\"a\n\x13\x43reateApiKeyRequest\x12:\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32#.groundswell.api.identity.v1.ApiKeyB\x04\xe2\x41\x01\x02\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"\\\n\x14\x43reateApiKeyResponse\x12\x34\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32#.groundswell.api.identity.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\";\n\x12ListApiKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x13ListApiKeysResponse\x12\x35\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32#.groundswell.api.identity.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x15ListApiKeyActsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x16ListApiKeyActsResponse\x12<\n\x0c\x61pi_key_acts\x18\x01 \x03(\x0b\x32&.groundswell.api.identity.v1.ApiKeyAct\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x13\x44\x65leteApiKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"%\n\x13VerifyApiKeyRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"z\n\x14VerifyApiKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\x03\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xa5\x06\n\rApiKeyService\x12\xae\x01\n\x0c\x43reateApiKey\x12\x30.groundswell.api.identity.v1.CreateApiKeyRequest\x1a\x31.groundswell.api.identity.v1.CreateApiKeyResponse\"9\xaa\xbb\x18\x19\x1a\x17identity.apiKeys.create\xb2\xbb\x18\x02\x30\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/apiKeys:\x01*\x12\xa0\x01\n\x0bListApiKeys\x12/.groundswell.api.identity.v1.ListApiKeysRequest\x1a\x30.groundswell.api.identity.v1.ListApiKeysResponse\".\xaa\xbb\x18\x17\x1a\x15identity.apiKeys.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/apiKeys\x12\x93\x01\n\x0c\x44\x65leteApiKey\x12\x30.groundswell.api.identity.v1.DeleteApiKeyRequest\x1a\x16.google.protobuf.Empty\"9\xaa\xbb\x18\x19\x1a\x17identity.apiKeys.delete\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=apiKeys/*}\x12\xac\x01\n\x0eListApiKeyActs\x12\x32.groundswell.api.identity.v1.ListApiKeyActsRequest\x1a\x33.groundswell.api.identity.v1.ListApiKeyActsResponse\"1\xaa\xbb\x18\x17\x1a\x15identity.apiKeys.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/apiKeyActs\x12{\n\x0cVerifyApiKey\x12\x30.groundswell.api.identity.v1.VerifyApiKeyRequest\x1a\x31.groundswell.api.identity.v1.VerifyApiKeyResponse\"\x06\xaa\xbb\x18\x02\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APIKEY'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_APIKEY'].fields_by_name['tenant']._loaded_options = None
   _globals['_APIKEY'].fields_by_name['tenant']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEY'].fields_by_name['maker']._loaded_options = None
+  _globals['_APIKEY'].fields_by_name['maker']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEY'].fields_by_name['made_by_staff']._loaded_options = None
+  _globals['_APIKEY'].fields_by_name['made_by_staff']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEYACT'].fields_by_name['name']._loaded_options = None
+  _globals['_APIKEYACT'].fields_by_name['name']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEYACT'].fields_by_name['kind']._loaded_options = None
+  _globals['_APIKEYACT'].fields_by_name['kind']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEYACT'].fields_by_name['api_key']._loaded_options = None
+  _globals['_APIKEYACT'].fields_by_name['api_key']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEYACT'].fields_by_name['actor']._loaded_options = None
+  _globals['_APIKEYACT'].fields_by_name['actor']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEYACT'].fields_by_name['by_staff']._loaded_options = None
+  _globals['_APIKEYACT'].fields_by_name['by_staff']._serialized_options = b'\342A\001\003'
+  _globals['_APIKEYACT'].fields_by_name['act_time']._loaded_options = None
+  _globals['_APIKEYACT'].fields_by_name['act_time']._serialized_options = b'\342A\001\003'
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['api_key']._loaded_options = None
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['api_key']._serialized_options = b'\342A\001\002'
   _globals['_DELETEAPIKEYREQUEST'].fields_by_name['name']._loaded_options = None
@@ -53,24 +69,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\252\273\030\027\032\025identity.apiKeys.read\202\323\344\223\002\r\022\013/v1/apiKeys'
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\252\273\030\031\032\027identity.apiKeys.delete\202\323\344\223\002\026*\024/v1/{name=apiKeys/*}'
+  _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeyActs']._loaded_options = None
+  _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeyActs']._serialized_options = b'\252\273\030\027\032\025identity.apiKeys.read\202\323\344\223\002\020\022\016/v1/apiKeyActs'
   _globals['_APIKEYSERVICE'].methods_by_name['VerifyApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['VerifyApiKey']._serialized_options = b'\252\273\030\002\020\001'
   _globals['_APIKEY']._serialized_start=280
-  _globals['_APIKEY']._serialized_end=472
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=474
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=571
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=573
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=665
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=667
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=726
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=728
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=829
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=831
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=892
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=894
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=931
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=933
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=1055
-  _globals['_APIKEYSERVICE']._serialized_start=1058
-  _globals['_APIKEYSERVICE']._serialized_end=1688
+  _globals['_APIKEY']._serialized_end=522
+  _globals['_APIKEYACT']._serialized_start=525
+  _globals['_APIKEYACT']._serialized_end=797
+  _globals['_APIKEYACT_KIND']._serialized_start=743
+  _globals['_APIKEYACT_KIND']._serialized_end=797
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=799
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=896
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=898
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=990
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=992
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1051
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1053
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1154
+  _globals['_LISTAPIKEYACTSREQUEST']._serialized_start=1156
+  _globals['_LISTAPIKEYACTSREQUEST']._serialized_end=1218
+  _globals['_LISTAPIKEYACTSRESPONSE']._serialized_start=1220
+  _globals['_LISTAPIKEYACTSRESPONSE']._serialized_end=1331
+  _globals['_DELETEAPIKEYREQUEST']._serialized_start=1333
+  _globals['_DELETEAPIKEYREQUEST']._serialized_end=1394
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=1396
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=1433
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=1435
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=1557
+  _globals['_APIKEYSERVICE']._serialized_start=1560
+  _globals['_APIKEYSERVICE']._serialized_end=2365
 # @@protoc_insertion_point(module_scope)

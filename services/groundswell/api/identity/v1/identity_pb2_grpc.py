@@ -51,6 +51,11 @@ class ApiKeyServiceStub:
                 request_serializer=groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.DeleteApiKeyRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ListApiKeyActs = channel.unary_unary(
+                '/groundswell.api.identity.v1.ApiKeyService/ListApiKeyActs',
+                request_serializer=groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.ListApiKeyActsRequest.SerializeToString,
+                response_deserializer=groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.ListApiKeyActsResponse.FromString,
+                _registered_method=True)
         self.VerifyApiKey = channel.unary_unary(
                 '/groundswell.api.identity.v1.ApiKeyService/VerifyApiKey',
                 request_serializer=groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.VerifyApiKeyRequest.SerializeToString,
@@ -83,6 +88,13 @@ class ApiKeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListApiKeyActs(self, request, context):
+        """Lists who made and who revoked keys of the tenant, newest first, also of keys that are revoked. Acts are never changed or removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyApiKey(self, request, context):
         """Tells who holds a secret; asked by the servers of the platform, which keep the answer for 30 s.
         """
@@ -107,6 +119,11 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
                     servicer.DeleteApiKey,
                     request_deserializer=groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.DeleteApiKeyRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ListApiKeyActs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApiKeyActs,
+                    request_deserializer=groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.ListApiKeyActsRequest.FromString,
+                    response_serializer=groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.ListApiKeyActsResponse.SerializeToString,
             ),
             'VerifyApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyApiKey,
@@ -196,6 +213,33 @@ class ApiKeyService:
             '/groundswell.api.identity.v1.ApiKeyService/DeleteApiKey',
             groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.DeleteApiKeyRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApiKeyActs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groundswell.api.identity.v1.ApiKeyService/ListApiKeyActs',
+            groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.ListApiKeyActsRequest.SerializeToString,
+            groundswell_dot_api_dot_identity_dot_v1_dot_identity__pb2.ListApiKeyActsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,8 @@ class ApiKeyServiceStub:
     """Lists the tenant's keys, newest first, without secrets."""
     DeleteApiKey: _aio.UnaryUnaryMultiCallable[_identity_pb2.DeleteApiKeyRequest, _empty_pb2.Empty]
     """Revokes a key; every process refuses it within 1 s."""
+    ListApiKeyActs: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListApiKeyActsRequest, _identity_pb2.ListApiKeyActsResponse]
+    """Lists who made and who revoked keys of the tenant, newest first, also of keys that are revoked. Acts are never changed or removed."""
     VerifyApiKey: _aio.UnaryUnaryMultiCallable[_identity_pb2.VerifyApiKeyRequest, _identity_pb2.VerifyApiKeyResponse]
     """Tells who holds a secret; asked by the servers of the platform, which keep the answer for 30 s."""
 
@@ -52,6 +54,14 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_identity_pb2.DeleteApiKeyRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """Revokes a key; every process refuses it within 1 s."""
+
+    @_abc_1.abstractmethod
+    def ListApiKeyActs(
+        self,
+        request: _identity_pb2.ListApiKeyActsRequest,
+        context: _aio.ServicerContext[_identity_pb2.ListApiKeyActsRequest, _abc.Awaitable[_identity_pb2.ListApiKeyActsResponse]],
+    ) -> _abc.Awaitable[_identity_pb2.ListApiKeyActsResponse]:
+        """Lists who made and who revoked keys of the tenant, newest first, also of keys that are revoked. Acts are never changed or removed."""
 
     @_abc_1.abstractmethod
     def VerifyApiKey(
