@@ -14,13 +14,24 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from groundswell.engines import ports, running, topics, topology
 from groundswell.engines.engine import Folders
 from groundswell.engines.home import Home
+from groundswell.engines.kafka import Kafka
 from groundswell.engines.postgres import Postgres
+from groundswell.kernel.bus.committed import connected
 
 PLACEMENT = topology.load("all")
+RULES = """
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+"""
+TOPIC, LITERAL = 2, 3
+ALL, DESCRIBE_CONFIGS, ALTER_CONFIGS = 2, 10, 11
+DENY, ALLOW = 2, 3
+"""In CreateAcls: a kind of thing, of its name, what is done with it, and whether that may be."""
 
 
 def environment(postgres: str, kafka: str) -> dict[str, str]:
@@ -125,6 +136,37 @@ async def test_a_topic_that_an_earlier_version_kept_for_ever_gets_its_bound_and_
                 "for-ever": {**there["for-ever"], "cleanup.policy": "compact,delete", "retention.ms": "7200000"}
             }
             assert {name: await own_settings(admin, f"{name}-{tag}") for name in there} == bounded
+
+
+@pytest.mark.parametrize("refused", [DESCRIBE_CONFIGS, ALTER_CONFIGS])
+async def test_a_broker_that_does_not_let_a_topic_be_bounded_is_warned_of_and_what_is_missing_is_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, refused: int
+) -> None:
+    """Goal: rights that a first start did without do not keep an upgrade from its topics. Method: a broker with such rules."""
+    for name in ("for-ever", "missing"):
+        described = f"topic: {name}\npartitions: 1\ncompacted: true\nretention_hours: 2\ndlq: false\n"
+        (tmp_path / f"{name}.yaml").write_text(described)
+    engine = Kafka(Folders.under(tmp_path, "kafka"), *ports.draw(2))
+    engine.prepare(print)
+    with (Folders.under(tmp_path, "kafka").data / "server.properties").open("a") as properties:
+        properties.write(RULES)
+    child = await running.start(engine)
+    assert child is not None
+    try:
+        async with admin_of(engine.address) as admin:
+            await admin.create_topics([NewTopic("for-ever", 1, 1, topic_configs={"cleanup.policy": "compact"})])
+        async with connected(engine.address) as client:
+            for operation, permission in ((ALL, ALLOW), (refused, DENY)):
+                rule = CreateAclsRequest(TOPIC, "for-ever", LITERAL, "User:*", "*", operation, permission)
+                answer = await client.send(client.get_random_node(), rule)
+                assert not any(code for code, _ in answer.creation_responses)
+        assert await topics.create(engine.address, tmp_path) == ["missing"]
+        what = {DESCRIBE_CONFIGS: "describe", ALTER_CONFIGS: "alter"}[refused]
+        (warned,) = [each.getMessage() for each in caplog.records if each.name == topics.log.name]
+        assert warned.startswith(f"The broker does not let us {what} the settings of for-ever (")
+        assert warned.endswith("has: cleanup.policy=compact,delete, retention.ms=7200000.")
+    finally:
+        await child.stop()
 
 
 async def own_settings(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:

@@ -123,6 +123,22 @@ async def test_letters_that_went_back_are_gone_whoever_remembers_how_far_the_red
     assert [record.key for record in sorted(await read(kafka_address, topic, 2), key=_key)] == [b"c", b"d"]
 
 
+async def test_letters_before_a_mark_that_is_not_of_their_log_go_back_before_they_are_deleted(
+    producer: Producer, topic: str, kafka_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Goal: a log that lost its end, as with a broker's disk, loses no letter more. Method: the mark of a longer one."""
+    for key in (b"a", b"b"):
+        await producer.send_and_wait(f"{topic}.dlq", b"body", key=key)
+    await _passed_over(kafka_address, topic, 5)
+    assert [each.key for each in await dead_letters.list_letters(kafka_address, topic)] == ["a", "b"]
+    assert f"redrives came to 5 in partition 0 of {topic}.dlq, which ends at 2" in caplog.text
+    assert await dead_letters.redrive(kafka_address, topic) == 2
+    assert await _begins(kafka_address, topic) == 2
+    await producer.send_and_wait(f"{topic}.dlq", b"body", key=b"c")
+    assert await dead_letters.redrive(kafka_address, topic) == 1, "the mark is of this log by now"
+    assert [record.key for record in sorted(await read(kafka_address, topic, 3), key=_key)] == [b"a", b"b", b"c"]
+
+
 async def test_a_letter_that_does_not_go_back_stays_and_those_behind_it_do_so_once(
     producer: Producer, topic: str, kafka_address: str
 ) -> None:

@@ -8,7 +8,6 @@ thread that forked: children must be started from a thread that lives as long as
 import asyncio
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ START_TIME_S_TOLERANCE = 2.0
 """The system counts start times from its boot, whose own time moves when the clock is set."""
 LOG_BYTES_MAX = 64 << 20
 """A bigger log is set aside, when its process starts and while it runs."""
+COPY_BYTES = 1 << 20
 LOG_TAIL_BYTES = 64 << 10
 LOG_LINES = 20
 PR_SET_PDEATHSIG = 1
@@ -59,7 +59,7 @@ class Child:
         """Starts it; its output is appended to the log. Raises `OSError`."""
         self.launch = launch
         launch.log.parent.mkdir(parents=True, exist_ok=True)
-        self.bound_log()
+        set_log_aside(launch.log, launch.log_bytes_max)
         with launch.log.open("ab") as log:
             self._process = subprocess.Popen(
                 launch.command,
@@ -80,7 +80,7 @@ class Child:
         return self._process.poll()
 
     def bound_log(self) -> None:
-        """Sets its log aside when it has grown too big."""
+        """Begins its log anew when it has grown too big."""
         bound_log(self.launch.log, self.launch.log_bytes_max)
 
     async def wait(self) -> int:
@@ -115,18 +115,40 @@ def log_end(log: Path | str, lines: int = LOG_LINES) -> str:
         return "\n".join(stream.read().decode(errors="replace").splitlines()[-lines:])
 
 
-def bound_log(log: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
-    """Sets a log that has grown too big aside; one older log is kept.
-
-    It is copied and emptied, since who writes it goes on with the file that it has, at its end (O_APPEND). What is written in between is
-    lost. While the disk takes no copy the log is as it was.
-    """
+def set_log_aside(log: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
+    """Sets a log that has grown too big, and that nobody writes yet, aside as it is; one older log is kept."""
     with suppress(OSError):
         if log.stat().st_size > bytes_max:
-            older = log.with_suffix(".old.log")
-            older.unlink(missing_ok=True)  # so that there is room for the copy where there was for this one
-            shutil.copyfile(log, older)
+            log.replace(_older(log))
+
+
+def bound_log(log: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
+    """Sets the last `bytes_max` of a log that is written and has grown too big aside; one older log is kept.
+
+    They are copied and the log is emptied, since who writes it goes on with the file that it has, at its end (O_APPEND). What is written
+    in between is lost. The log is emptied also where the disk takes no copy: it is full then, and logs are what can be spared.
+    """
+    with suppress(OSError):
+        if (size := log.stat().st_size) > bytes_max:
+            _copy(log, _older(log), size - bytes_max, bytes_max)
             os.truncate(log, 0)
+
+
+def _older(log: Path) -> Path:
+    return log.with_suffix(".old.log")
+
+
+def _copy(log: Path, older: Path, begin: int, size: int) -> None:
+    """Copies `size` bytes from `begin` on, or none."""
+    try:
+        older.unlink(missing_ok=True)  # so that there is room
+        with log.open("rb") as source, older.open("wb") as copy:
+            source.seek(begin)
+            while size > 0 and (piece := source.read(min(size, COPY_BYTES))):
+                size -= copy.write(piece)
+    except OSError:
+        with suppress(OSError):
+            older.unlink()
 
 
 def _leash(parent: int, orphan_signal: signal.Signals, niceness: int) -> Callable[[], None]:

@@ -8,8 +8,9 @@ import codecs
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -81,15 +82,24 @@ def logs(home: Home, name: str, *, follow: bool) -> int:
 def _follow(log: Path) -> None:
     """Shows what is added, also after the log was set aside and begins anew."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    with log.open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        while True:
-            if os.fstat(stream.fileno()).st_size < stream.tell():
-                stream.seek(0)
-            if added := stream.read():
+    whence = os.SEEK_END
+    while True:
+        with log.open("rb") as stream:
+            stream.seek(0, whence)
+            while (added := stream.read()) or not _is_replaced(log, stream):
                 print(decoder.decode(added), end="", flush=True)
-            else:
-                time.sleep(FOLLOW_S)
+                if not added:
+                    time.sleep(FOLLOW_S)
+                if os.fstat(stream.fileno()).st_size < stream.tell():
+                    stream.seek(0)
+        whence = os.SEEK_SET
+
+
+def _is_replaced(log: Path, stream: BinaryIO) -> bool:
+    """Whether another file is the log by now: one is set aside at the start of its process, before the next is made."""
+    with suppress(FileNotFoundError):
+        return not os.path.samestat(os.fstat(stream.fileno()), log.stat())
+    return False
 
 
 def address(home: Home, variable: str) -> str:

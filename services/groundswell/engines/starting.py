@@ -87,7 +87,7 @@ def _supervised(home: Home, plan: Plan, say: Callable[[str], None], when_up: Cal
 
 def _detached(home: Home, plan: Plan) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "groundswell", "supervise", f"--home={home.path}", *plan.arguments()]
-    children.bound_log(home.logs / "supervisor.log")
+    children.set_log_aside(home.logs / "supervisor.log")
     with (home.logs / "supervisor.log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 

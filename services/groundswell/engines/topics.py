@@ -8,6 +8,7 @@ What is there already stays as it is: partitions and retention of a topic with d
 is a topic that an earlier version made to be kept for ever: it gets the bound that it lacks.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+log = logging.getLogger(__name__)
 
 DEAD_LETTER_SUFFIX = ".dlq"
 HOUR_MS = 3_600_000
@@ -47,16 +50,17 @@ def _topic(name: str, partitions: int, settings: Mapping[str, str]) -> NewTopic:
 async def create(bootstrap: str, folder: Path) -> list[str]:
     """Creates what is missing, and bounds what lacks its bound; returns the names of the new topics.
 
-    Raises `KafkaError` when the broker is away or refuses one.
+    Raises `KafkaError` when the broker is away or refuses to make one. That it refuses to bound one is only warned of.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
         present = set(await admin.list_topics())
         missing = [topic for topic in described(folder) if topic.name not in present]
-        await _bound(admin, [topic for topic in described(folder) if topic.name in present])
         answer = await admin.create_topics(missing) if missing else None
-        return [name for name, code, *said in answer.topic_errors if _made(name, code, said)] if answer else []
+        made = [name for name, code, *said in answer.topic_errors if _made(name, code, said)] if answer else []
+        await _bound(admin, [topic for topic in described(folder) if topic.name in present])
+        return made
     finally:
         await admin.close()
 
@@ -64,7 +68,7 @@ async def create(bootstrap: str, folder: Path) -> list[str]:
 async def _bound(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> None:
     """Gives topics that are kept for ever the bound that they are described with; whatever else people have set stays."""
     bounded = [topic for topic in topics if topic.topic_configs.get(POLICY, FOR_EVER) != FOR_EVER]
-    held = await _own_settings(admin, [topic.name for topic in bounded])
+    held = await _own_settings(admin, bounded)
     changed = {
         topic.name: held[topic.name] | topic.topic_configs
         for topic in bounded
@@ -75,18 +79,36 @@ async def _bound(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> None
         for answer in await admin.alter_configs(asked):
             for code, said, _, name in answer.resources:
                 if code:
-                    raise for_code(code)(f"{name}: {said}")
+                    _warn("alter", name, changed[name], code, said)
 
 
-async def _own_settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """What was set of each topic itself."""
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    return {
-        name: {setting: value for setting, value, _, source, *_ in entries if source == OF_THE_TOPIC}
-        for answer in (await admin.describe_configs(asked) if asked else [])
-        for code, _, _, name, entries in answer.resources
-        if not code
-    }
+async def _own_settings(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> dict[str, dict[str, str]]:
+    """What was set of each topic itself, of those that the broker describes."""
+    wanted = {topic.name: topic.topic_configs for topic in topics}
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
+    held = {}
+    for answer in await admin.describe_configs(asked) if asked else []:
+        for code, said, _, name, entries in answer.resources:
+            if code:
+                _warn("describe", name, wanted[name], code, said)
+            else:
+                held[name] = {setting: value for setting, value, _, source, *_ in entries if source == OF_THE_TOPIC}
+    return held
+
+
+def _warn(what: str, topic: str, wanted: Mapping[str, str], code: int, said: str | None) -> None:
+    """Tells of a refusal, after which a topic may be kept for ever; raises what may pass."""
+    refused: type[KafkaError] = for_code(code)
+    if refused.retriable:
+        raise refused(f"{topic}: {said}")
+    log.warning(
+        "The broker does not let us %s the settings of %s (%s), which may keep its records for ever. Allow it, or see to it "
+        "yourself that the topic has: %s.",
+        what,
+        topic,
+        said or refused.__name__,
+        ", ".join(f"{setting}={value}" for setting, value in sorted(wanted.items())),
+    )
 
 
 def _made(topic: str, code: int, said: Sequence[str]) -> bool:

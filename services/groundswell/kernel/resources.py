@@ -199,19 +199,23 @@ class Resources:
     def verifier(self) -> access.Verifier:
         """The process's check of credentials, with identity."""
         if self._verifier is None:
-            stub = identity_pb2_grpc.ApiKeyServiceStub(self.channel("identity"))
-
-            async def check(secret: str) -> access.Credential:
-                request = identity_pb2.VerifyApiKeyRequest(secret=secret)
-                answer = await rpc.call(
-                    stub.VerifyApiKey, request, context.service("kernel"), timeout_s=2.0, idempotent=True
-                )
-                holder = context.Context(answer.tenant_id, f"apiKeys/{answer.key_id}", frozenset(answer.scopes))
-                expires = answer.expire_time.ToMilliseconds() / 1000 if answer.HasField("expire_time") else None
-                return access.Credential(answer.key_id, holder, expires)
-
-            self._verifier = access.Verifier(check, self._hears_revocations)
+            self._verifier = access.Verifier(self.checker(), self._hears_revocations)
         return self._verifier
+
+    def checker(self) -> Callable[[str], Awaitable[access.Credential]]:
+        """What asks identity for a credential that the verifier does not remember."""
+        stub = identity_pb2_grpc.ApiKeyServiceStub(self.channel("identity"))
+
+        async def check(secret: str) -> access.Credential:
+            request = identity_pb2.VerifyApiKeyRequest(secret=secret)
+            answer = await rpc.call(
+                stub.VerifyApiKey, request, context.service("kernel"), timeout_s=2.0, idempotent=True
+            )
+            holder = context.Context(answer.tenant_id, f"apiKeys/{answer.key_id}", frozenset(answer.scopes))
+            expires = answer.expire_time.ToMilliseconds() / 1000 if answer.HasField("expire_time") else None
+            return access.Credential(answer.key_id, holder, expires)
+
+        return check
 
     def tenant_gate(self) -> Callable[[context.Context], None]:
         """What refuses callers of suspended tenants, and all callers until it is known who is suspended.

@@ -29,11 +29,17 @@ def host_and_port(variable: str, address: str) -> tuple[str, int]:
 
 def check_postgres(variable: str, dsn: str) -> None:
     """Raises `SettingError` for what is no address of a PostgreSQL server; the words do not show it, since it holds a password."""
-    parts = urlsplit(dsn)
+    refused = SettingError(
+        f"{variable} must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %XX for what is special in an address."
+    )
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:  # a bracket, say; its words may show all of it
+        raise refused from None
     hosts = parts.netloc.rpartition("@")[2].split(",")
     ports = [host.rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
     if parts.scheme not in ("postgresql", "postgres") or not all(port.isdecimal() for port in ports):
-        raise SettingError(f"{variable} must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
+        raise refused
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from groundswell.kernel import errors
 from groundswell.kernel.bus.committed import committed_within, connected
@@ -153,10 +153,11 @@ async def _letters(
         await consumer.start()
         partitions = await _partitions(bootstrap, topic)
         consumer.assign(partitions)
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         async with connected(bootstrap) as client:
             marks = await committed_within(coordinator_s_max, client, f"{GROUP}.{topic}", partitions)
-        redriven = {partition: mark.offset if mark else 0 for partition, mark in marks.items()}
+        # After the marks: another redrive that goes on meanwhile may come past an end that was asked for before.
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        redriven = {partition: _passed(partition, mark, ends[partition]) for partition, mark in marks.items()}
         for partition in partitions:
             consumer.seek(partition, begins[partition])
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
@@ -165,6 +166,20 @@ async def _letters(
                     yield record, consumer, record.offset < redriven[partition]
     finally:
         await consumer.stop()
+
+
+def _passed(partition: TopicPartition, mark: OffsetAndMetadata | None, end: int) -> int:
+    """The offset that redrives came to: none where the mark lies beyond the end, as that of letters which the log has lost."""
+    if mark is None or mark.offset <= end:
+        return mark.offset if mark else 0
+    log.warning(
+        "redrives came to %d in partition %d of %s, which ends at %d: it is made anew or has lost letters. All that it has go back.",
+        mark.offset,
+        partition.partition,
+        partition.topic,
+        end,
+    )
+    return 0
 
 
 async def _partitions(bootstrap: str, topic: str) -> list[TopicPartition]:
