@@ -117,8 +117,9 @@ class Writer:
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
         self._next: dict[int, int] = {}
-        self._unmarked: dict[int, int] = {}
-        """Up to which offset raw rows may be there of a range whose mark is forgotten; by partition."""
+        self._rows_to: dict[int, int] = {}
+        """Up to which offset raw rows were there when the partition was taken over, by partition: somebody's whose mark is forgotten, be
+        that before this process or before the last one, whose own marks say nothing of them."""
         self._rest_until_s = 0.0
         retention.note_waiting(clock, ())
         self.ready = asyncio.Event()
@@ -196,7 +197,7 @@ class Writer:
             if mark or stored_to:  # else nobody ever read it, or that is long forgotten
                 retention.note_lost(partition, first, at - first)
             await self._membership.commit({partition: Mark(at)})
-        self._unmarked[partition] = -1 if mark else await self._store.newest_row(partition, at)
+        self._rows_to[partition] = await self._store.newest_row(partition, at)
         await self._begin(partition, at)
         self._membership.ready(partition, at)
 
@@ -289,7 +290,7 @@ class Writer:
         failpoints.reach("writer.after_commit")
 
     async def _store_range(self, of: Range, records: Sequence[LogRecord], *, again: bool = False) -> None:
-        others = again or of.first <= self._unmarked.get(of.partition, -1)
+        others = again or of.first <= self._rows_to.get(of.partition, -1)
         content, corrupt = await self._storing[of.partition].decide(of, records, again=others)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
