@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from prometheus_client import REGISTRY
 
+from groundswell.analytics.consumers import retention
 from groundswell.analytics.module.writer import writer
 from groundswell.kernel.bus import frames
 from groundswell.kernel.resources import Resources
@@ -22,6 +23,7 @@ from tests.analytics.conftest import Server, WriterProcess, acknowledged
 from tests.analytics.test_dead_letters import ROWS
 from tests.analytics.test_late_engines import made, running
 from tests.analytics.test_log_loss import Log, ended, log
+from tests.analytics.test_parts_of_ranges import Record
 from tests.analytics.test_writer_crash import rows, unequal
 
 __all__ = ["log"]
@@ -116,9 +118,45 @@ async def test_what_the_log_removes_under_a_running_writer_is_stored_or_counted(
     child.send_signal(signal.SIGCONT)
     await log.give([13])
     async with asyncio.timeout(LONG_S):
-        while said(writer_process)["ev"] // ROWS + said(writer_process)["lost"] != 13:
+        while (now := said(writer_process))["ev"] // ROWS + now["lost"] != 13:
             await asyncio.sleep(0.05)
+    await writer_process.done(now["ev"])
     await ended(writer_process)
+    assert unequal(await writer_process.counts(), now["ev"]) == {}
+
+
+def test_an_offset_that_is_gone_is_counted_once_however_often_its_range_is_tried() -> None:
+    """Goal: nothing is counted twice, nor left out where the log loses more between two tries."""
+    lost, partition = retention.Lost(), 901
+    lost.watch(partition)
+    tries = (
+        ([range(7, 9)], 2),
+        ([range(7, 9)], 2),
+        ([range(1, 9)], 8),
+        ([range(2, 4), range(20, 21)], 9),
+        ([range(1, 30)], 29),
+    )
+    for gaps, count in tries:
+        lost.note(partition, gaps)
+        assert (
+            REGISTRY.get_sample_value("groundswell_writer_lost_offsets_total", {"partition": str(partition)}) == count
+        )
+
+
+@pytest.mark.parametrize(
+    ("first", "offsets", "end", "expected"),
+    [
+        (3, [3, 4], 5, []),
+        (3, [5, 6, 9], 10, [range(3, 5), range(7, 9)]),
+        (3, [3], 6, [range(4, 6)]),
+        (3, [], 6, [range(3, 6)]),
+    ],
+)
+def test_offsets_without_a_record_are_found_before_amid_and_behind_those_with_one(
+    first: int, offsets: list[int], end: int, expected: list[range]
+) -> None:
+    records = [Record(offset, 0, b"", []) for offset in offsets]
+    assert [*retention.gone(first, records, end)] == expected
 
 
 def stored_until_s() -> float:

@@ -4,7 +4,8 @@ The group's offset says how far the rollups are; its intent, what range is being
 absolute totals of the items that it touched are published, at once or, while more comes, with those of the next ranges, and the note
 `T:x` moves on; after a crash everything since x is published again, which changes nothing where it had arrived. Where the group's offsets
 are forgotten, as they are when nobody was a member for a week, x is the oldest offset that the store has. However much there is to
-publish, a turn takes as many offsets as a rollup, and the note moves after each.
+publish, a turn takes as many offsets as a rollup, and the note moves after each; while a turn leaves some over, the next comes at once,
+since the newest totals come last.
 """
 
 import asyncio
@@ -66,17 +67,20 @@ class Rollups:
 
     async def run(self) -> None:
         """Rolls up until cancelled."""
-        rest_s = 0.0
+        rest_s, left_over = 0.0, False
         async with self._membership.joined():
             while True:
                 try:
-                    await self._membership.records(self._config.rollup_ms / 1000)
-                    await self._gather(rest_s - self._config.rollup_ms / 1000)
+                    wait_s = 0.0 if left_over else self._config.rollup_ms / 1000
+                    await self._membership.records(wait_s)
+                    await self._gather(rest_s - wait_s)
                     began_s = time.monotonic()
                     async with self._membership.turn():
-                        await self._cycle()
-                    rest_s = 0.0 if self._membership.fresh else min(REST * (time.monotonic() - began_s), REST_S_MAX)
+                        left_over = await self._cycle()
+                    resting = not (left_over or self._membership.fresh)
+                    rest_s = min(REST * (time.monotonic() - began_s), REST_S_MAX) if resting else 0.0
                 except PASSING as error:
+                    left_over = False
                     log.warning("the rollups read their marks again: %r", error)
                     self._membership.restart()
                     await asyncio.sleep(RETRY_S)
@@ -92,14 +96,16 @@ class Rollups:
                 return
             before |= stored
 
-    async def _cycle(self) -> None:
+    async def _cycle(self) -> bool:
+        """One turn; returns whether it left totals over that wait for nothing but the next one."""
         if self._membership.fresh:
             await self._recover(sorted(self._membership.fresh))
         due = await self._due()
         if due:
             await self._roll_up(due)
         if time.monotonic() >= self._totals_rest_until_s or not (due and await self._due()):
-            await self._publish_totals(self._owned())
+            return await self._publish_totals(self._owned())
+        return False
 
     async def _stored(self) -> dict[int, int]:
         """The last offset of each partition that has some to roll up."""
@@ -134,7 +140,8 @@ class Rollups:
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
         failpoints.reach("writer.rollup_after_commit")
 
-    async def _publish_totals(self, partitions: Sequence[int]) -> None:
+    async def _publish_totals(self, partitions: Sequence[int]) -> bool:
+        """Publishes a piece of each partition's; returns whether there is more."""
         places = {p: self._places[p] for p in partitions}
         due = [
             Range(p, place.totals, min(place.next, place.totals + self._config.rollup_offsets_max) - 1)
@@ -142,21 +149,26 @@ class Rollups:
             if place.totals < place.next
         ]
         if not due:
-            return
+            return False
         failpoints.reach("writer.before_totals")
         began_s = time.monotonic()
         await self._publish(await self._rollups.totals(due))
         failpoints.reach("writer.after_totals")
         for of in due:
             self._places[of.partition].totals = of.last + 1
-        if all(place.totals >= place.next for place in places.values()):
+        left_over = any(place.totals < place.next for place in places.values())
+        if not left_over:
             ended_s = time.monotonic()
             self._totals_rest_until_s = ended_s + min(TOTALS_REST * (ended_s - began_s), TOTALS_REST_S_MAX)
         await self._membership.commit({of.partition: self._places[of.partition].mark() for of in due})
+        return left_over
 
     async def _recover(self, partitions: Sequence[int]) -> None:
         """Finds where the partitions stand, and adds to rollups the next of what they lack: of a range that a predecessor had begun, and
         of all before it that writers of an earlier version left out, since they did not know the rollup.
+
+        Totals of a group whose offsets are forgotten begin where the store does; of a partition of which the store holds no frame any more,
+        none can be told from raw rows, and they begin where its rollups end.
 
         What is lacking may take hours, so a turn adds one piece of it, and only while the partition is still ours at its unchanged mark.
         The partition stays fresh until nothing is lacking. While the store still works at a predecessor's statement nothing is added,
@@ -173,11 +185,8 @@ class Rollups:
             mark = marks[partition]
             note = intents.parse(mark.note)
             first = lacking_from.get(partition, mark.offset)
-            place = _Place(
-                max(mark.offset, first), note.totals if note.totals is not None else oldest.get(partition, 0)
-            )
-            if note.intent is not None:
-                place.next = max(place.next, note.intent[1] + 1)
+            end = max(mark.offset, first, note.intent[1] + 1 if note.intent is not None else 0)
+            place = _Place(end, note.totals if note.totals is not None else oldest.get(partition, end))
             if first < place.next:
                 due.append(Range(partition, first, min(place.next, first + self._config.rollup_offsets_max) - 1))
                 BEHIND.labels(str(partition)).set(place.next - first)

@@ -112,13 +112,14 @@ class Writer:
     ) -> None:
         self._membership, self._store, self._clock = membership, store, clock
         self._config, self._set_aside, self._append_voids = config, set_aside, append_voids
-        self._comparison, self._held = Comparison(membership, store), Held()
+        self._comparison, self._held, self._lost = Comparison(membership, store), Held(), retention.Lost()
         self._repeat = store.write_again if config.count_before_repeat else store.write
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
         self._next: dict[int, int] = {}
-        self._unmarked: dict[int, int] = {}
-        """Up to which offset raw rows may be there of a range whose mark is forgotten; by partition."""
+        self._rows_to: dict[int, int] = {}
+        """Up to which offset raw rows were there when the partition was taken over, by partition: somebody's whose mark is forgotten, be
+        that before this process or before the last one, whose own marks say nothing of them."""
         self._rest_until_s = 0.0
         retention.note_waiting(clock, ())
         self.ready = asyncio.Event()
@@ -187,22 +188,22 @@ class Writer:
             records = await self._begun(begun)
             await self._begin(partition, begun.first)
             await self._store_range(begun, records, again=True)
-            retention.note_lost(partition, begun.first, min(beginning, at) - begun.first)
         first, at = at, max(at, beginning)
         if not self._config.commit_before_insert:  # what that loses would be found, and the partition held
             await self._comparison.check(partition, at, at)
         if begun or at > first:
             await self._membership.renew(partition, mark)
             if mark or stored_to:  # else nobody ever read it, or that is long forgotten
-                retention.note_lost(partition, first, at - first)
+                self._lost.note(partition, [range(first, at)])
             await self._membership.commit({partition: Mark(at)})
-        self._unmarked[partition] = -1 if mark else await self._store.newest_row(partition, at)
+        self._rows_to[partition] = await self._store.newest_row(partition, at)
         await self._begin(partition, at)
         self._membership.ready(partition, at)
 
     async def _begun(self, of: Range) -> Sequence[LogRecord]:
         """The records of a range that somebody had begun: of voids, as many strangers as they were to hold."""
         records = await self._membership.stretch(of.partition, of.first, of.last)
+        self._lost.note(of.partition, retention.gone(of.first, records, of.last + 1))
         if all(frames.is_void(record.headers) for record in records):
             async for strangers in self._strangers(of.partition, of.first, len(records)):
                 return strangers
@@ -268,14 +269,14 @@ class Writer:
         self._storing[partition] = Storing(self._store, self._clock, partition)
         await self._storing[partition].begin(first)
         self._next[partition] = first
-        retention.note_lost(partition, first, 0)
+        self._lost.watch(partition)
 
     async def _store_all(self, work: Mapping[int, Sequence[LogRecord]]) -> None:
         if not work:
             return
         ranges = {p: Range(p, records[0].offset, records[-1].offset) for p, records in work.items()}
         for p, of in ranges.items():  # a reader that was slower than the retention has gone on behind what is gone
-            retention.note_lost(p, self._next[p], of.last + 1 - self._next[p] - len(work[p]))
+            self._lost.note(p, retention.gone(self._next[p], work[p], of.last + 1))
         ends = {p: Mark(of.last + 1) for p, of in ranges.items()}
         if self._config.commit_before_insert:
             await self._membership.commit(ends)
@@ -289,7 +290,7 @@ class Writer:
         failpoints.reach("writer.after_commit")
 
     async def _store_range(self, of: Range, records: Sequence[LogRecord], *, again: bool = False) -> None:
-        others = again or of.first <= self._unmarked.get(of.partition, -1)
+        others = again or of.first <= self._rows_to.get(of.partition, -1)
         content, corrupt = await self._storing[of.partition].decide(of, records, again=others)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)

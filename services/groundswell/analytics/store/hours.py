@@ -2,8 +2,9 @@
 
 Raw rows lie in a part for each hour, partition and month, and what is asked for by offsets would be looked for in every one of them, three
 times a rollup. A writer notes the hours of a range with the row of `frames` that says that the range is stored, from the very rows that it
-stored. What it repeats it notes as of any hour, since somebody else's rows may be there too. A range that an older writer stored, or that
-was given up in part, has no note. So a statement is narrowed only where notes cover all of its offsets, and then misses no row.
+stored. What it repeats, or stores where rows were before it came, it notes as of any hour, since those may be somebody else's. A range that
+an older writer stored, or that was given up in part, has no note. So a statement is narrowed only where notes cover all of its offsets, and
+then misses no row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,11 @@ import pyarrow as pa
 
 from groundswell.analytics.store import schema
 from groundswell.analytics.store.ranges import Range
-from groundswell.kernel.bus import frames
 from groundswell.kernel.clickhouse import ClickHouse
 
-HOUR_S = 3_600
 HOUR_MAX = 2**32 - 1
-TIME_S_MAX = 2**32
-"""The store tells hours by 32 bits of seconds since 1970."""
+HOURS_TOLD = 2**32 // schema.HOUR_S
+"""The store tells hours by 32 bits of seconds since 1970: so many as a whole."""
 
 
 class Hours(NamedTuple):
@@ -36,13 +35,13 @@ NONE = Hours(HOUR_MAX, 1)
 
 
 def of_rows(rows: pa.Table) -> Hours:
-    """The hours of these rows, which are as the store gets them."""
-    times_ms = rows.column("ts").cast(pa.int64()).to_numpy()
-    seconds = times_ms[(rows.column("flags").to_numpy() & frames.LATE) == 0] // 1_000
-    if not len(seconds):
+    """The hours of these rows, which are as the store gets them. The part of late ones is looked into whatever is noted."""
+    parts = schema.raw_parts(rows)
+    hours = parts[parts != 0]
+    if not len(hours):
         return NONE
-    first, last = int(seconds.min()), int(seconds.max())
-    return Hours(first // HOUR_S, last // HOUR_S) if first >= HOUR_S and last < TIME_S_MAX else ANY
+    first, last = int(hours.min()), int(hours.max())
+    return Hours(first, last) if first > 0 and last < HOURS_TOLD else ANY
 
 
 async def noted(store: ClickHouse, of: Sequence[Range]) -> Mapping[Range, Hours]:

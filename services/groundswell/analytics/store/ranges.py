@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from groundswell.analytics.store import schema
 from groundswell.kernel import failpoints
-from groundswell.kernel.bus import frames
 from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable
 
 ATTEMPTS_MAX = 8
@@ -168,8 +167,7 @@ class RangeStore:
         stored = {int(part): int(count) for part, count in answer.rows}
         if not raw:
             return columns.slice(0, 0) if stored.get(0, 0) >= columns.num_rows else columns
-        late = (columns.column("flags").to_numpy() & frames.LATE) != 0
-        part = np.where(late, 0, columns.column("ts").cast(pa.int64()).to_numpy() // 3_600_000)
+        part = schema.raw_parts(columns)
         parts, counts = np.unique(part, return_counts=True)
         lacking = [each for each, count in zip(parts, counts, strict=True) if stored.get(int(each), 0) < count]
         return columns.filter(pa.array(np.isin(part, lacking)))

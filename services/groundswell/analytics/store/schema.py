@@ -18,8 +18,13 @@ where their markers tell, and never with a hole below their markers.
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from groundswell.analytics.model import questions
 from groundswell.analytics.store import filling
+from groundswell.kernel.bus import frames
 from groundswell.kernel.clickhouse import ClickHouse
 
 DATABASE = "analytics"
@@ -41,9 +46,18 @@ BATCH_DAYS = 9
 before a writer that was away reads it."""
 
 
+HOUR_S = 3_600
+
+
 def raw_part(table: str = "") -> str:
     """`RAW_PART` with its columns named with their table."""
-    return f"if(bitAnd({table}flags, 2) = 0, intDiv(toUnixTimestamp({table}ts), 3600), 0)"
+    return f"if(bitAnd({table}flags, {frames.LATE}) = 0, intDiv(toUnixTimestamp({table}ts), {HOUR_S}), 0)"
+
+
+def raw_parts(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """`RAW_PART` of each of these rows, which are as the store gets them; of a time that the store cannot tell, no part that it has."""
+    hours: npt.NDArray[np.int64] = rows.column("ts").cast(pa.int64()).to_numpy() // (HOUR_S * 1_000)
+    return np.where((rows.column("flags").to_numpy() & frames.LATE) == 0, hours, 0)
 
 
 RAW_PART = raw_part()
