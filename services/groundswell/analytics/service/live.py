@@ -26,7 +26,7 @@ FRESHNESS_KEPT_MS = 10_000
 """How long the newest frame's age is told: a page that is quiet must not look late for ever."""
 LOOK_MS = 200
 STEP_MS_MAX = 5_000
-"""A clock that is set on by more left what came before in other seconds than the counters are asked for now."""
+"""A clock that is set on by more left what came before in other seconds than those that are asked for then."""
 LOOKS_MAX = 10_000
 SECONDS_MAX = 1_000
 
