@@ -1,17 +1,13 @@
 """API keys: what a secret opens, what scopes may be given, and how a key ends."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from groundswell import identity
 from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.identity import model
 from groundswell.identity.errors import ExpiryPast, KeyNotFound, ScopeNotHeld, ScopesInvalid, TenantNotFound
 from groundswell.identity.rpc import ApiKeyRpc
 from groundswell.identity.service import ApiKeys
-from groundswell.kernel import clock, ids, postgres, rpc
+from groundswell.kernel import ids, postgres, rpc
 from groundswell.kernel.access import InvalidCredential
 from groundswell.kernel.context import Context
 from groundswell.kernel.idempotency import RequestIdReused, RequestKey, key_of
@@ -29,18 +25,6 @@ class KnownTenants:
     async def require(self, context: Context, tenant: int) -> None:
         if tenant not in {1, 20}:
             raise TenantNotFound
-
-
-@pytest.fixture
-async def database(postgres_dsn: str) -> AsyncIterator[postgres.Database]:
-    dsn = await postgres.migrate(postgres_dsn, "identity", Path(identity.__path__[0]) / "migrations", b"k" * 32)
-    async with postgres.opened(dsn, ids.Ids(clock.SystemClock())) as opened:
-        yield opened
-
-
-@pytest.fixture
-def now() -> HeldClock:
-    return HeldClock(clock.SystemClock().now_ms())
 
 
 @pytest.fixture

@@ -5,19 +5,16 @@ staff, as the tenant and as a stranger; each test has a tenant of its own.
 """
 
 import itertools
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 
-from groundswell import identity
 from groundswell.api.identity.v1 import identity_pb2 as pb
 from groundswell.identity import model
 from groundswell.identity.errors import TenantNotFound
 from groundswell.identity.rpc import ApiKeyRpc
 from groundswell.identity.service import ApiKeys
-from groundswell.kernel import clock, errors, ids, postgres, rpc
+from groundswell.kernel import errors, ids, postgres, rpc
 from groundswell.kernel.context import Context
 from groundswell.kernel.idempotency import key_of
 from tests.clocks import HeldClock
@@ -45,18 +42,6 @@ class Drawn(ids.Ids):
 
     def next(self, shard: int | None = None) -> int:
         return self._numbers.pop(0)
-
-
-@pytest.fixture
-async def database(postgres_dsn: str) -> AsyncIterator[postgres.Database]:
-    dsn = await postgres.migrate(postgres_dsn, "identity", Path(identity.__path__[0]) / "migrations", b"k" * 32)
-    async with postgres.opened(dsn, ids.Ids(clock.SystemClock())) as opened:
-        yield opened
-
-
-@pytest.fixture
-def now() -> HeldClock:
-    return HeldClock(clock.SystemClock().now_ms())
 
 
 @pytest.fixture
