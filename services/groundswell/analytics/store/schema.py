@@ -207,14 +207,15 @@ TTL_PAUSE_S = 3 * 86_400
 """How long a partition of a table rests at least between two merges that are made only to take out rows whose time is over. Each writes the
 whole part again, and the oldest rows lie in the biggest: at the engine's own four hours it would be written six times a day for ever. Rows
 stay so much longer, which no question reaches. A part that holds nothing else, as an hour of raw rows, goes at once."""
-_MERGES = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}, merge_with_ttl_timeout = {TTL_PAUSE_S}"
+_TTL = f"merge_with_ttl_timeout = {TTL_PAUSE_S}"
+_MERGES = f"min_parts_to_merge_at_once = {PARTS_PER_MERGE_MIN}, {_TTL}"
 
 RAW_PARTS_PER_MERGE_MIN = 60
 RAW_WHOLE_AFTER_S = 600
 WIDE_PART_BYTES = 64 << 20
 _RAW_SETTINGS = (
     f"min_parts_to_merge_at_once = {RAW_PARTS_PER_MERGE_MIN}, min_age_to_force_merge_seconds = {RAW_WHOLE_AFTER_S}, "
-    f"min_age_to_force_merge_on_partition_only = 1, min_bytes_for_wide_part = {WIDE_PART_BYTES}"
+    f"min_age_to_force_merge_on_partition_only = 1, min_bytes_for_wide_part = {WIDE_PART_BYTES}, {_TTL}"
 )
 """A busy row is written three times instead of once for each level of merges: as it comes, with those of its minute, and with all of its
 hour, ten minutes after that is over. Without the last, what no merge wants would stay: dozens of parts for each of a month's hours and of
@@ -241,14 +242,13 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
     with what it was at when it was cut short."""
     await store.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
     window = f"non_replicated_deduplication_window = {deduplication_window}"
-    settings = f"{window}, {_MERGES}"
     for table in TABLES:
+        settings = f"{window}, {_RAW_SETTINGS if table == EV else _MERGES}"
         if table in FILLED_FROM:
             await filling.make(store, _filling(table, settings), instance)
         else:
             await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
-    await store.execute(f"ALTER TABLE {EV} MODIFY SETTING {_RAW_SETTINGS}")
     for column in _NOTES_OF_FRAMES:
         await store.execute(f"ALTER TABLE {FRAMES} ADD COLUMN IF NOT EXISTS {column}")
     for each in _FRAMES_BESIDE:
