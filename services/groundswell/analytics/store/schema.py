@@ -88,7 +88,11 @@ _FRAMES_BESIDE = (
 """What lies beside the rows of `frames`, so that a writer that starts finds the newest frame of each producer without reading a month of
 them. A table of an earlier version gets it for what is stored from now on."""
 
-_NOTES_OF_FRAMES = ("first UInt64 DEFAULT 0", "hour_first UInt32 DEFAULT 0", "hour_last UInt32 DEFAULT 0")
+_NOTES_OF_FRAMES = (
+    "COLUMN IF NOT EXISTS first UInt64 DEFAULT 0",
+    "COLUMN IF NOT EXISTS hour_first UInt32 DEFAULT 0",
+    "COLUMN IF NOT EXISTS hour_last UInt32 DEFAULT 0",
+)
 """On a range's own row: its first offset, and the hours of its rows (`store.hours`). Rows that a writer of an earlier version stored have
 zeros."""
 
@@ -249,10 +253,8 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
         else:
             await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
-    for column in _NOTES_OF_FRAMES:
-        await store.execute(f"ALTER TABLE {FRAMES} ADD COLUMN IF NOT EXISTS {column}")
-    for each in _FRAMES_BESIDE:
-        await store.execute(f"ALTER TABLE {FRAMES} ADD {each}")
+    added = ", ".join(f"ADD {each}" for each in (*_NOTES_OF_FRAMES, *_FRAMES_BESIDE))
+    await store.execute(f"ALTER TABLE {FRAMES} {added}")
     await _feed(store)
 
 
