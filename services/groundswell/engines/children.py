@@ -86,7 +86,7 @@ class Child:
     async def wait(self) -> int:
         """Waits for its end; the exit code."""
         while (code := self.exit_code) is None:
-            await asyncio.sleep(POLL_S)
+            await _until_over(self.pid)
         return code
 
     async def stop(self) -> int:
@@ -103,6 +103,22 @@ class Child:
     def kill(self) -> None:
         """SIGKILL to its whole process group."""
         kill_group(self.pid)
+
+
+async def _until_over(pid: int) -> None:
+    """Waits for the end of a child that nobody has reaped, or where the kernel does not tell of it (pidfd_open(2)), for a moment."""
+    try:
+        told = os.pidfd_open(pid)
+    except (AttributeError, OSError):  # another system, an old kernel, or no descriptor left
+        await asyncio.sleep(POLL_S)
+        return
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(told, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(told)
+        os.close(told)
 
 
 def log_end(log: Path | str, lines: int = LOG_LINES) -> str:
