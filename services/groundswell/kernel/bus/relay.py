@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -45,6 +46,7 @@ SELECT upto.* FROM keys, LATERAL (
     WHERE key = keys.key AND topic = keys.topic AND seq <= keys.last ORDER BY seq LIMIT $1
 ) upto ORDER BY seq LIMIT $1"""
 _OTHERS = "SELECT seq, topic, key, headers, body FROM outbox WHERE seq <> ALL($2::bigint[]) ORDER BY seq LIMIT $1"
+_ANY = "SELECT EXISTS (SELECT FROM outbox)"
 
 _RELAYED = Counter("groundswell_outbox_relayed_total", "Events that left an outbox, by topic.", ["topic"])
 _HELD = Gauge(
@@ -137,7 +139,7 @@ async def _lead(
                 held.end()
                 if last:
                     return
-                await _written(database)
+                await _written(database, connection)
                 continue
             held.begin()
             if before_publish is not None:
@@ -163,13 +165,15 @@ def _outbound(row: asyncpg.Record) -> Outbound:
     return Outbound(row["seq"], row["topic"], row["key"], orjson.loads(row["headers"]), row["body"])
 
 
-async def _written(database: Database) -> None:
-    """Waits for a commit of this process, or for the time in which to look for those of others."""
-    try:
-        async with asyncio.timeout(POLL_S):
-            await database.outbox_written.wait()
-    except TimeoutError:
-        return
+async def _written(database: Database, connection: asyncpg.Connection) -> None:
+    """Waits for a commit of this process, or until there is one of another's: that is looked for by as little as there is to ask."""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await database.outbox_written.wait()
+                return
+        if await connection.fetchval(_ANY):
+            return
 
 
 async def _send(producer: Producer, rows: Sequence[Outbound]) -> None:
