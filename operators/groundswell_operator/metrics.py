@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from groundswell_operator.saga.state import Namespace
+from groundswell_operator.saga.namespace import Namespace
 from groundswell_operator.saga.steps import Notify, Record, SetKeys, Step, Write
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)

@@ -18,7 +18,7 @@ from groundswell_operator.applying.requests import wall_clock
 from groundswell_operator.metrics import Metrics
 from groundswell_operator.saga import notifying
 from groundswell_operator.saga.deciding import decide
-from groundswell_operator.saga.state import Namespace
+from groundswell_operator.saga.namespace import Namespace
 from groundswell_operator.saga.steps import Foreign, Notify, Step
 from groundswell_operator.saga.untaken import Untaken, key
 

@@ -15,7 +15,7 @@ import sys
 from groundswell_operator.applying.requests import wall_clock
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.running import run
-from groundswell_operator.saga.state import Namespace
+from groundswell_operator.saga.namespace import Namespace
 from groundswell_operator.saga.steps import Foreign, Step
 from groundswell_operator.settings import Settings
 

@@ -13,7 +13,7 @@ import sys
 
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.laptop import command
-from groundswell_operator.saga.state import Namespace
+from groundswell_operator.saga.namespace import Namespace
 from groundswell_operator.saga.steps import Note, Step
 
 

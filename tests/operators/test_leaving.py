@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from groundswell_operator.applying.leaving import readable
-from groundswell_operator.saga.state import Namespace, Unread
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Unread
 from tests.operators.passing import raised
 from tests.operators.world import World, governing
 

@@ -12,7 +12,8 @@ from groundswell_operator.applying.errors import Refused, RequestFailed
 from groundswell_operator.applying.listing import PAGE, WHOLE_S, Listing
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.writing import Cluster
-from groundswell_operator.saga.state import Namespace, Progress, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Progress, Spike
 from groundswell_operator.saga.steps import Free, Record, Remove, Step
 from tests.operators.serving import Answer, Asked, Server, answering
 from tests.operators.test_odd_objects import SPIKE, made

@@ -13,7 +13,7 @@ from groundswell_operator.applying.statuses import moment
 from groundswell_operator.applying.writing import Cluster
 from groundswell_operator.policies import Notice
 from groundswell_operator.reconciling import Reconciler
-from groundswell_operator.saga.state import Namespace
+from groundswell_operator.saga.namespace import Namespace
 from groundswell_operator.saga.steps import Notify, Step
 from tests.operators.passing import METRICS, Process, bounds, raised
 from tests.operators.serving import Answer, Asked, answering

@@ -15,7 +15,8 @@ from groundswell_operator.bridge.sources import HEARD_S
 from groundswell_operator.health import STALLED_S
 from groundswell_operator.leading import RENEW_S
 from groundswell_operator.reconciling import IDLE_S, Reconciler
-from groundswell_operator.saga.state import Governing, Namespace
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Governing
 from groundswell_operator.watching import SILENCE_S_MAX
 from tests.operators.passing import METRICS
 from tests.operators.serving import Answer, Asked, answering

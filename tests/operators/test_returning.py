@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from groundswell_operator.applying.errors import Refused
-from groundswell_operator.saga.state import Autoscaler, Namespace, Pauses, Phase
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Autoscaler, Pauses, Phase
 from groundswell_operator.saga.steps import LetGo, Note, Step
 from tests.operators.passing import (
     BEFORE,

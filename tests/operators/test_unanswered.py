@@ -14,7 +14,8 @@ from groundswell_operator.metrics import Metrics
 from groundswell_operator.policies import Mode
 from groundswell_operator.reconciling import PASS_S_MAX, PATIENCE_S, Reconciler
 from groundswell_operator.saga.deciding import GIVE_UP_S
-from groundswell_operator.saga.state import Condition, Namespace, Pauses, Phase, Progress
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Condition, Pauses, Phase, Progress
 from groundswell_operator.saga.steps import Hold, Note, Record, Step, Told, Write
 from tests.operators.passing import BEFORE, METRICS, Process, bounds, phase, raised, reconciled
 from tests.operators.serving import Answer, Asked, answering

@@ -28,7 +28,8 @@ from groundswell_operator.policies import (
     Via,
 )
 from groundswell_operator.saga import imagining
-from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Scaled, Spike
 from groundswell_operator.saga.steps import Note, Notify, Remove, SetKeys, Step, Write
 
 WEB, READERS, WORKERS = (Target("apps/v1", "Deployment", name) for name in ("web", "readers", "workers"))

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from groundswell_operator.applying.errors import ODD
-from groundswell_operator.saga.state import LIVE, Namespace, Progress, Spike, Unread
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import LIVE, Progress, Spike, Unread
 
 log = logging.getLogger(__name__)
 

@@ -18,16 +18,8 @@ from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.applying.scalers import HORIZONTAL, SCALED_OBJECT
 from groundswell_operator.planning.admission import Spike as Evidence
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Level, Object, Policy, Target, is_name
-from groundswell_operator.saga.state import (
-    Autoscaler,
-    ConfigMap,
-    Governing,
-    Namespace,
-    Pauses,
-    Scaled,
-    Spike,
-    Unread,
-)
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Autoscaler, ConfigMap, Governing, Pauses, Scaled, Spike, Unread
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.scaled_objects import ScaledObjects
 from groundswell_operator.planning.raising import SetFloor, SetScale
 from groundswell_operator.policies import Object
-from groundswell_operator.saga.state import OVER, Autoscaler, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import OVER, Autoscaler, Delivery, Governing, Scaled, Spike
 from groundswell_operator.saga.steps import (
     Foreign,
     Free,

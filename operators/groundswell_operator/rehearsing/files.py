@@ -14,7 +14,8 @@ from google.protobuf import json_format
 from groundswell_operator.applying import reading, scalers
 from groundswell_operator.bridge import records
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Object, Policy, Target
-from groundswell_operator.saga.state import Autoscaler, ConfigMap, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Autoscaler, ConfigMap, Governing, Scaled, Spike
 
 OWN = {"namespace": "default", "uid": "", "resourceVersion": "1", "generation": 1}
 """What an API server gives an object."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from groundswell_operator.policies import Mode, Target
 from groundswell_operator.saga import claims, imagining, notifying
 from groundswell_operator.saga.deciding import decide
-from groundswell_operator.saga.state import OVER, Namespace, Progress
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import OVER, Progress
 from groundswell_operator.saga.steps import Notify, SetKeys, Write
 
 SECONDS_MAX = 48 * 3600

@@ -11,13 +11,13 @@ from groundswell_operator.planning.raising import Baseline, Demand, Wanted, affo
 from groundswell_operator.policies import APPS, DEPLOYMENT, STATEFUL_SET, Mode, OnExhausted, Policy, Scale, Via
 from groundswell_operator.saga import accounting, claims, configuring
 from groundswell_operator.saga.conditions import with_condition
+from groundswell_operator.saga.namespace import Namespace
 from groundswell_operator.saga.state import (
     LIVE,
     NOTIFY_ONLY,
     OVER,
     Claim,
     Governing,
-    Namespace,
     Patched,
     Phase,
     Progress,

@@ -7,7 +7,8 @@ import enum
 
 from groundswell_operator.planning.raising import Baseline, SetFloor
 from groundswell_operator.policies import Target
-from groundswell_operator.saga.state import Autoscaler, Claim, Held, Namespace, Scaled
+from groundswell_operator.saga.namespace import Held, Namespace
+from groundswell_operator.saga.state import Autoscaler, Claim, Scaled
 
 NOTHING = Held()
 

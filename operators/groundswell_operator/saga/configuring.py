@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from groundswell_operator.policies import Mode, Patch, is_name
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
-from groundswell_operator.saga.state import OVER, ConfigMap, Namespace, Patched, Phase, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import OVER, ConfigMap, Patched, Phase, Spike
 from groundswell_operator.saga.steps import SetKeys
 
 Holding = Sequence[tuple[Spike, Patched]]

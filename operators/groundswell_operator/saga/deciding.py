@@ -9,7 +9,8 @@ from groundswell_operator.policies import Mode, Policy
 from groundswell_operator.saga import admitting, configuring, policies, spikes, targets
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import told, with_condition
-from groundswell_operator.saga.state import LIVE, OVER, Namespace, Phase, Progress, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import LIVE, OVER, Phase, Progress, Spike
 from groundswell_operator.saga.steps import Free, Hold, LetGo, Note, Record, Remove, Step
 from groundswell_operator.saga.untaken import NOTHING, Untaken
 

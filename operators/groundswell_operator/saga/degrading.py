@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from groundswell_operator.saga.conditions import Conditions, with_condition
-from groundswell_operator.saga.state import Autoscaler, Claim, Namespace, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Autoscaler, Claim, Spike
 
 
 def degraded(

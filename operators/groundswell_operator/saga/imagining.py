@@ -6,7 +6,8 @@ import dataclasses
 from typing import TypeVar
 
 from groundswell_operator.planning.raising import SetFloor, SetScale
-from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Namespace, Scaled, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Autoscaler, ConfigMap, Delivery, Governing, Scaled, Spike
 from groundswell_operator.saga.steps import (
     Free,
     GiveUpFloor,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from groundswell_operator.policies import Mode, Notice
 from groundswell_operator.saga.conditions import Conditions, with_condition
-from groundswell_operator.saga.state import LIVE, Delivery, Governing, Namespace, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import LIVE, Delivery, Governing, Spike
 from groundswell_operator.saga.steps import Notify
 
 ATTEMPTS_MAX = 12

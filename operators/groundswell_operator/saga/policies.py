@@ -9,7 +9,8 @@ from groundswell_operator.policies import Mode
 from groundswell_operator.saga import accounting, claims, sourcing
 from groundswell_operator.saga.admitting import figure, overlapping, unusable, unusable_actions
 from groundswell_operator.saga.conditions import Conditions, with_condition
-from groundswell_operator.saga.state import LIVE, Governing, Namespace, Notes
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import LIVE, Governing, Notes
 
 DISMISSED_MAX = 100
 """Spikes that a policy remembers as dismissed: the last ones."""

@@ -7,7 +7,8 @@ lose: spikes may be made by hand. A policy's longest duration, or a day's budget
 from __future__ import annotations
 
 from groundswell_operator.saga.conditions import Conditions, with_condition
-from groundswell_operator.saga.state import Governing, Namespace
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Governing
 
 CONDITION = "SourceConnected"
 SILENT_S = 30.0

@@ -13,7 +13,8 @@ from groundswell_operator.saga.admitting import admitted_further, considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.degrading import degraded
-from groundswell_operator.saga.state import KEPT, LIVE, OVER, Claim, Governing, Namespace, Phase, Progress, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import KEPT, LIVE, OVER, Claim, Governing, Phase, Progress, Spike
 
 QUARTERS = 4
 """Ready pods are written down when another quarter of a raise is ready: each pod would be a write."""

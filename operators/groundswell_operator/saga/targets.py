@@ -8,7 +8,8 @@ from groundswell_operator.planning.raising import Baseline, Raise, SetFloor, Set
 from groundswell_operator.planning.raising import writes as raising_writes
 from groundswell_operator.policies import Mode, Target
 from groundswell_operator.saga import claims
-from groundswell_operator.saga.state import Governing, Held, Namespace, Pauses, Phase, Scaled
+from groundswell_operator.saga.namespace import Held, Namespace
+from groundswell_operator.saga.state import Governing, Pauses, Phase, Scaled
 from groundswell_operator.saga.steps import GiveUpFloor, Write
 
 

@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from groundswell_operator.saga.state import Namespace, Spike
+from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.state import Spike
 from groundswell_operator.saga.steps import Foreign, Hold, Note, Record, SetKeys, Step, Write
 
 T = TypeVar("T", bound=Step)
