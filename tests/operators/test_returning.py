@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from groundswell_operator.applying.errors import Refused
+from groundswell_operator.planning.raising import SetFloor
 from groundswell_operator.saga.namespace import Namespace
 from groundswell_operator.saga.state import Autoscaler, Pauses, Phase
-from groundswell_operator.saga.steps import LetGo, Note, Step
+from groundswell_operator.saga.steps import LetGo, Note, Step, Write
 from tests.operators.passing import (
     BEFORE,
     bounds,
@@ -36,6 +37,24 @@ async def test_a_raise_ends_where_it_began_in_halves() -> None:
     assert bounds(world) == BEFORE
     assert phase(world) is Phase.RESTORED
     assert world.state.spikes["a"].progress.conditions["Restored"].status
+
+
+@pytest.mark.promise("OPERATOR-8")
+async def test_steps_that_could_not_be_written_for_a_while_are_not_written_as_one() -> None:
+    """Whether writes are refused or their operator dies before each of them: records were taken, and the floor stood still."""
+    world = raised(World(governing()))
+    await run_for(world, 40)
+    world.over("a")
+    world.fails = lambda step: Refused(403, "not now") if isinstance(step, Write) else None
+    await run_for(world, 100)
+    assert bounds(world)["web"][1] == 30
+    world.fails = lambda _: None
+    await run_for(world, 200)
+    changes = [step.change for step in world.done if isinstance(step, Write) and step.scaled.target == WEB]
+    floors = [change.floor for change in changes if isinstance(change, SetFloor)]
+    assert floors[-6:] == [17, 10, 7, 5, 4, 3]
+    assert bounds(world) == BEFORE
+    assert phase(world) is Phase.RESTORED
 
 
 @pytest.mark.promise("OPERATOR-8")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from groundswell_operator.planning.lowering import Times, due, lowered
 from groundswell_operator.planning.raising import WAIT_S_MAX
 from groundswell_operator.policies import Policy
-from groundswell_operator.saga import accounting, claims, configuring, notifying, observing, sourcing
+from groundswell_operator.saga import accounting, claims, configuring, notifying, observing, sourcing, targets
 from groundswell_operator.saga.admitting import admitted_further, considered
 from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
@@ -18,6 +18,9 @@ from groundswell_operator.saga.state import KEPT, LIVE, OVER, Claim, Governing, 
 
 QUARTERS = 4
 """Ready pods are written down when another quarter of a raise is ready: each pod would be a write."""
+UNWRITTEN_S, UNWRITTEN_STEPS = 300.0, 5
+"""How long a recorded step down is waited for that is not written, the longer of the two; then all that is left is recorded as one step, so
+that what the spike does to others ends, and is written as one should that be possible again."""
 UNTOLD = "Untold"
 """Why a raise is taken back where the status does not say: somebody else has written the phase."""
 
@@ -224,10 +227,15 @@ def _stepped(claim: Claim, governing: Governing | None, state: Namespace, now_s:
         return dataclasses.replace(claim, desired=min(claim.desired, claim.baseline.replicas))
     if scaled.pauses.scale_in or not claim.asks:
         return claim
+    cooldown = governing.policy.cooldown
+    if targets.comes_down(state, scaled):  # two steps of which the first was not written would be written as one
+        waited_s = now_s - (claim.stepped_s or now_s)
+        if waited_s < max(UNWRITTEN_S, UNWRITTEN_STEPS * cooldown.step_interval_s):
+            return claim
+        return dataclasses.replace(claim, desired=claim.baseline.replicas, stepped_s=now_s)
     wants = scaled.autoscaler.wants if scaled.autoscaler else claim.baseline.replicas
-    factor = governing.policy.cooldown.step_factor
     ceiling = claims.ceiling_left(claim.baseline, scaled)
-    low = lowered(claim.desired, claim.baseline.replicas, wants, ceiling, factor)
+    low = lowered(claim.desired, claim.baseline.replicas, wants, ceiling, cooldown.step_factor)
     return claim if low == claim.desired else dataclasses.replace(claim, desired=low, stepped_s=now_s)
 
 

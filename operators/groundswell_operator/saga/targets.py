@@ -25,6 +25,12 @@ def writes(state: Namespace, now_s: float) -> list[Write]:
     return found
 
 
+def comes_down(state: Namespace, scaled: Scaled) -> bool:
+    """Whether a step down is recorded that is still to be written."""
+    asked = claims.on(state, scaled.target)
+    return any(True for _, claim in asked.claims[:1] for _ in _down(scaled, claim.baseline, asked.figure))
+
+
 def _parts(state: Namespace, asked: dict[Target, Held], now_s: float) -> dict[Target, int]:
     """How much of its figure each target gets now: what comes later in order gets half until the earlier is ready."""
     raises = {}
