@@ -21,7 +21,7 @@ from tests.cluster import keda, load
 from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.forms import slow
-from tests.cluster.operating import QUICK, Operated, scales
+from tests.cluster.operating import Operated, scales
 
 OVER = {"status": {"over": "2026-11-25T00:00:00Z"}}
 Bounds = tuple[int | None, int | None]
@@ -261,7 +261,9 @@ async def test_the_floor_of_a_scaled_object_is_taken_back_in_halves_and_never_be
     async with load.served(scaled.admin, scaled.namespace, scaled.folder, ports.draw(1)[0], 3) as called_for:
         await with_web(scaled, minReplicaCount=3, maxReplicaCount=20)
         await until(lambda: wants(scaled, 3))
-        path = await scaled.spike("vs-a", await scaled.policy(actions=[scales("web", 10)], cooldown=QUICK))
+        # the autoscaler looks at its metric once in five seconds
+        cooldown = {"quietPeriod": "1s", "stepInterval": "10s", "minHold": "10s"}
+        path = await scaled.spike("vs-a", await scaled.policy(actions=[scales("web", 10)], cooldown=cooldown))
         await scaled.comes_to(path, "Holding")
         called_for.total = 12
         await until(lambda: wants(scaled, 12))
@@ -288,5 +290,5 @@ async def floors_until(place: Operated, last: int) -> list[int | None]:
             seen.append(floor)
         return floor == last
 
-    await until(is_last, 60)
+    await until(is_last, 120)
     return seen
