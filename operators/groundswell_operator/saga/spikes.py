@@ -229,9 +229,9 @@ def _stepped(claim: Claim, governing: Governing | None, state: Namespace, now_s:
         return claim
     cooldown = governing.policy.cooldown
     if targets.comes_down(state, scaled):  # two steps of which the first was not written would be written as one
-        waited_s = now_s - (claim.stepped_s or now_s)
-        if waited_s < max(UNWRITTEN_S, UNWRITTEN_STEPS * cooldown.step_interval_s):
-            return claim
+        since_s = claim.stepped_s or now_s
+        if now_s - since_s < max(UNWRITTEN_S, UNWRITTEN_STEPS * cooldown.step_interval_s):
+            return dataclasses.replace(claim, stepped_s=since_s)
         return dataclasses.replace(claim, desired=claim.baseline.replicas, stepped_s=now_s)
     wants = scaled.autoscaler.wants if scaled.autoscaler else claim.baseline.replicas
     ceiling = claims.ceiling_left(claim.baseline, scaled)
