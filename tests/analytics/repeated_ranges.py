@@ -36,9 +36,10 @@ async def _blind(store: clickhouse.ClickHouse, of: Range) -> None:
 
 
 async def _added(store: clickhouse.ClickHouse, table: str) -> None:
-    """The insert into one rollup under the token of the first attempt."""
+    """The insert into one rollup under the token of the first attempt, in one thread as that: two may give the groups in other blocks."""
     sql, bound = rollups.statement(table, [WHOLE])
-    await store.execute(sql, bound, clickhouse.insert_options(token(table, TOPIC, [WHOLE])))
+    options = clickhouse.insert_options(token(table, TOPIC, [WHOLE])) | rollups.ONE_THREAD
+    await store.execute(sql, bound, options)
 
 
 async def _emptied(store: clickhouse.ClickHouse, *tables: str) -> None:
