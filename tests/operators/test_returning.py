@@ -9,6 +9,7 @@ import pytest
 from groundswell_operator.applying.errors import Refused
 from groundswell_operator.planning.raising import SetFloor
 from groundswell_operator.saga.namespace import Namespace
+from groundswell_operator.saga.spikes import UNWRITTEN_S
 from groundswell_operator.saga.state import Autoscaler, Pauses, Phase
 from groundswell_operator.saga.steps import LetGo, Note, Step, Write
 from tests.operators.passing import (
@@ -55,6 +56,25 @@ async def test_steps_that_could_not_be_written_for_a_while_are_not_written_as_on
     assert floors[-6:] == [17, 10, 7, 5, 4, 3]
     assert bounds(world) == BEFORE
     assert phase(world) is Phase.RESTORED
+
+
+@pytest.mark.promise("OPERATOR-12")
+async def test_a_step_of_another_spike_that_can_never_be_written_keeps_nobodys_config_maps() -> None:
+    world = raised(raised(World(telling())), "b")
+    await run_for(world, 40)
+    mine = world.state.spikes["a"]
+    lower = [dataclasses.replace(each, desired=12) if each.target == WEB else each for each in mine.progress.claims]
+    less = dataclasses.replace(mine, progress=dataclasses.replace(mine.progress, claims=lower))
+    world.state = dataclasses.replace(world.state, spikes={**world.state.spikes, "a": less})
+    world.fails = lambda step: Refused(403, "no") if isinstance(step, Write) and step.scaled.target == WEB else None
+    world.delete("b")
+    await run_for(world, 10)
+    assert bounds(world)["web"][1] == 30
+    world.over("a")
+    await run_for(world, 100)
+    assert flags(world) != VALUES
+    await run_for(world, int(UNWRITTEN_S))
+    assert flags(world) == VALUES
 
 
 @pytest.mark.promise("OPERATOR-8")
