@@ -30,7 +30,7 @@ from tests.cluster.operating import BRIDGE, QUICK, WRITING, Operated, scales
 
 RECORDS = 10_000
 ENDS_EVERY = 500
-MANY = form(100, 400)
+MANY = form(100, 1_000)
 SEED = 7
 
 

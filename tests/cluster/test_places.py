@@ -110,7 +110,7 @@ async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_t
         found = [each.get("status", {}).get("phase") for each in await place.admin.items(place.spikes)]
         return found.count("Rejected") == WAITING - 3
 
-    await until(decided, 60 + WAITING)
+    await until(decided, 120)
     for views in (WAITING - 1, WAITING - 2, WAITING - 3):
         await place.comes_to(f"{place.spikes}/vs-{views}", "Holding")
     moments = sorted(moment_s(each) for each in place.writes("one") if each["objectRef"]["resource"] != "leases")
