@@ -25,7 +25,7 @@ from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
 
 from groundswell.kernel.bus.committed import committed, connected
-from groundswell.kernel.bus.consumer import BROKER_RETRY_S, METADATA_MS_MAX, started
+from groundswell.kernel.bus.consumer import BROKER_RETRY_S, METADATA_MS_MAX, reached, started
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ STALL_S_MAX = 60.0
 """How long a partition may stand still although its log goes on."""
 SESSION_S = 10.0
 ANSWER_S_MAX = 5.0
+BEGIN_POLL_S = 0.01
 END_S_MAX = 10.0
 """How long the client's end may take: what it has not told the broker, the group finds out by itself after a session."""
 
@@ -136,8 +137,18 @@ class Unacknowledged(WeakSet[Message]):
 
 
 class EndingThread(driver.AIOKafkaConsumerThread):
-    """faust's thread with the client in it, which ends in time. Without a broker the client's end raises what would keep this thread and
-    who waits for it, or waits for answers that do not come, also when it is cancelled."""
+    """faust's thread with the client in it, which waits for the broker when it starts, and ends in time. Without a broker the client's end
+    raises what would keep this thread and who waits for it, or waits for answers that do not come, also when it is cancelled."""
+
+    async def on_start(self) -> None:
+        self._consumer = self._create_consumer(loop=self.thread_loop)
+        self.time_started = time.monotonic()
+        await self.wait(reached(self._consumer.start))
+
+    async def stop(self) -> None:
+        while self._thread is not None and self._thread.is_alive() and not self._started.is_set():
+            await asyncio.sleep(BEGIN_POLL_S)  # a thread that has not begun yet would not hear of it
+        await super().stop()
 
     async def _shutdown_thread(self) -> None:
         await _at_most(END_S_MAX, [asyncio.ensure_future(super()._shutdown_thread())])
@@ -229,6 +240,7 @@ def app_of(stream: Stream) -> faust.App:
         broker_heartbeat_interval=2.0,
         loop=asyncio.get_running_loop(),
     )
+    app.boot_strategy.enable_kafka_producer = False  # nothing is produced, and to connect it a broker would have to be there
     app.transport = GuardedTransport(app.conf.broker_consumer, app, loop=app.loop)
     topic = app.topic(stream.topic, value_serializer="raw", value_type=bytes, key_serializer="raw", key_type=bytes)
 

@@ -103,16 +103,21 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
 async def started(consumer: AIOKafkaConsumer) -> None:
     """Starts a consumer, waiting for the broker as long as it takes; closes it when it is given up meanwhile."""
     try:
-        while True:
-            try:
-                await consumer.start()
-                return
-            except KafkaError as error:
-                log.warning("waiting for Kafka: %s", type(error).__name__)
-            await asyncio.sleep(BROKER_RETRY_S)
+        await reached(consumer.start)
     except BaseException:
         await consumer.stop()
         raise
+
+
+async def reached(connect: Callable[[], Awaitable[None]]) -> None:
+    """Connects, and tries again while the broker is away: one that goes just then must not end a process."""
+    while True:
+        try:
+            await connect()
+            return
+        except KafkaError as error:
+            log.warning("waiting for Kafka: %s", type(error).__name__)
+        await asyncio.sleep(BROKER_RETRY_S)
 
 
 async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:

@@ -24,7 +24,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from groundswell.kernel.bus.committed import committed
-from groundswell.kernel.bus.consumer import METADATA_MS_MAX, started
+from groundswell.kernel.bus.consumer import METADATA_MS_MAX, reached, started
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         """Takes part in the group while the block runs; waits for the broker as long as it takes."""
         await started(self._consumer)
         try:
-            await self._client.bootstrap()
+            await reached(self._client.bootstrap)
             self._consumer.subscribe([self._topic], listener=self)
             yield
         finally:
