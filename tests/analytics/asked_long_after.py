@@ -28,7 +28,7 @@ AGES_DAYS = (91, 60)
 async def main(folder: str) -> None:
     hour_ms = SystemClock().now_ms() // HOUR_MS * HOUR_MS
     chance, rows, wrong, refused = random.Random(SEED), [], [], 0
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}", niceness=0)) as store:
         await schema.create(store, 1_000)
         rollups = RollupStore(store, "frames")
         for partition, days in enumerate(AGES_DAYS):

@@ -156,7 +156,7 @@ def names_of(error: QueryInvalid) -> list[str]:
 async def main(folder: str) -> None:
     hour_ms = SystemClock().now_ms() // HOUR_MS * HOUR_MS - HOUR_MS
     rows = {tenant: list(rows_of(tenant)) for tenant in (MINE, OTHER)}
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}", niceness=0)) as store:
         await schema.create(store, 1_000)
         rollups, told = RollupStore(store, "frames"), {}
         for tenant, mine in rows.items():

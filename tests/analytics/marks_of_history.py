@@ -52,7 +52,7 @@ async def refused(store: clickhouse.ClickHouse) -> bool:
 
 async def main(dsn: str) -> None:
     whole = OFFSETS // STEP * TENANTS * PARTITIONS
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn, query_bytes_max=1)) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn, niceness=0, query_bytes_max=1)) as store:
         await schema.create(store, 1_000)
         await store.execute(f"ALTER TABLE {schema.FRAMES} DROP PROJECTION marks")
         await store.execute(f"ALTER TABLE {schema.FRAMES} DROP INDEX by_offset")

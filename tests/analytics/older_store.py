@@ -81,7 +81,7 @@ async def _differing(store: clickhouse.ClickHouse, table: str) -> int:
 
 
 async def main(command: str, folder: str) -> None:
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}", niceness=0)) as store:
         if command == "make":
             await made(store)
             return

@@ -63,7 +63,7 @@ async def main(folder: str) -> None:
     hour_ms = SystemClock().now_ms() // HOUR_MS * HOUR_MS
     drawn = raw_rows.draw(ROWS, seed=1, tenant=7, start_ms=hour_ms, span_ms=HOUR_MS, items=2_000, users=100_000)
     told: dict[str, dict[str, int]] = {}
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}")) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}", niceness=0)) as store:
         await schema.create(store, 20_000)
         ranges, rolled = RangeStore(store, TOPIC), RollupStore(store, TOPIC)
         for chunks in (1, 300):

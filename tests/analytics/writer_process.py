@@ -41,7 +41,7 @@ async def counts(store: clickhouse.ClickHouse) -> dict[str, int]:
 
 
 async def count(dsn: str) -> None:
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn)) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn, niceness=0)) as store:
         print(json.dumps(await counts(store)))
 
 
@@ -58,7 +58,7 @@ async def run(bootstrap: str, topic: str, dsn: str, status: str, instance: str) 
     async def publish(totals: Sequence[Total]) -> None:
         published.update({(t.tenant, t.kind, t.item): t.events for t in totals})
 
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn)) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn, niceness=0)) as store:
         await schema.create(store, config.deduplication_window, instance)
         ranges, rollups = RangeStore(store, topic), RollupStore(store, topic)
         group = os.environ.get("TESTED_GROUP", f"{topic}.writer")

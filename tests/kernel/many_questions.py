@@ -18,7 +18,7 @@ WAIT_S = 60.0
 
 
 async def main(dsn: str) -> None:
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn, query_s_max=LONG_S)) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn, niceness=0, query_s_max=LONG_S)) as store:
         await store.execute("CREATE TABLE written (x UInt64) ENGINE = MergeTree ORDER BY x")
         endless = "SELECT sleepEachRow(0.1) FROM numbers(100000) SETTINGS max_block_size = 1"
         asked = [asyncio.ensure_future(store.query(endless)) for _ in range(QUESTIONS)]

@@ -42,7 +42,7 @@ def beyond_memory(dsn: str) -> str:
 
 
 async def main(dsn: str) -> None:
-    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn)) as store:
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=dsn, niceness=0)) as store:
         await store.execute(f"CREATE TABLE full (x UInt64) {FULL}")
         await store.execute("CREATE TABLE wide (x UInt64, s String) ENGINE = MergeTree ORDER BY x")
         await store.insert("full", ROWS, "the part that there is room for")

@@ -42,6 +42,6 @@ async def test_the_embedded_stores_threads_step_back_and_those_that_answer_do_no
     )
     answer, _ = await child.communicate()
     found = json.loads(answer)
-    assert found["theirs"].count(clickhouse.NICENESS_MAX) > 1
+    assert found["theirs"].count(clickhouse.ClickHouseSettings().niceness) > 1
     assert found["own"] not in found["theirs"]
     assert found["own"] == os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +38,6 @@ T = TypeVar("T")
 
 EMBEDDED = "chdb://"
 
-NICENESS_MAX = 19
 THREADS_KEPT = 2
 """So many fewer than threads in all do callers' questions get."""
 LEFT_S_MIN = 0.001
@@ -69,6 +69,9 @@ class ClickHouseSettings:
     """Seconds a query may run. Who asks may have less time, and the query then has what is left of it."""
     query_bytes_max: int = 1_000_000_000
     """Bytes of memory a query may take."""
+    niceness: int = 19
+    """How far the embedded engine's threads step back, on Linux. Busy processors leave 19 hardly any time: right where they answer
+    visitors too, for rows can wait in the log. 0 for a store that has its processors to itself."""
     threads: int = 6
     """Calls at once of the process's own work; further ones wait. Callers' questions have two fewer, which are theirs alone."""
 
@@ -202,9 +205,8 @@ class ClickHouse:
         return await (_to_its_end(begun) if to_its_end else asyncio.wrap_future(begun))
 
     def _pool(self, threads: int) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(
-            threads, thread_name_prefix="clickhouse", initializer=_step_back if self.embedded else None
-        )
+        step_back = partial(_step_back, self._config.niceness) if self.embedded else None
+        return ThreadPoolExecutor(threads, thread_name_prefix="clickhouse", initializer=step_back)
 
     def _client(self, *, answers: bool) -> Client:
         """This thread's own; one that `answers` callers gives up a server that does not."""
@@ -241,14 +243,16 @@ async def _to_its_end(begun: Future[T]) -> T:
         raise
 
 
-def _step_back() -> None:
+def _step_back(niceness: int) -> None:
     """Puts this thread, and all that the engine starts from it, behind everything else that wants a processor.
 
     The engine wakes dozens of threads for one small insert. A fair scheduler gives each of them as much as the one that answers
     visitors, who then wait for tens of milliseconds; rows wait in the log and miss nothing.
     """
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS_MAX)
+        # Who is nicer already may not come forward again.
+        there = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(there, niceness))
 
 
 def insert_options(token: str) -> dict[str, str | int]:

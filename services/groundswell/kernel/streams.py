@@ -240,7 +240,7 @@ def app_of(stream: Stream) -> faust.App:
         broker_heartbeat_interval=2.0,
         loop=asyncio.get_running_loop(),
     )
-    app.boot_strategy.enable_kafka_producer = False  # nothing is produced, and to connect it a broker would have to be there
+    app.boot_strategy.enable_kafka_producer = False  # nothing is produced, and its start would need a broker
     app.transport = GuardedTransport(app.conf.broker_consumer, app, loop=app.loop)
     topic = app.topic(stream.topic, value_serializer="raw", value_type=bytes, key_serializer="raw", key_type=bytes)
 
