@@ -35,6 +35,7 @@ from loadtests.platform.installation import Installation
 
 ROUNDS, ROUND_S, WARM_S = 5, 2.0, 1.0
 PACED_RATE, PACED_S, PACED_P99_MS_MAX = 1_000.0, 8.0, 10.0
+PACED_LINKS = 10
 
 
 class Speed(NamedTuple):
@@ -147,11 +148,11 @@ async def _compared(
 
 
 async def _paced(platform: "_Platform") -> tuple[Mapping[str, float], Sequence[Finding]]:
-    """Latency from the planned moment at a steady thousand a second, and what the books say of it; the reference shows what the generator
-    and its machine add."""
-    tenant = await scenario.prepare(platform.installation, f"paced-{secrets.token_hex(4)}", 10)
-    await scenario.warm(platform.installation, tenant)
-    plan = draw([Stream(constant(PACED_RATE, PACED_S), 0, 10)], Visitors(), 1)
+    """Latency of hot links from the planned moment at a steady thousand a second, and what the books say of it; the reference shows what
+    the generator and its machine add."""
+    tenant = await scenario.prepare(platform.installation, f"paced-{secrets.token_hex(4)}", PACED_LINKS)
+    await scenario.warm(platform.installation, tenant, PACED_LINKS)
+    plan = draw([Stream(constant(PACED_RATE, PACED_S), 0, PACED_LINKS)], Visitors(), 1)
     targets = tuple(Target(link.host, link.path) for link in tenant.links)
     with tempfile.TemporaryDirectory() as folder:
         async with Load(Path(folder), plan, Order("127.0.0.1", platform.constant.port, plan.seed, targets)) as load:

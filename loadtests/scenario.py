@@ -214,12 +214,12 @@ async def run(
     return Ran(loaded, kills, killer.struck, promised, books, findings, settled_s, sampler.samples, memory, steady)
 
 
-async def warm(installation: Installation, tenant: Tenant) -> None:
-    """Waits until the fresh tenant's links redirect, without a view that would count. Raises `PlatformFailed` after 10 s."""
+async def warm(installation: Installation, tenant: Tenant, links: int = 1) -> None:
+    """Waits until so many of the fresh tenant's links redirect, without a view that would count. Raises `PlatformFailed` after 10 s."""
     url = installation.credentials().url
     end_s = time.monotonic() + 10
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        for link in tenant.links[:1]:
+        for link in tenant.links[:links]:
             while (await client.head(link.path, headers={"Host": link.host})).status_code != 302:
                 if time.monotonic() > end_s:
                     raise PlatformFailed(f"The new link {link.path} on {link.host} does not redirect.")

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundswell.kernel.bus import frames
+from groundswell.kernel.bus.frames.lane import departure
 
 from .framing import DIGEST, rows_of, some_rows
 
@@ -97,3 +98,22 @@ def test_a_frame_whose_body_is_damaged_is_corrupt(body: bytes) -> None:
     with pytest.raises(frames.CorruptFrame) as caught:
         frames.decode(body, sound()[1].items())
     assert caught.value.rows == 10
+
+
+@given(
+    st.floats(0, 1e6),
+    st.floats(0.001, 5.0),
+    st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=8),
+)
+def test_frames_that_fill_together_leave_together_and_none_waits_longer_than_it_may(
+    ticks: float, flush_s: float, within: list[float]
+) -> None:
+    """Partitions whose frames begin in the same stretch of time share its end."""
+    begun_s = [(int(ticks) + 0.001 + 0.998 * each) * flush_s for each in within]
+    leave_s = [departure(now_s, flush_s) for now_s in begun_s]
+    assert len(set(leave_s)) == 1
+    assert all(now_s < left_s <= now_s + flush_s for now_s, left_s in zip(begun_s, leave_s, strict=True))
+
+
+def test_frames_that_wait_for_no_others_leave_at_once() -> None:
+    assert departure(7.5, 0.0) == 7.5

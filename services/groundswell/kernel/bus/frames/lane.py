@@ -61,7 +61,7 @@ class Lane:
         self._order = itertools.count()
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
-        self._opened_s = 0.0
+        self._leaves_s = 0.0
         if place.announced or len(place.open):
             self._filled.set()
 
@@ -182,7 +182,7 @@ class Lane:
 
     async def _until_flush(self) -> None:
         """Waits until the open frame has had its time, or is full."""
-        remaining = self._opened_s + self._flush_s - asyncio.get_running_loop().time()
+        remaining = self._leaves_s - asyncio.get_running_loop().time()
         if remaining > 0:
             self._filled.clear()
             with suppress(TimeoutError):
@@ -239,9 +239,9 @@ class Lane:
                 known.set_result(True)
 
     def _filling(self, before: int, after: int) -> None:
-        """The open frame had `before` rows and has `after`: its time runs from the first, and is over when it is full."""
+        """The open frame had `before` rows and has `after`: with its first it is settled when it leaves, and when it is full it leaves."""
         if not before:
-            self._opened_s = asyncio.get_running_loop().time()
+            self._leaves_s = departure(asyncio.get_running_loop().time(), self._flush_s)
             if not self.place.announced:
                 self._filled.set()
         if after >= self._rows_max:
@@ -249,8 +249,16 @@ class Lane:
 
     def _flush(self) -> None:
         """The open frame waits for no more rows."""
-        self._opened_s = float("-inf")
+        self._leaves_s = float("-inf")
         self._filled.set()
+
+
+def departure(now_s: float, flush_s: float) -> float:
+    """When a frame leaves that gets its first row now, `flush_s` later at most.
+
+    Frames of all partitions leave at the same moments: they share a request to the broker then, and its readers share their fetches.
+    """
+    return (now_s // flush_s + 1) * flush_s if flush_s else now_s
 
 
 async def _pause(attempt: int) -> None:
