@@ -153,6 +153,18 @@ async def test_a_connection_that_breaks_within_a_transaction_is_unavailable(app_
             await add(broken, ALICE, 1)
 
 
+@pytest.mark.parametrize("words", [b"\x04\xd2\x16\x2f", b"database\0"], ids=["at the first word", "while it logs in"])
+async def test_a_connection_that_is_closed_while_it_is_made_is_made_again_and_for_so_long_only(
+    database: postgres.Database, app_dsn: str, words: bytes
+) -> None:
+    async with through(Wire(words, "break", once=True), app_dsn) as broken:
+        await add(broken, ALICE, 1)
+        assert await ids_seen(broken, ALICE) == [1]
+    async with through(Wire(words, "break"), app_dsn) as broken:
+        with pytest.raises(errors.Unavailable):
+            await add(broken, ALICE, 2)
+
+
 async def test_a_connection_used_between_the_servers_last_words_and_its_end_is_unavailable(
     database: postgres.Database, app_dsn: str
 ) -> None:

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 class Wire:
     """What comes from the client goes on until it holds `words`; then the wire does what `at_words` says. Set `met` by then.
 
-    A wire that `lingers` passes all that the server said, and not that it has gone.
+    A wire that `lingers` passes all that the server said, and not that it has gone. One that does it `once` then passes all.
     """
 
-    def __init__(self, words: bytes, at_words: Literal["break", "hold"], *, lingers: bool = False) -> None:
-        self._words, self._at_words = words, at_words
+    def __init__(
+        self, words: bytes, at_words: Literal["break", "hold"], *, lingers: bool = False, once: bool = False
+    ) -> None:
+        self._words, self._at_words, self._once = words, at_words, once
         self.lingers = lingers
         self.met = asyncio.Event()
 
@@ -48,7 +50,7 @@ class Wire:
 
     async def _carry_watched(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(1 << 16):
-            if self._words in chunk:
+            if self._words in chunk and not (self._once and self.met.is_set()):
                 self.met.set()
                 if self._at_words == "break":
                     return

@@ -32,6 +32,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ACQUIRE_S_MAX = 2.0
+RECONNECT_S = 0.1
 COMMAND_S_MAX = 10.0
 CLOSE_S_MAX = 5.0
 TELLING_S = 0.5
@@ -113,7 +114,7 @@ class Database:
         if not self._prepared or free_s <= 0:
             raise _unavailable()
         try:
-            connection = await self._pool.acquire(timeout=min(ACQUIRE_S_MAX, free_s))
+            connection = await self._acquired(min(ACQUIRE_S_MAX, free_s))
         except GONE as error:
             raise _unavailable() from error
         tx = Tx(connection, tenant, self._ids)
@@ -134,6 +135,18 @@ class Database:
             raise translated from error
         finally:
             await self._pool.release(connection)
+
+    async def _acquired(self, seconds_max: float) -> asyncpg.Connection:
+        """A connection out of the pool; raises `GONE`. One that was closed while it was made, as a proxy does that has too much to do, is
+        made again: nothing was asked of it yet."""
+        until_s = time.monotonic() + seconds_max
+        while True:
+            try:
+                return await self._pool.acquire(timeout=until_s - time.monotonic())
+            except (asyncpg.ConnectionDoesNotExistError, ConnectionError) as error:
+                if isinstance(error, ConnectionRefusedError) or time.monotonic() + RECONNECT_S >= until_s:
+                    raise
+            await asyncio.sleep(RECONNECT_S)
 
 
 def left_s(deadline_s: float | None) -> float:
