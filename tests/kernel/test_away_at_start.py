@@ -1,32 +1,39 @@
-"""A broker that goes away between a process's first word with it and the next: the process waits, since it has more to do than this."""
+"""A broker that goes away between a process's first word with it and the next, or is not itself yet: the process waits, since it has more
+to do than this."""
 
 import asyncio
+import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer
+from aiokafka.errors import NodeNotReadyError
 from mode.threads import WorkerThread
 
 from groundswell.kernel import streams
-from groundswell.kernel.bus import consumer, intents
+from groundswell.kernel.bus import connecting, intents
+from groundswell.kernel.bus.committed import connected
 from groundswell.kernel.bus.intents import Membership
+from groundswell.kernel.bus.producer import Producer
 from tests.broker import Broker, fresh_topic
-from tests.kernel.streaming import quiet, running, until
+from tests.kernel.streaming import Spy, quiet, running, sent, until
 
 AWAY_S = 1.5
 
 
 def leaves_after_the_first_word(monkeypatch: pytest.MonkeyPatch, module: ModuleType, broker: Broker) -> asyncio.Event:
     """The broker is stopped when the module's first consumer has reached it; the event tells."""
-    gone, real = asyncio.Event(), consumer.started
+    gone, real = asyncio.Event(), connecting.started
 
-    async def started(reader: AIOKafkaConsumer) -> None:
-        await real(reader)
+    async def started(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer:
+        reader = await real(make)
         if not gone.is_set():
             await broker.stop()
             gone.set()
+        return reader
 
     monkeypatch.setattr(module, "started", started)
     return gone
@@ -92,3 +99,58 @@ async def comes_back(broker: Broker, gone: asyncio.Event, task: "asyncio.Task[No
     await asyncio.sleep(AWAY_S)
     assert not task.done(), task
     await broker.start()
+
+
+@pytest.fixture
+def fenced(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the next clients that ask for the cluster, in their order, are told of no broker, as by one that is fenced."""
+    plan, real = list[bool](), AIOKafkaClient.bootstrap
+
+    async def bootstrap(client: AIOKafkaClient) -> None:
+        await real(client)
+        if plan and plan.pop(0):
+            client.cluster._brokers = {}
+
+    monkeypatch.setattr(AIOKafkaClient, "bootstrap", bootstrap)
+    return plan
+
+
+@pytest.mark.promise("LINKS-4")
+async def test_a_stream_waits_for_a_broker_that_does_not_count_itself_one_yet(
+    tmp_path: Path, producer: Producer, topic: str, names: dict[str, str], fenced: list[bool]
+) -> None:
+    spy = Spy()
+    await sent(producer, topic, 4)
+    fenced += [False, True, False, True, False]
+    async with running(quiet(tmp_path, spy.handle, spy.rebuild, **names)):
+        await until(lambda: len(spy.handled) == 4, 60)
+    assert not fenced
+
+
+async def test_a_member_asks_for_its_marks_and_joins_once_there_is_a_broker(
+    kafka_address: str, topic: str, fenced: list[bool]
+) -> None:
+    member = Membership(kafka_address, f"g-{topic}", topic, instance=secrets.token_hex(4))
+    fenced += [True, False] * 2
+    async with asyncio.timeout(60), member.joined():
+        assert await member.mark(0) is None
+        while not member.given:
+            await member.records(0.1)
+    assert not fenced
+
+
+async def test_who_does_not_wait_for_a_broker_is_told_that_there_is_none_and_reaches_it_later(
+    kafka_address: str, topic: str, fenced: list[bool]
+) -> None:
+    sender = Producer(kafka_address)
+    fenced += [True, True, False]
+    try:
+        with pytest.raises(NodeNotReadyError):
+            async with connected(kafka_address):
+                pass
+        with pytest.raises(NodeNotReadyError):
+            await sender.send_and_wait(topic, b"x", partition=0)
+        await sender.send_and_wait(topic, b"x", partition=0)
+    finally:
+        await sender.close()
+    assert not fenced

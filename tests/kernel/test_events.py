@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import prometheus_client
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import UnknownError
 
 from groundswell.api.tenancy.v1 import tenancy_events_pb2 as events_pb
 from groundswell.kernel import bus, clock, errors, ids, postgres
@@ -30,6 +33,30 @@ async def test_an_event_arrives_with_its_tenant_type_and_message(
         await until(lambda: len(got) == 1)
     assert (got[0].tenant, got[0].key, got[0].is_a(events_pb.TenantCreated)) == (7, "7", True)
     assert got[0].parse(events_pb.TenantCreated).tenant.name == "tenants/7"
+
+
+async def test_what_a_coordinator_refuses_does_not_end_a_consumer(
+    database: postgres.Database, producer: Producer, topic: str, kafka_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka raises from `getmany` what it does not know of a group's coordinator, and that consumer works no more."""
+    got, refused, real = list[str](), list[AIOKafkaConsumer](), AIOKafkaConsumer.getmany
+
+    async def take(each: bus.Incoming) -> None:
+        got.append(each.key)
+
+    async def getmany(consumer: AIOKafkaConsumer, *partitions: object, **bounds: Any) -> Any:
+        if (got and not refused) or consumer in refused:
+            refused.append(consumer)
+            raise UnknownError
+        return await real(consumer, *partitions, **bounds)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+    async with running(relay(database, producer), bus.consume(kafka_address, f"g-{topic}", [topic], take, producer)):
+        await publish(database, event(topic, "before"))
+        await until(lambda: bool(refused))
+        await publish(database, event(topic, "after"))
+        await until(lambda: "after" in got)
+    assert got == ["before", "after"]
 
 
 async def test_what_is_rolled_back_never_leaves(

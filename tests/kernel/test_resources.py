@@ -312,14 +312,17 @@ async def _used(verifier: access.Verifier) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_what_can_not_be_done_yet_is_done_later_and_the_process_is_ready_only_then(tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", [errors.Unavailable, errors.Exhausted, errors.DeadlineExceeded, errors.Conflict])
+async def test_what_can_not_be_done_yet_is_done_later_and_the_process_is_ready_only_then(
+    tmp_path: Path, failure: type[errors.Error]
+) -> None:
     tries, away = 0, True
 
     async def found() -> None:
         nonlocal tries
         tries += 1
         if away:
-            raise errors.Unavailable("Away.")
+            raise failure("Away.")
 
     async with Resources.open(environment("127.0.0.1:1", tmp_path)) as resources:
         await resources.eventually("found", found)

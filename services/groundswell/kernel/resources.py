@@ -153,10 +153,12 @@ class Resources:
         await postgres.migrate(self._engines.postgres_dsn, service, folder, self.internal_key)
 
     async def eventually(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Does `work` now or, while what it needs is `Unavailable`, as soon as that is back; the process is not ready before."""
+        """Does `work` now or, while it fails with what may pass, as soon as it does not; the process is not ready before."""
         try:
             await work()
-        except errors.Unavailable:
+        except errors.Error as error:
+            if not error.retryable:
+                raise
             self._waiting.add(name)
             self._run(name, partial(self._done_later, name, work))
 
@@ -255,8 +257,9 @@ class Resources:
             try:
                 await work()
                 self._waiting.remove(name)
-            except errors.Unavailable:
-                continue
+            except errors.Error as error:
+                if not error.retryable:
+                    raise
         await asyncio.Event().wait()
 
     def _refuse(self, caller: context.Context) -> None:

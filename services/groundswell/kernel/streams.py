@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -25,7 +26,8 @@ from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
 
 from groundswell.kernel.bus.committed import committed, connected
-from groundswell.kernel.bus.consumer import BROKER_RETRY_S, METADATA_MS_MAX, reached, started
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, reached, started, wary
+from groundswell.kernel.bus.consumer import METADATA_MS_MAX
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +145,7 @@ class EndingThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         self._consumer = self._create_consumer(loop=self.thread_loop)
         self.time_started = time.monotonic()
+        wary(self._consumer._client)
         await self.wait(reached(self._consumer.start))
 
     async def stop(self) -> None:
@@ -257,8 +260,7 @@ def app_of(stream: Stream) -> faust.App:
 
 async def run(stream: Stream) -> None:
     """Runs the stream until cancelled; raises `StreamDied`."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=stream.bootstrap)
-    await started(consumer)
+    consumer = await started(partial(AIOKafkaConsumer, bootstrap_servers=stream.bootstrap))
     app = app_of(stream)
     app.finalize()
     try:
@@ -302,8 +304,9 @@ async def _rebuilt(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends
 async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
     """Where reading goes on: what the group committed; the log's beginning where it never did, or when the log does not hold that."""
     answer_ms_max = int(ANSWER_S_MAX * 1000)
-    consumer = AIOKafkaConsumer(bootstrap_servers=stream.bootstrap, request_timeout_ms=answer_ms_max)
-    await started(consumer)
+    consumer = await started(
+        partial(AIOKafkaConsumer, bootstrap_servers=stream.bootstrap, request_timeout_ms=answer_ms_max)
+    )
     try:
         async with connected(stream.bootstrap, answer_ms_max) as client:
             marks = await committed(client, stream.group, partitions)

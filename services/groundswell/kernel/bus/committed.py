@@ -15,6 +15,8 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
+from groundswell.kernel.bus.connecting import wary
+
 NO_OFFSET = -1
 RETRY_S = 0.2
 
@@ -22,7 +24,7 @@ RETRY_S = 0.2
 @asynccontextmanager
 async def connected(bootstrap: str, request_timeout_ms: int = 40_000) -> AsyncIterator[AIOKafkaClient]:
     """A client to ask with; raises `KafkaError` while the broker is away."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=request_timeout_ms)
+    client = wary(AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=request_timeout_ms))
     try:
         await client.bootstrap()
         yield client

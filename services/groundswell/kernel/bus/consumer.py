@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
@@ -18,6 +19,7 @@ from opentelemetry import trace
 from prometheus_client import Counter
 
 from groundswell.kernel import errors, failpoints, telemetry
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, started
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 from groundswell.kernel.bus.producer import Producer
 
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 TRIES_MAX = 5
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 5.0
-BROKER_RETRY_S = 1.0
 BATCH_RECORDS_MAX = 500
 METADATA_MS_MAX = 5_000
 """How long a topic may be there before a group notices that has joined without it: on a cluster processes start beside what makes topics.
@@ -77,7 +78,9 @@ async def consume_batches(
 
 
 async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: Producer) -> None:
-    consumer = AIOKafkaConsumer(
+    """Consumes until cancelled. What the group's coordinator refuses ends a consumer, and the next one goes on at the last commit."""
+    make = partial(
+        AIOKafkaConsumer,
         *topics,
         bootstrap_servers=bootstrap,
         group_id=group,
@@ -87,7 +90,15 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
         heartbeat_interval_ms=2_000,
         max_poll_interval_ms=600_000,
     )
-    await started(consumer)
+    while True:
+        try:
+            await _consume_by(await started(make), group, handle, producer)
+        except KafkaError as error:
+            log.warning("%s joins its group anew: %r", group, error)
+        await asyncio.sleep(BROKER_RETRY_S)
+
+
+async def _consume_by(consumer: AIOKafkaConsumer, group: str, handle: HandleBatch, producer: Producer) -> None:
     try:
         while True:
             batches = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_RECORDS_MAX)
@@ -98,26 +109,6 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
                 await _commit(consumer, partition, records[-1].offset + 1)
     finally:
         await consumer.stop()
-
-
-async def started(consumer: AIOKafkaConsumer) -> None:
-    """Starts a consumer, waiting for the broker as long as it takes; closes it when it is given up meanwhile."""
-    try:
-        await reached(consumer.start)
-    except BaseException:
-        await consumer.stop()
-        raise
-
-
-async def reached(connect: Callable[[], Awaitable[None]]) -> None:
-    """Connects, and tries again while the broker is away: one that goes just then must not end a process."""
-    while True:
-        try:
-            await connect()
-            return
-        except KafkaError as error:
-            log.warning("waiting for Kafka: %s", type(error).__name__)
-        await asyncio.sleep(BROKER_RETRY_S)
 
 
 async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:

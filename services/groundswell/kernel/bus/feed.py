@@ -12,11 +12,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from groundswell.kernel.bus.consumer import BROKER_RETRY_S, started
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, started
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 from groundswell.kernel.clock import lasting_s
 
@@ -85,14 +86,15 @@ class Feed:
 
     async def run(self) -> None:
         """Reads until cancelled; survives the broker's absence."""
-        consumer = AIOKafkaConsumer(
+        make = partial(
+            AIOKafkaConsumer,
             *self._topics,
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
         )
-        await started(consumer)
+        consumer = await started(make)
         self._answered_at = time.monotonic()
         try:
             partitions = await self._assigned(consumer)

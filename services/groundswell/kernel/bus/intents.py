@@ -18,13 +18,15 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from groundswell.kernel.bus.committed import committed
-from groundswell.kernel.bus.consumer import METADATA_MS_MAX, reached, started
+from groundswell.kernel.bus.connecting import reached, started, wary
+from groundswell.kernel.bus.consumer import METADATA_MS_MAX
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +72,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     def __init__(self, bootstrap: str, group: str, topic: str, *, instance: str, fetch: bool = True) -> None:
         self._group, self._topic, self._fetch = group, topic, fetch
-        self._client = AIOKafkaClient(bootstrap_servers=bootstrap)
-        self._consumer = AIOKafkaConsumer(
+        self._client = wary(AIOKafkaClient(bootstrap_servers=bootstrap))
+        self._make = partial(
+            AIOKafkaConsumer,
             bootstrap_servers=bootstrap,
             group_id=group,
             group_instance_id=f"{group}.{instance}",
@@ -86,6 +89,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             fetch_min_bytes=FETCH_BYTES_MIN,
             fetch_max_wait_ms=int(FETCH_WAIT_S * 1000),
         )
+        self._consumer: AIOKafkaConsumer
+        """Only while the member has joined."""
         self._turn = asyncio.Lock()
         self._began_s = 0.0
         self.partitions: frozenset[int] = frozenset()
@@ -98,7 +103,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
         """Takes part in the group while the block runs; waits for the broker as long as it takes."""
-        await started(self._consumer)
+        self._consumer = await started(self._make)
         try:
             await reached(self._client.bootstrap)
             self._consumer.subscribe([self._topic], listener=self)

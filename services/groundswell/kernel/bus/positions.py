@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from groundswell.kernel import errors
+from groundswell.kernel.bus.connecting import wary
 
 WAIT_S_MAX = 1.0
 AWAY_S = 5.0
@@ -56,6 +57,7 @@ class Positions:
         async with self._connecting:
             if self._consumer is None:
                 consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, enable_auto_commit=False)
+                wary(consumer._client)
                 try:
                     await consumer.start()
                 except BaseException:

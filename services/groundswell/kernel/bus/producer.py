@@ -21,6 +21,8 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, Produce
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from groundswell.kernel.bus.connecting import wary
+
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
@@ -149,17 +151,24 @@ class Producer:
                 with _cancellation_kept():
                     await _given_up(lost)
             if self._connection is None:
-                connection = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS, **self._options
-                )
-                try:
-                    await connection.start()
-                except BaseException:
-                    with _cancellation_kept():
-                        await connection.stop()
-                    raise
-                self._connection, self._holed = connection, False
+                self._connection, self._holed = await _started(self._bootstrap, self._options), False
             return self._connection
+
+
+async def _started(bootstrap: str, options: Mapping[str, Any]) -> AIOKafkaProducer:
+    """A new connection; raises `KafkaError`, also where the broker takes a number of a producer from nobody for half a minute."""
+    connection = AIOKafkaProducer(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
+    wary(connection.client)
+    try:
+        async with asyncio.timeout(HANDOVER_S_MAX):
+            await connection.start()
+    except BaseException as error:
+        with _cancellation_kept():
+            await connection.stop()
+        if isinstance(error, TimeoutError):
+            raise KafkaTimeoutError("The log gave no connection.") from error
+        raise
+    return connection
 
 
 def _batches(

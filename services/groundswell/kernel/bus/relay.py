@@ -35,6 +35,8 @@ POLL_S = 0.05
 RETRY_S = 0.5
 LAST_S_MAX = 2.0
 """How long a relay that is told to end may take to send what is left; a successor sends the rest."""
+KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+"""How soon the server gives up a relay that the network took: the lock is that session's, and no other relay sends meanwhile."""
 _LOCK = 0x6F7574626F78  # "outbox"
 
 # A row goes before those of other keys only: all that waits of an urgent row's key up to it is taken, what came first first.
@@ -124,7 +126,7 @@ async def _lead(
     ending: asyncio.Event,
 ) -> None:
     """Sends all that comes while it has the lock; returns when it is told to end and nothing is left."""
-    connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10)
+    connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10, server_settings=KEEPALIVE)
     try:
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             held.end()

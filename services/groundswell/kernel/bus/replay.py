@@ -1,11 +1,12 @@
 """Reading a stretch of the log again, to rebuild what a process kept in memory."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from groundswell.kernel.bus.consumer import started
+from groundswell.kernel.bus.connecting import started
 
 RECORDS_MAX = 64
 ANSWER_MS_MAX = 5_000
@@ -19,13 +20,14 @@ async def replay(
     A log that ends before `until` is read to its end. Raises `KafkaError` where the broker goes away before the first record.
     """
     tp = TopicPartition(topic, partition)
-    consumer = AIOKafkaConsumer(
+    make = partial(
+        AIOKafkaConsumer,
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         request_timeout_ms=ANSWER_MS_MAX,
     )
-    await started(consumer)
+    consumer = await started(make)
     try:
         consumer.assign([tp])
         found = (await consumer.offsets_for_times({tp: since_ms}))[tp]

@@ -24,7 +24,7 @@ import asyncpg
 from groundswell.kernel import errors
 from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.ids import Ids
-from groundswell.kernel.postgres.migrations import MigrationWaits
+from groundswell.kernel.postgres.migrations import AWAY, MigrationWaits
 from groundswell.kernel.postgres.transaction import Tx
 
 T = TypeVar("T")
@@ -41,19 +41,8 @@ ROLLBACK_S_MAX = 0.2
 POSITION_S_MAX = 1.0
 """Longest wait for the position after a COMMIT, whose caller may have less time left."""
 _POSITION = "SELECT pg_current_wal_insert_lsn()::text"
-GONE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.PostgresSystemError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    MigrationWaits,
-)
-"""What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O), what
-the driver says of a connection that is closed, or that is used between a server's last words and its end (InternalClientError), and the
-lock of another migration."""
+GONE = (*AWAY, MigrationWaits)
+"""What may pass: a server that is away or cannot work, and the lock of another migration."""
 _LOST_RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 

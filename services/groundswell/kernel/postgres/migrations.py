@@ -15,8 +15,23 @@ import asyncpg
 KERNEL_MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_S_MAX = 5.0
 CLOSE_S_MAX = 5.0
+STATEMENT_S_MAX = 30.0
+"""How long a server may be silent before it is taken for away: whoever starts waits for it, in a process with everything the door too."""
+FILE_S_MAX = 3_600.0
+"""How long one file may take: it may build an index."""
 LOCK_S_MAX = 10.0
 """How long another migration is waited for. The lock of one that has vanished lasts until the server notices, which may take hours."""
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O), and what
+the driver says of a connection that is closed, or that is used between a server's last words and its end (InternalClientError)."""
 _LOCK = 0x67726F756E64  # "ground": one migration at a time on a server
 SERVER_VERSION_MIN = {18: 0, 17: 6, 16: 10, 15: 14}
 """Lowest fixed minor version a major (CVE-2025-8713: statistics showed rows that policies hide)."""
@@ -69,7 +84,7 @@ async def migrate(
     `MigrationFailed`, `MigrationWaits` after `lock_s_max`, and what asyncpg raises when the server is away.
     """
     database, owner, app = f"gs_{service}", f"gs_{service}_owner", f"gs_{service}_app"
-    admin = await asyncpg.connect(dsn_of(admin_dsn, "postgres"), timeout=CONNECT_S_MAX)
+    admin = await _connected(dsn_of(admin_dsn, "postgres"))
     try:
         _require_version(admin.get_server_version())
         await _lock(admin, lock_s_max)
@@ -81,6 +96,11 @@ async def migrate(
     finally:
         await admin.close(timeout=CLOSE_S_MAX)
     return app_dsn(admin_dsn, service, internal_key)
+
+
+async def _connected(dsn: str) -> asyncpg.Connection:
+    """A session whose statements end when the server is silent."""
+    return await asyncpg.connect(dsn, timeout=CONNECT_S_MAX, command_timeout=STATEMENT_S_MAX)
 
 
 def _require_version(version: asyncpg.ServerVersion) -> None:
@@ -97,7 +117,7 @@ async def _lock(admin: asyncpg.Connection, lock_s_max: float) -> None:
     try:
         async with admin.transaction():
             await admin.execute(f"SET LOCAL lock_timeout = {int(lock_s_max * 1000)}")
-            await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
+            await admin.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=lock_s_max + STATEMENT_S_MAX)
     except asyncpg.LockNotAvailableError as error:
         raise MigrationWaits(lock_s_max) from error
 
@@ -119,7 +139,7 @@ async def _create(admin: asyncpg.Connection, database: str, owner: str) -> None:
 
 
 async def _apply(admin_dsn: str, database: str, owner: str, app: str, folder: Path, internal_key: bytes) -> None:
-    connection = await asyncpg.connect(dsn_of(admin_dsn, database, owner, role_password(owner, internal_key)))
+    connection = await _connected(dsn_of(admin_dsn, database, owner, role_password(owner, internal_key)))
     try:
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, checksum text NOT NULL, applied timestamptz DEFAULT now())"
@@ -137,7 +157,7 @@ async def _apply(admin_dsn: str, database: str, owner: str, app: str, folder: Pa
             f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO "{app}"'
         )
     finally:
-        await connection.close()
+        await connection.close(timeout=CLOSE_S_MAX)
 
 
 def files_of(folder: Path) -> Sequence[Path]:
@@ -156,7 +176,11 @@ async def _apply_file(connection: asyncpg.Connection, file: Path, known_checksum
         )
     try:
         async with connection.transaction():
-            await connection.execute(text)
+            await connection.execute(text, timeout=FILE_S_MAX)
             await connection.execute("INSERT INTO migrations (name, checksum) VALUES ($1, $2)", file.name, checksum)
     except asyncpg.PostgresError as error:
+        if isinstance(
+            error, AWAY
+        ):  # it is tried again; what was committed before the server's last word is known by its checksum
+            raise
         raise MigrationFailed(f"The migration {file.name} failed and was taken back: {error}") from error
