@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import redis.asyncio as redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.cluster import ClusterMetadata
 
 from groundswell.engines import ports, running, topics
 from groundswell.engines.children import Child
@@ -49,7 +50,9 @@ async def killed(child: Child) -> None:
     assert await child.wait() == -signal.SIGKILL
 
 
-async def test_kafka_keeps_records_over_a_stop_and_a_kill(home: Path) -> None:
+async def test_kafka_keeps_records_over_a_stop_and_a_kill_and_is_healthy_once_it_tells_of_itself(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kafka = Kafka(Folders.under(home, "kafka"), *ports.draw(2))
     (home / "notes.yaml").write_text(TOPIC)
     child = await started(kafka)
@@ -63,6 +66,9 @@ async def test_kafka_keeps_records_over_a_stop_and_a_kill(home: Path) -> None:
         await killed(child)
         child = await started(kafka)
         assert await _read(kafka.address, 2) == [b"before the stop", b"before the kill"]
+        assert await kafka.healthy()
+        monkeypatch.setattr(ClusterMetadata, "brokers", lambda _: set())  # as of one that is fenced
+        assert not await kafka.healthy()
     finally:
         await child.stop()
 

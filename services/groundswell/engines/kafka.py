@@ -104,14 +104,15 @@ class Kafka:
         )
 
     async def healthy(self) -> bool:
+        """Whether it answers, and counts itself among the brokers: one that its controller has fenced tells of none."""
         client = AIOKafkaClient(bootstrap_servers=self.address, request_timeout_ms=1000)
         try:
             await client.bootstrap()
+            return bool(client.cluster.brokers())
         except (TimeoutError, KafkaError, OSError):
             return False
         finally:
             await client.close()
-        return True
 
     def _known_jars(self) -> list[str]:
         """The jars of an earlier start, empty when one of them is gone."""
