@@ -5,12 +5,13 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer
-from aiokafka.errors import NodeNotReadyError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 from mode.threads import WorkerThread
 
 from groundswell.kernel import streams
@@ -60,14 +61,17 @@ async def test_a_stream_that_waits_for_a_broker_at_its_start_ends_when_it_is_tol
 ) -> None:
     broker = Broker(tmp_path)
     await broker.start()
-    stream = quiet(tmp_path, bootstrap=broker.address, topic=await fresh_topic(broker.address, "frames"))
-    gone = leaves_after_the_first_word(monkeypatch, streams, broker)
-    async with running(stream) as task:
-        await gone.wait()
-        await until(lambda: any(isinstance(thread, WorkerThread) for thread in threading.enumerate()))
-        task.cancel()
-        await asyncio.wait([task], timeout=30)
-        assert task.done()
+    try:
+        stream = quiet(tmp_path, bootstrap=broker.address, topic=await fresh_topic(broker.address, "frames"))
+        gone = leaves_after_the_first_word(monkeypatch, streams, broker)
+        async with running(stream) as task:
+            await asyncio.wait_for(gone.wait(), 30)
+            await until(lambda: any(isinstance(thread, WorkerThread) for thread in threading.enumerate()))
+            task.cancel()
+            await asyncio.wait([task], timeout=30)
+            assert task.done()
+    finally:
+        await broker.stop()
     await until(lambda: not any(isinstance(thread, WorkerThread) for thread in threading.enumerate()))
 
 
@@ -95,7 +99,7 @@ async def test_a_member_waits_for_a_broker_that_goes_while_it_joins(
 
 async def comes_back(broker: Broker, gone: asyncio.Event, task: "asyncio.Task[None]") -> None:
     """Starts the broker again after a while in which the task must not end."""
-    await gone.wait()
+    await asyncio.wait_for(gone.wait(), 30)
     await asyncio.sleep(AWAY_S)
     assert not task.done(), task
     await broker.start()
@@ -154,3 +158,28 @@ async def test_who_does_not_wait_for_a_broker_is_told_that_there_is_none_and_rea
     finally:
         await sender.close()
     assert not fenced
+
+
+class Deaf:
+    """A consumer that cannot start and, like aiokafka's, takes a cancellation of whoever ends it for one of its own."""
+
+    def __init__(self) -> None:
+        self._client = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
+        self.ending = asyncio.Event()
+
+    async def start(self) -> None:
+        raise KafkaConnectionError
+
+    async def stop(self) -> None:
+        self.ending.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+async def test_who_is_told_to_end_while_a_failed_try_is_closed_ends() -> None:
+    deaf = Deaf()
+    task = asyncio.ensure_future(connecting.started(lambda: deaf))
+    await asyncio.wait_for(deaf.ending.wait(), 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 30)

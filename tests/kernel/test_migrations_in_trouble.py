@@ -18,11 +18,11 @@ async def test_a_start_does_not_wait_for_a_server_that_has_gone_silent(
     postgres_dsn: str, service_name: str, migrations: Path, monkeypatch: pytest.MonkeyPatch, words: bytes
 ) -> None:
     """In a process with everything the door opens last: it stayed shut for as long as the server was frozen."""
-    monkeypatch.setattr(migrating, "STATEMENT_S_MAX", 0.5)
+    app, wire = await postgres.migrate(postgres_dsn, service_name, migrations, KEY), Wire(words, "hold")
+    monkeypatch.setattr(migrating, "STATEMENT_S_MAX", 2.0)
     monkeypatch.setattr(migrating, "CLOSE_S_MAX", 0.5)
-    app = await postgres.migrate(postgres_dsn, service_name, migrations, KEY)
     async with (
-        Wire(words, "hold").to(postgres_dsn) as silent,
+        wire.to(postgres_dsn) as silent,
         postgres.opened(app, ids.Ids(clock.SystemClock()), prepared=False) as database,
     ):
 
@@ -31,6 +31,16 @@ async def test_a_start_does_not_wait_for_a_server_that_has_gone_silent(
 
         async with asyncio.timeout(30):
             assert not await database.prepare(migrate)
+    assert wire.met.is_set()
+
+
+async def test_a_migration_that_the_server_gives_no_time_is_named(
+    postgres_dsn: str, service_name: str, migrations: Path
+) -> None:
+    """It would be cancelled each time, so to try again is to say nothing for ever."""
+    (migrations / "002_slow.sql").write_text("SET LOCAL statement_timeout = 50; SELECT pg_sleep(5);")
+    with pytest.raises(postgres.MigrationFailed, match="002_slow"):
+        await postgres.migrate(postgres_dsn, service_name, migrations, KEY)
 
 
 MORE = "CREATE TABLE notes_more (id int);"

@@ -157,9 +157,10 @@ async def test_a_connection_that_breaks_within_a_transaction_is_unavailable(app_
 async def test_a_connection_that_is_closed_while_it_is_made_is_made_again_and_for_so_long_only(
     database: postgres.Database, app_dsn: str, words: bytes
 ) -> None:
-    async with through(Wire(words, "break", once=True), app_dsn) as broken:
+    async with through(wire := Wire(words, "break", once=True), app_dsn) as broken:
         await add(broken, ALICE, 1)
         assert await ids_seen(broken, ALICE) == [1]
+    assert wire.met.is_set()
     async with through(Wire(words, "break"), app_dsn) as broken:
         with pytest.raises(errors.Unavailable):
             await add(broken, ALICE, 2)

@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError
 from groundswell.engines.children import Launch
 from groundswell.engines.engine import Folders, Say
 from groundswell.engines.errors import EngineError
+from groundswell.kernel.bus.connecting import wary
 
 VERSION = "4.3.1"
 COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}+org.apache.logging.log4j:log4j-slf4j-impl:2.25.4!"
@@ -105,14 +106,14 @@ class Kafka:
 
     async def healthy(self) -> bool:
         """Whether it answers, and counts itself among the brokers: one that its controller has fenced tells of none."""
-        client = AIOKafkaClient(bootstrap_servers=self.address, request_timeout_ms=1000)
+        client = wary(AIOKafkaClient(bootstrap_servers=self.address, request_timeout_ms=1000))
         try:
             await client.bootstrap()
-            return bool(client.cluster.brokers())
         except (TimeoutError, KafkaError, OSError):
             return False
         finally:
             await client.close()
+        return True
 
     def _known_jars(self) -> list[str]:
         """The jars of an earlier start, empty when one of them is gone."""

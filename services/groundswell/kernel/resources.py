@@ -1,6 +1,7 @@
 """What a process has, opened when first asked for and shared by its modules."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +20,8 @@ from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.rpc.client import Signer
 
 S = TypeVar("S")
+
+log = logging.getLogger(__name__)
 
 JOURNAL = "journal"
 """Name of the folder with a process's journal, in its `data`."""
@@ -159,6 +162,7 @@ class Resources:
         except errors.Error as error:
             if not error.retryable:
                 raise
+            log.warning("%s waits: %s", name, error)
             self._waiting.add(name)
             self._run(name, partial(self._done_later, name, work))
 
@@ -252,6 +256,7 @@ class Resources:
         return name not in self._waiting
 
     async def _done_later(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        told = ""
         while name in self._waiting:
             await asyncio.sleep(RETRY_S)
             try:
@@ -260,6 +265,9 @@ class Resources:
             except errors.Error as error:
                 if not error.retryable:
                     raise
+                if str(error) != told:
+                    log.warning("%s still waits: %s", name, error)
+                told = str(error)
         await asyncio.Event().wait()
 
     def _refuse(self, caller: context.Context) -> None:

@@ -146,6 +146,7 @@ class EndingThread(driver.AIOKafkaConsumerThread):
         self._consumer = self._create_consumer(loop=self.thread_loop)
         self.time_started = time.monotonic()
         wary(self._consumer._client)
+        # Without topics, which faust subscribes to later, nothing but the bootstrap can fail: the same consumer may start again.
         await self.wait(reached(self._consumer.start))
 
     async def stop(self) -> None:

@@ -1,17 +1,23 @@
 """Reaching the broker, as often as it takes.
 
-Two answers of aiokafka (0.14) are not what they seem. A broker that its controller has fenced, as around a stop or a long sleep, tells of
-no broker at all: a client takes that for a cluster without topics and has started, and whatever then looks for a coordinator ends for
-good. And a consumer whose start failed half-way can never start. So nobody here has reached a cluster that tells of no broker, and each
-try to start has a consumer of its own.
+Three things of aiokafka (0.14) are not what they seem. A broker that its controller has fenced, as around a stop or a long sleep, tells
+of no broker at all: a client that knows none takes that for a cluster without topics and has started, and whatever then looks for a
+coordinator ends for good. A consumer whose start failed half-way can never start. And what ends takes a cancellation of whoever waits for
+it for its own. So nobody here has reached a cluster that tells of no broker, each try to start has a consumer of its own, and a
+cancellation that comes while one is closed is raised behind it.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer
 from aiokafka.errors import KafkaError, NodeNotReadyError
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -25,37 +31,49 @@ def wary(client: AIOKafkaClient) -> AIOKafkaClient:
     async def told_of_brokers() -> None:
         await bootstrap()
         if not client.cluster.brokers():
-            await client.close()
+            with cancellation_kept():
+                await client.close()
             raise NodeNotReadyError("The cluster tells of no broker yet.")
 
     client.bootstrap = told_of_brokers
     return client
 
 
-async def reached(connect: Callable[[], Awaitable[None]]) -> None:
-    """Connects, and tries again while the broker is away: one that goes just then must not end a process."""
+async def reached(connect: Callable[[], Awaitable[T]]) -> T:
+    """What `connect` gives, which is tried again while the broker is away: one that goes just then must not end a process."""
     while True:
         try:
-            await connect()
-            return
+            return await connect()
         except KafkaError as error:
             log.warning("waiting for Kafka: %s", type(error).__name__)
         await asyncio.sleep(BROKER_RETRY_S)
 
 
-async def started(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer:
-    """A consumer that has started, waiting for the broker as long as it takes; closed when it is given up meanwhile."""
-    made: list[AIOKafkaConsumer] = []
-
-    async def start() -> None:
-        consumer = make()
-        wary(consumer._client)
-        try:
-            await consumer.start()
-        except BaseException:
+async def started_once(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer:
+    """A consumer that has started; raises `KafkaError` while the broker is away, and leaves nothing open then."""
+    consumer = make()
+    wary(consumer._client)
+    try:
+        await consumer.start()
+    except BaseException:
+        with cancellation_kept():
             await consumer.stop()
-            raise
-        made.append(consumer)
+        raise
+    return consumer
 
-    await reached(start)
-    return made[0]
+
+async def started(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer:
+    """A consumer that has started, waiting for the broker as long as it takes."""
+    return await reached(partial(started_once, make))
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """Raises behind the block a cancellation that came within it: as something of aiokafka's ends, it takes one for itself."""
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError

@@ -8,6 +8,7 @@ versioned, or it asks `Tx.first_time`.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from opentelemetry import trace
 from prometheus_client import Counter
 
 from groundswell.kernel import errors, failpoints, telemetry
-from groundswell.kernel.bus.connecting import BROKER_RETRY_S, started
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, cancellation_kept, started
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 from groundswell.kernel.bus.producer import Producer
 
@@ -29,6 +30,8 @@ TRIES_MAX = 5
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 5.0
 BATCH_RECORDS_MAX = 500
+REJOIN_S_MIN, REJOIN_S_MAX = 1.0, 60.0
+"""Each rejoin moves the group's partitions once more."""
 METADATA_MS_MAX = 5_000
 """How long a topic may be there before a group notices that has joined without it: on a cluster processes start beside what makes topics.
 Plain consumers join when their topics are there."""
@@ -39,6 +42,7 @@ CUT_HEADER = "dlq_cut_bytes"
 """Says of a cut letter how long its body was."""
 
 _CONSUMED = Counter("groundswell_events_consumed_total", "Events whose effect was applied.", ["group", "topic"])
+_REJOINED = Counter("groundswell_events_rejoins_total", "Consumers that ended and joined their group anew.", ["group"])
 _DEAD = Counter("groundswell_events_dead_total", "Events that went to the dead letters.", ["group", "topic"])
 
 Handle = Callable[[Incoming], Awaitable[None]]
@@ -78,7 +82,8 @@ async def consume_batches(
 
 
 async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: HandleBatch, producer: Producer) -> None:
-    """Consumes until cancelled. What the group's coordinator refuses ends a consumer, and the next one goes on at the last commit."""
+    """Consumes until cancelled. What the driver cannot bear, of the coordinator or of the log, ends a consumer; the next one goes on at the
+    last commit, and comes the later the shorter each lives."""
     make = partial(
         AIOKafkaConsumer,
         *topics,
@@ -90,12 +95,18 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
         heartbeat_interval_ms=2_000,
         max_poll_interval_ms=600_000,
     )
+    pause_s = REJOIN_S_MIN
     while True:
+        consumer = await started(make)
+        began_s = time.monotonic()
         try:
-            await _consume_by(await started(make), group, handle, producer)
+            await _consume_by(consumer, group, handle, producer)
         except KafkaError as error:
-            log.warning("%s joins its group anew: %r", group, error)
-        await asyncio.sleep(BROKER_RETRY_S)
+            _REJOINED.labels(group).inc()
+            log.warning("%s joins its group anew in %.0f s: %r", group, pause_s, error)
+        await asyncio.sleep(pause_s)
+        lived = time.monotonic() - began_s > REJOIN_S_MAX
+        pause_s = REJOIN_S_MIN if lived else min(2 * pause_s, REJOIN_S_MAX)
 
 
 async def _consume_by(consumer: AIOKafkaConsumer, group: str, handle: HandleBatch, producer: Producer) -> None:
@@ -108,7 +119,8 @@ async def _consume_by(consumer: AIOKafkaConsumer, group: str, handle: HandleBatc
                 failpoints.reach("consumer.before_commit")
                 await _commit(consumer, partition, records[-1].offset + 1)
     finally:
-        await consumer.stop()
+        with cancellation_kept():
+            await consumer.stop()
 
 
 async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:

@@ -4,12 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from groundswell.kernel import errors
-from groundswell.kernel.bus.connecting import wary
+from groundswell.kernel.bus.connecting import started_once
 
 WAIT_S_MAX = 1.0
 AWAY_S = 5.0
@@ -56,14 +57,8 @@ class Positions:
     async def _connected(self) -> AIOKafkaConsumer:
         async with self._connecting:
             if self._consumer is None:
-                consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, enable_auto_commit=False)
-                wary(consumer._client)
-                try:
-                    await consumer.start()
-                except BaseException:
-                    await consumer.stop()
-                    raise
-                self._consumer = consumer
+                make = partial(AIOKafkaConsumer, bootstrap_servers=self._bootstrap, enable_auto_commit=False)
+                self._consumer = await started_once(make)
             return self._consumer
 
 

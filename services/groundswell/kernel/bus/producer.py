@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,13 +21,14 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, Produce
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from groundswell.kernel.bus.connecting import wary
+from groundswell.kernel.bus.connecting import cancellation_kept, wary
 
 log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
 HANDOVER_S_MAX = 30.0
-"""The longest wait until a record is handed over: for metadata and for room, which a connection that is given up meanwhile never has."""
+"""The longest wait until a record is handed over: for a connection, for metadata, and for room, which a connection that is given up
+meanwhile never has."""
 RECORD_BYTES_MAX = 1_048_576
 """A greater record is refused before it is sent, as aiokafka does with one that is sent by itself."""
 BATCH_BYTES_MAX = 262_144
@@ -104,7 +105,7 @@ class Producer:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        with _cancellation_kept():
+        with cancellation_kept():
             try:
                 # Not wait_for: in 3.11 it takes a cancellation for itself that comes as the work ends.
                 async with asyncio.timeout(CLOSE_S_MAX):
@@ -148,7 +149,7 @@ class Producer:
             if self._connection is not None and (self._holed or self._connection._sender.sender_task.done()):
                 log.warning("a connection to the log has lost a record, and another one is made")
                 lost, self._connection = self._connection, None
-                with _cancellation_kept():
+                with cancellation_kept():
                     await _given_up(lost)
             if self._connection is None:
                 self._connection, self._holed = await _started(self._bootstrap, self._options), False
@@ -156,14 +157,14 @@ class Producer:
 
 
 async def _started(bootstrap: str, options: Mapping[str, Any]) -> AIOKafkaProducer:
-    """A new connection; raises `KafkaError`, also where the broker takes a number of a producer from nobody for half a minute."""
+    """A new connection; raises `KafkaError`, also where the broker gives no producer id for half a minute."""
     connection = AIOKafkaProducer(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
     wary(connection.client)
     try:
         async with asyncio.timeout(HANDOVER_S_MAX):
             await connection.start()
     except BaseException as error:
-        with _cancellation_kept():
+        with cancellation_kept():
             await connection.stop()
         if isinstance(error, TimeoutError):
             raise KafkaTimeoutError("The log gave no connection.") from error
@@ -199,18 +200,6 @@ def _added(batch: BatchBuilder, record: Record) -> bool:
     if added is not None and added.size > RECORD_BYTES_MAX:
         raise MessageSizeTooLargeError(f"A record of {added.size} bytes is more than the {RECORD_BYTES_MAX} allowed.")
     return added is not None
-
-
-@contextmanager
-def _cancellation_kept() -> Iterator[None]:
-    """Raises behind the block a cancellation that came within it: as a connection ends, aiokafka takes one for itself."""
-    task = asyncio.current_task()
-    cancelled = task.cancelling() if task else 0
-    try:
-        yield
-    finally:
-        if task and task.cancelling() > cancelled:
-            raise asyncio.CancelledError
 
 
 async def _given_up(connection: AIOKafkaProducer) -> None:

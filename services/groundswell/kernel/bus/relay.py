@@ -35,8 +35,14 @@ POLL_S = 0.05
 RETRY_S = 0.5
 LAST_S_MAX = 2.0
 """How long a relay that is told to end may take to send what is left; a successor sends the rest."""
-KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
-"""How soon the server gives up a relay that the network took: the lock is that session's, and no other relay sends meanwhile."""
+KEEPALIVE = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+"""How soon the server gives up a relay that the network took, whether it rested or was being answered: the lock is that session's, and no
+other relay sends meanwhile."""
 _LOCK = 0x6F7574626F78  # "outbox"
 
 # A row goes before those of other keys only: all that waits of an urgent row's key up to it is taken, what came first first.

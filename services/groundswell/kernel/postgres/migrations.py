@@ -6,19 +6,23 @@ nothing and cannot pass over row-level security. A file that was applied must ne
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+log = logging.getLogger(__name__)
+
 KERNEL_MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_S_MAX = 5.0
 CLOSE_S_MAX = 5.0
-STATEMENT_S_MAX = 30.0
+STATEMENT_S_MAX = 15.0
 """How long a server may be silent before it is taken for away: whoever starts waits for it, in a process with everything the door too."""
 FILE_S_MAX = 3_600.0
-"""How long one file may take: it may build an index."""
+"""How long one file may take, which may build an index, and the copy that a new database is."""
 LOCK_S_MAX = 10.0
 """How long another migration is waited for. The lock of one that has vanished lasts until the server notices, which may take hours."""
 AWAY = (
@@ -32,6 +36,8 @@ AWAY = (
 )
 """What blames no statement and may pass: SQLSTATEs of the classes 08, 53 (disk, memory), 57 (shutdown, cancelled query), 58 (I/O), and what
 the driver says of a connection that is closed, or that is used between a server's last words and its end (InternalClientError)."""
+_OF_THE_FILE = (asyncpg.QueryCanceledError, asyncpg.ConfigurationLimitExceededError, asyncpg.UndefinedFileError)
+"""What is of those classes and does not pass by itself: a time or a size that the server's settings allow nobody, a file that it lacks."""
 _LOCK = 0x67726F756E64  # "ground": one migration at a time on a server
 SERVER_VERSION_MIN = {18: 0, 17: 6, 16: 10, 15: 14}
 """Lowest fixed minor version a major (CVE-2025-8713: statistics showed rows that policies hide)."""
@@ -103,6 +109,16 @@ async def _connected(dsn: str) -> asyncpg.Connection:
     return await asyncpg.connect(dsn, timeout=CONNECT_S_MAX, command_timeout=STATEMENT_S_MAX)
 
 
+@asynccontextmanager
+async def _unanswered_ends(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Ends the session of a statement that was not answered in its time: its ROLLBACK would not be either, and be waited for as long."""
+    try:
+        yield
+    except TimeoutError:
+        connection.terminate()
+        raise
+
+
 def _require_version(version: asyncpg.ServerVersion) -> None:
     least = SERVER_VERSION_MIN.get(version.major, 0 if version.major > max(SERVER_VERSION_MIN) else None)
     if least is None or version.minor < least:
@@ -117,7 +133,8 @@ async def _lock(admin: asyncpg.Connection, lock_s_max: float) -> None:
     try:
         async with admin.transaction():
             await admin.execute(f"SET LOCAL lock_timeout = {int(lock_s_max * 1000)}")
-            await admin.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=lock_s_max + STATEMENT_S_MAX)
+            async with _unanswered_ends(admin):
+                await admin.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=lock_s_max + STATEMENT_S_MAX)
     except asyncpg.LockNotAvailableError as error:
         raise MigrationWaits(lock_s_max) from error
 
@@ -135,7 +152,7 @@ async def _create(admin: asyncpg.Connection, database: str, owner: str) -> None:
     """A database of `owner`'s. Who is no superuser has to belong to the owner for that, which who made the role may arrange."""
     if not await admin.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
         await admin.execute(f'GRANT "{owner}" TO CURRENT_USER')
-    await admin.execute(f'CREATE DATABASE "{database}" OWNER "{owner}"')
+    await admin.execute(f'CREATE DATABASE "{database}" OWNER "{owner}"', timeout=FILE_S_MAX)
 
 
 async def _apply(admin_dsn: str, database: str, owner: str, app: str, folder: Path, internal_key: bytes) -> None:
@@ -176,11 +193,12 @@ async def _apply_file(connection: asyncpg.Connection, file: Path, known_checksum
         )
     try:
         async with connection.transaction():
-            await connection.execute(text, timeout=FILE_S_MAX)
+            async with _unanswered_ends(connection):
+                await connection.execute(text, timeout=FILE_S_MAX)
             await connection.execute("INSERT INTO migrations (name, checksum) VALUES ($1, $2)", file.name, checksum)
     except asyncpg.PostgresError as error:
-        if isinstance(
-            error, AWAY
-        ):  # it is tried again; what was committed before the server's last word is known by its checksum
+        if isinstance(error, AWAY) and not isinstance(error, _OF_THE_FILE):
+            # Whether it was committed before the server's last word is known by its checksum, next time.
+            log.warning("the migration %s is tried again: %s", file.name, error)
             raise
         raise MigrationFailed(f"The migration {file.name} failed and was taken back: {error}") from error
