@@ -35,12 +35,8 @@ POLL_S = 0.05
 RETRY_S = 0.5
 LAST_S_MAX = 2.0
 """How long a relay that is told to end may take to send what is left; a successor sends the rest."""
-KEEPALIVE = {
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "25000",
-}
+_KEEPALIVE = """
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 25000"""
 """How soon the server gives up a relay that the network took, whether it rested or was being answered: the lock is that session's, and no
 other relay sends meanwhile."""
 _LOCK = 0x6F7574626F78  # "outbox"
@@ -132,8 +128,9 @@ async def _lead(
     ending: asyncio.Event,
 ) -> None:
     """Sends all that comes while it has the lock; returns when it is told to end and nothing is left."""
-    connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10, server_settings=KEEPALIVE)
+    connection = await asyncpg.connect(database.dsn, timeout=5, command_timeout=10)
     try:
+        await connection.execute(_KEEPALIVE)
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             held.end()
             if ending.is_set():
