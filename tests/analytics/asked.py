@@ -103,10 +103,11 @@ def question(chance: random.Random, start_ms: int) -> Question:
 
 async def _answer(queries: QueryStore, asked: Question) -> Found:
     """Asked as a caller is told to: again when the store was busy with rollups that moved all the time."""
+    checked = questions.checked(asked, SystemClock().now_ms())
     for _ in range(TRIES - 1):
         with suppress(StoreBusy):
-            return await queries.answer(TENANT, questions.checked(asked, SystemClock().now_ms()))
-    return await queries.answer(TENANT, questions.checked(asked, SystemClock().now_ms()))
+            return await queries.answer(TENANT, checked)
+    return await queries.answer(TENANT, checked)
 
 
 async def compared(queries: QueryStore, rows: list[Row], asked: Question) -> str:

@@ -4,18 +4,16 @@ to do than this."""
 import asyncio
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 from mode.threads import WorkerThread
 
-from groundswell.kernel import streams
-from groundswell.kernel.bus import connecting, intents
+from groundswell.kernel.bus import connecting
 from groundswell.kernel.bus.committed import connected
 from groundswell.kernel.bus.intents import Membership
 from groundswell.kernel.bus.producer import Producer
@@ -25,8 +23,17 @@ from tests.kernel.streaming import Spy, quiet, running, sent, until
 AWAY_S = 1.5
 
 
-def leaves_after_the_first_word(monkeypatch: pytest.MonkeyPatch, module: ModuleType, broker: Broker) -> asyncio.Event:
-    """The broker is stopped when the module's first consumer has reached it; the event tells."""
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    made = Broker(tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def gone(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> asyncio.Event:
+    """The broker is stopped when the first consumer has reached it; the event tells."""
     gone, real = asyncio.Event(), connecting.started
 
     async def started(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer:
@@ -36,65 +43,45 @@ def leaves_after_the_first_word(monkeypatch: pytest.MonkeyPatch, module: ModuleT
             gone.set()
         return reader
 
-    monkeypatch.setattr(module, "started", started)
+    monkeypatch.setattr(connecting, "started", started)
     return gone
 
 
 @pytest.mark.promise("LINKS-4")
 async def test_a_stream_waits_for_a_broker_that_goes_while_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, broker: Broker, gone: asyncio.Event
 ) -> None:
-    broker = Broker(tmp_path)
-    await broker.start()
-    try:
-        stream = quiet(tmp_path, bootstrap=broker.address, topic=await fresh_topic(broker.address, "frames"))
-        gone = leaves_after_the_first_word(monkeypatch, streams, broker)
-        async with running(stream) as task:
-            await comes_back(broker, gone, task)
-            await asyncio.wait_for(stream.ready.wait(), 60)
-    finally:
-        await broker.stop()
+    stream = quiet(tmp_path, bootstrap=broker.address, topic=await fresh_topic(broker.address, "frames"))
+    async with running(stream) as task:
+        await comes_back(broker, gone, task)
+        await asyncio.wait_for(stream.ready.wait(), 60)
 
 
 async def test_a_stream_that_waits_for_a_broker_at_its_start_ends_when_it_is_told_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, broker: Broker, gone: asyncio.Event
 ) -> None:
-    broker = Broker(tmp_path)
-    await broker.start()
-    try:
-        stream = quiet(tmp_path, bootstrap=broker.address, topic=await fresh_topic(broker.address, "frames"))
-        gone = leaves_after_the_first_word(monkeypatch, streams, broker)
-        async with running(stream) as task:
-            await asyncio.wait_for(gone.wait(), 30)
-            await until(lambda: any(isinstance(thread, WorkerThread) for thread in threading.enumerate()))
-            task.cancel()
-            await asyncio.wait([task], timeout=30)
-            assert task.done()
-    finally:
-        await broker.stop()
+    stream = quiet(tmp_path, bootstrap=broker.address, topic=await fresh_topic(broker.address, "frames"))
+    async with running(stream) as task:
+        await asyncio.wait_for(gone.wait(), 30)
+        await until(lambda: any(isinstance(thread, WorkerThread) for thread in threading.enumerate()))
+        task.cancel()
+        await asyncio.wait([task], timeout=30)
+        assert task.done()
     await until(lambda: not any(isinstance(thread, WorkerThread) for thread in threading.enumerate()))
 
 
 @pytest.mark.promise("LINKS-4")
-async def test_a_member_waits_for_a_broker_that_goes_while_it_joins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broker = Broker(tmp_path)
-    await broker.start()
-    try:
-        member = Membership(broker.address, "g", await fresh_topic(broker.address, "frames"), instance="one")
-        gone = leaves_after_the_first_word(monkeypatch, intents, broker)
+async def test_a_member_waits_for_a_broker_that_goes_while_it_joins(broker: Broker, gone: asyncio.Event) -> None:
+    member = Membership(broker.address, "g", await fresh_topic(broker.address, "frames"), instance="one")
 
-        async def joins() -> None:
-            async with member.joined():
-                while not member.given:
-                    await member.records(0.1)
+    async def joins() -> None:
+        async with member.joined():
+            while not member.given:
+                await member.records(0.1)
 
-        task = asyncio.create_task(joins())
-        await comes_back(broker, gone, task)
-        await asyncio.wait_for(task, 60)
-    finally:
-        await broker.stop()
+    task = asyncio.create_task(joins())
+    await comes_back(broker, gone, task)
+    await asyncio.wait_for(task, 60)
 
 
 async def comes_back(broker: Broker, gone: asyncio.Event, task: "asyncio.Task[None]") -> None:

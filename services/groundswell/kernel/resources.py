@@ -157,12 +157,7 @@ class Resources:
 
     async def eventually(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Does `work` now or, while it fails with what may pass, as soon as it does not; the process is not ready before."""
-        try:
-            await work()
-        except errors.Error as error:
-            if not error.retryable:
-                raise
-            log.warning("%s waits: %s", name, error)
+        if not await _done(name, work):
             self._waiting.add(name)
             self._run(name, partial(self._done_later, name, work))
 
@@ -256,18 +251,10 @@ class Resources:
         return name not in self._waiting
 
     async def _done_later(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        told = ""
-        while name in self._waiting:
+        await asyncio.sleep(RETRY_S)
+        while not await _done(name, work):
             await asyncio.sleep(RETRY_S)
-            try:
-                await work()
-                self._waiting.remove(name)
-            except errors.Error as error:
-                if not error.retryable:
-                    raise
-                if str(error) != told:
-                    log.warning("%s still waits: %s", name, error)
-                told = str(error)
+        self._waiting.remove(name)
         await asyncio.Event().wait()
 
     def _refuse(self, caller: context.Context) -> None:
@@ -310,6 +297,18 @@ async def _prepared(database: postgres.Database, migrate: Callable[[], Awaitable
     while not await database.prepare(migrate):
         await asyncio.sleep(RETRY_S)
     await asyncio.Event().wait()
+
+
+async def _done(name: str, work: Callable[[], Awaitable[None]]) -> bool:
+    """Does `work`; whether it was done, False where it failed with what may pass."""
+    try:
+        await work()
+    except errors.Error as error:
+        if not error.retryable:
+            raise
+        log.warning("%s waits: %s", name, error)
+        return False
+    return True
 
 
 async def _awaited(work: Callable[[], Awaitable[None]]) -> None:

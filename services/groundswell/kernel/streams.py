@@ -26,7 +26,7 @@ from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
 
 from groundswell.kernel.bus.committed import committed, connected
-from groundswell.kernel.bus.connecting import BROKER_RETRY_S, reached, started, wary
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened, reached, wary
 from groundswell.kernel.bus.consumer import METADATA_MS_MAX
 
 log = logging.getLogger(__name__)
@@ -261,15 +261,14 @@ def app_of(stream: Stream) -> faust.App:
 
 async def run(stream: Stream) -> None:
     """Runs the stream until cancelled; raises `StreamDied`."""
-    consumer = await started(partial(AIOKafkaConsumer, bootstrap_servers=stream.bootstrap))
-    app = app_of(stream)
-    app.finalize()
-    try:
-        await app.start()
-        await _watch(app, stream, consumer)
-    finally:
-        await app.stop()
-        await consumer.stop()
+    async with opened(partial(AIOKafkaConsumer, bootstrap_servers=stream.bootstrap)) as consumer:
+        app = app_of(stream)
+        app.finalize()
+        try:
+            await app.start()
+            await _watch(app, stream, consumer)
+        finally:
+            await app.stop()
 
 
 def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
@@ -305,15 +304,11 @@ async def _rebuilt(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends
 async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
     """Where reading goes on: what the group committed; the log's beginning where it never did, or when the log does not hold that."""
     answer_ms_max = int(ANSWER_S_MAX * 1000)
-    consumer = await started(
-        partial(AIOKafkaConsumer, bootstrap_servers=stream.bootstrap, request_timeout_ms=answer_ms_max)
-    )
-    try:
+    make = partial(AIOKafkaConsumer, bootstrap_servers=stream.bootstrap, request_timeout_ms=answer_ms_max)
+    async with opened(make) as consumer:
         async with connected(stream.bootstrap, answer_ms_max) as client:
             marks = await committed(client, stream.group, partitions)
         earliest, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    finally:
-        await consumer.stop()
     return {
         tp: mark.offset if mark is not None and earliest[tp] <= mark.offset <= ends[tp] else earliest[tp]
         for tp, mark in marks.items()

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from groundswell.kernel.bus.connecting import wary
+from groundswell.kernel.bus.connecting import cancellation_kept, wary
 
 NO_OFFSET = -1
 RETRY_S = 0.2
@@ -29,7 +29,8 @@ async def connected(bootstrap: str, request_timeout_ms: int = 40_000) -> AsyncIt
         await client.bootstrap()
         yield client
     finally:
-        await client.close()
+        with cancellation_kept():
+            await client.close()
 
 
 async def committed(

@@ -9,8 +9,8 @@ cancellation that comes while one is closed is raised behind it.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -65,6 +65,17 @@ async def started_once(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer
 async def started(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer:
     """A consumer that has started, waiting for the broker as long as it takes."""
     return await reached(partial(started_once, make))
+
+
+@asynccontextmanager
+async def opened(make: Callable[[], AIOKafkaConsumer]) -> AsyncIterator[AIOKafkaConsumer]:
+    """Such a consumer for the block, closed behind it."""
+    consumer = await started(make)
+    try:
+        yield consumer
+    finally:
+        with cancellation_kept():
+            await consumer.stop()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from opentelemetry import trace
 from prometheus_client import Counter
 
 from groundswell.kernel import errors, failpoints, telemetry
-from groundswell.kernel.bus.connecting import BROKER_RETRY_S, cancellation_kept, started
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 from groundswell.kernel.bus.producer import Producer
 
@@ -97,10 +97,10 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
     )
     pause_s = REJOIN_S_MIN
     while True:
-        consumer = await started(make)
-        began_s = time.monotonic()
         try:
-            await _consume_by(consumer, group, handle, producer)
+            async with opened(make) as consumer:
+                began_s = time.monotonic()
+                await _consume_by(consumer, group, handle, producer)
         except KafkaError as error:
             _REJOINED.labels(group).inc()
             log.warning("%s joins its group anew in %.0f s: %r", group, pause_s, error)
@@ -110,17 +110,13 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
 
 
 async def _consume_by(consumer: AIOKafkaConsumer, group: str, handle: HandleBatch, producer: Producer) -> None:
-    try:
-        while True:
-            batches = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_RECORDS_MAX)
-            for partition, records in batches.items():
-                await handle(await _parsed(records, group, producer))
-                _CONSUMED.labels(group, partition.topic).inc(len(records))
-                failpoints.reach("consumer.before_commit")
-                await _commit(consumer, partition, records[-1].offset + 1)
-    finally:
-        with cancellation_kept():
-            await consumer.stop()
+    while True:
+        batches = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_RECORDS_MAX)
+        for partition, records in batches.items():
+            await handle(await _parsed(records, group, producer))
+            _CONSUMED.labels(group, partition.topic).inc(len(records))
+            failpoints.reach("consumer.before_commit")
+            await _commit(consumer, partition, records[-1].offset + 1)
 
 
 async def _commit(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:

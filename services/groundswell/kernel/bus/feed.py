@@ -17,7 +17,7 @@ from functools import partial
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from groundswell.kernel.bus.connecting import BROKER_RETRY_S, started
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 from groundswell.kernel.clock import lasting_s
 
@@ -94,9 +94,8 @@ class Feed:
             auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
         )
-        consumer = await started(make)
-        self._answered_at = time.monotonic()
-        try:
+        async with opened(make) as consumer:
+            self._answered_at = time.monotonic()
             partitions = await self._assigned(consumer)
             if not self._from_start:
                 await _at_the_end(consumer, partitions)
@@ -109,8 +108,6 @@ class Feed:
                 checking.result()
             finally:
                 checking.cancel()
-        finally:
-            await consumer.stop()
 
     async def _assigned(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         """All partitions of all topics: without a group a consumer is given every one, as soon as the broker knows the topics."""

@@ -25,7 +25,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from groundswell.kernel.bus.committed import committed
-from groundswell.kernel.bus.connecting import reached, started, wary
+from groundswell.kernel.bus.connecting import opened, reached, wary
 from groundswell.kernel.bus.consumer import METADATA_MS_MAX
 
 log = logging.getLogger(__name__)
@@ -103,13 +103,12 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
         """Takes part in the group while the block runs; waits for the broker as long as it takes."""
-        self._consumer = await started(self._make)
         try:
-            await reached(self._client.bootstrap)
-            self._consumer.subscribe([self._topic], listener=self)
-            yield
+            async with opened(self._make) as self._consumer:
+                await reached(self._client.bootstrap)
+                self._consumer.subscribe([self._topic], listener=self)
+                yield
         finally:
-            await self._consumer.stop()
             await self._client.close()
 
     @asynccontextmanager

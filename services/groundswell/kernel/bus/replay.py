@@ -6,7 +6,7 @@ from functools import partial
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from groundswell.kernel.bus.connecting import started
+from groundswell.kernel.bus.connecting import opened
 
 RECORDS_MAX = 64
 ANSWER_MS_MAX = 5_000
@@ -27,8 +27,7 @@ async def replay(
         auto_offset_reset="earliest",
         request_timeout_ms=ANSWER_MS_MAX,
     )
-    consumer = await started(make)
-    try:
+    async with opened(make) as consumer:
         consumer.assign([tp])
         found = (await consumer.offsets_for_times({tp: since_ms}))[tp]
         if found is None:
@@ -39,5 +38,3 @@ async def replay(
             records = (await consumer.getmany(tp, timeout_ms=500, max_records=RECORDS_MAX)).get(tp, [])
             if below := [record for record in records if record.offset < until]:
                 yield below
-    finally:
-        await consumer.stop()

@@ -110,13 +110,15 @@ async def _connected(dsn: str) -> asyncpg.Connection:
 
 
 @asynccontextmanager
-async def _unanswered_ends(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Ends the session of a statement that was not answered in its time: its ROLLBACK would not be either, and be waited for as long."""
-    try:
-        yield
-    except TimeoutError:
-        connection.terminate()
-        raise
+async def _transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction. A statement that is not answered in its time ends the session: a ROLLBACK would not be either, and be waited for as
+    long."""
+    async with connection.transaction():
+        try:
+            yield
+        except TimeoutError:
+            connection.terminate()
+            raise
 
 
 def _require_version(version: asyncpg.ServerVersion) -> None:
@@ -131,10 +133,9 @@ def _require_version(version: asyncpg.ServerVersion) -> None:
 async def _lock(admin: asyncpg.Connection, lock_s_max: float) -> None:
     """Takes the lock, which lasts as long as the session; the time is the transaction's."""
     try:
-        async with admin.transaction():
+        async with _transaction(admin):
             await admin.execute(f"SET LOCAL lock_timeout = {int(lock_s_max * 1000)}")
-            async with _unanswered_ends(admin):
-                await admin.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=lock_s_max + STATEMENT_S_MAX)
+            await admin.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=lock_s_max + STATEMENT_S_MAX)
     except asyncpg.LockNotAvailableError as error:
         raise MigrationWaits(lock_s_max) from error
 
@@ -192,9 +193,8 @@ async def _apply_file(connection: asyncpg.Connection, file: Path, known_checksum
             f"The migration {file.name} was applied with another text. Restore it, and put the change into a new file."
         )
     try:
-        async with connection.transaction():
-            async with _unanswered_ends(connection):
-                await connection.execute(text, timeout=FILE_S_MAX)
+        async with _transaction(connection):
+            await connection.execute(text, timeout=FILE_S_MAX)
             await connection.execute("INSERT INTO migrations (name, checksum) VALUES ($1, $2)", file.name, checksum)
     except asyncpg.PostgresError as error:
         if isinstance(error, AWAY) and not isinstance(error, _OF_THE_FILE):
