@@ -5,6 +5,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,12 +131,13 @@ async def test_a_topic_that_an_earlier_version_kept_for_ever_gets_its_bound_and_
         (tmp_path / f"{name}.yaml").write_text(described)
     async with admin_of(kafka_address) as admin:
         await admin.create_topics([NewTopic(f"{name}-{tag}", 1, 1, topic_configs=held) for name, held in there.items()])
+        assert await told_of(admin, tag, there) == there
         for _ in range(2):
             await topics.create(kafka_address, tmp_path)
             bounded = there | {
                 "for-ever": {**there["for-ever"], "cleanup.policy": "compact,delete", "retention.ms": "7200000"}
             }
-            assert {name: await own_settings(admin, f"{name}-{tag}") for name in there} == bounded
+            assert await told_of(admin, tag, bounded) == bounded
 
 
 @pytest.mark.parametrize("refused", [DESCRIBE_CONFIGS, ALTER_CONFIGS])
@@ -167,6 +169,18 @@ async def test_a_broker_that_does_not_let_a_topic_be_bounded_is_warned_of_and_wh
         assert warned.endswith("has: cleanup.policy=compact,delete, retention.ms=7200000.")
     finally:
         await child.stop()
+
+
+async def told_of(
+    admin: AIOKafkaAdminClient, tag: str, awaited: dict[str, dict[str, str]]
+) -> dict[str, dict[str, str]]:
+    """What the broker tells of the topics' own settings: its controller answers first, and the broker follows some moments later."""
+    until_s = time.monotonic() + 15
+    while True:
+        held = {name: await own_settings(admin, f"{name}-{tag}") for name in awaited}
+        if held == awaited or time.monotonic() > until_s:
+            return held
+        await asyncio.sleep(0.05)
 
 
 async def own_settings(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
