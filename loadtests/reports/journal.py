@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -142,4 +143,11 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "homes_on": _file_system(Path(tempfile.gettempdir())),
     }
+
+
+def _file_system(folder: Path) -> str:
+    """Its kind: one in memory takes the making of a file out of a figure, and some on disks make it the greater part."""
+    mounted = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    return next((mounted[above] for above in (folder, *folder.parents) if above in mounted), "")

@@ -31,12 +31,17 @@ _KEYS = {
 
 async def made(store: clickhouse.ClickHouse) -> None:
     """A store of an earlier version that holds the first rows in its rollups."""
-    for statement in OLD_TABLES.read_text().split(";\n"):
-        if statement.strip():
-            await store.execute(statement)
+    await tables(store)
     await stored(store, ROWS, seed=1, first=0)
     await rolled_up_by_an_older_writer(store, [Range(p, 0, 99) for p in range(PARTITIONS)])
     await store.execute(f"ALTER TABLE {schema.EV} DELETE WHERE 1 SETTINGS mutations_sync = 2")
+
+
+async def tables(store: clickhouse.ClickHouse) -> None:
+    """The empty tables of an earlier version."""
+    for statement in OLD_TABLES.read_text().split(";\n"):
+        if statement.strip():
+            await store.execute(statement)
 
 
 async def stored(store: clickhouse.ClickHouse, rows: int, *, seed: int, first: int, days_back: int = 0) -> None:

@@ -9,6 +9,7 @@ import json
 import secrets
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from aiokafka import TopicPartition
@@ -23,7 +24,6 @@ from tests.analytics.conftest import Server, WriterProcess, acknowledged
 from tests.analytics.test_dead_letters import ROWS
 from tests.analytics.test_late_engines import made, running
 from tests.analytics.test_log_loss import Log, ended, log
-from tests.analytics.test_parts_of_ranges import Record
 from tests.analytics.test_writer_crash import rows, unequal
 
 __all__ = ["log"]
@@ -141,6 +141,13 @@ def test_an_offset_that_is_gone_is_counted_once_however_often_its_range_is_tried
         assert (
             REGISTRY.get_sample_value("groundswell_writer_lost_offsets_total", {"partition": str(partition)}) == count
         )
+
+
+class Record(NamedTuple):
+    offset: int
+    timestamp: int
+    value: bytes
+    headers: list[tuple[str, bytes]]
 
 
 @pytest.mark.parametrize(

@@ -147,11 +147,13 @@ class ClickHouse:
     async def execute(
         self, sql: str, parameters: Mapping[str, Any] | None = None, options: Mapping[str, str | int] | None = None
     ) -> None:
-        """Runs a statement that gives no rows: a table's definition, an INSERT … SELECT. Not bounded in time."""
-        await self._call(
-            lambda client: client.command(sql, parameters=dict(parameters or {}), settings=dict(options or {})),
-            self._own,
-        )
+        """Runs a statement that gives no rows: a table's definition, an INSERT … SELECT. Not bounded in time.
+
+        Options are for an INSERT … SELECT. They become a part of it: the driver of the embedded engine would set each by a statement of its
+        own, and set it back by another.
+        """
+        whole = f"{sql} {_clause(options)}" if options else sql
+        await self._call(lambda client: client.command(whole, parameters=dict(parameters or {})), self._own)
 
     async def insert(self, table: str, columns: pa.Table, token: str) -> None:
         """Inserts all rows as one block, or nothing when a block with this token is there. Columns go by name.
@@ -164,10 +166,9 @@ class ClickHouse:
         def run(client: Client) -> None:
             if self.embedded:
                 names = ", ".join(columns.column_names)
-                clause = ", ".join(f"{name} = '{value}'" for name, value in options.items())
                 # The engine reads the local variable `columns` by its name, without a copy.
                 self._engine().query(
-                    f"INSERT INTO {table} ({names}) SELECT {names} FROM Python(columns) SETTINGS {clause}"
+                    f"INSERT INTO {table} ({names}) SELECT {names} FROM Python(columns) {_clause(options)}"
                 )
             else:
                 client.insert_arrow(table, columns, settings=options)
@@ -253,6 +254,11 @@ def _step_back(niceness: int) -> None:
         # Who is nicer already may not come forward again.
         there = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(there, niceness))
+
+
+def _clause(options: Mapping[str, str | int]) -> str:
+    """The settings as the end of a statement. They are our own, and have no quote in them."""
+    return "SETTINGS " + ", ".join(f"{name} = '{value}'" for name, value in options.items())
 
 
 def insert_options(token: str) -> dict[str, str | int]:

@@ -117,9 +117,6 @@ class Writer:
         self._pending: dict[int, _Pending] = {}
         self._storing: dict[int, Storing] = {}
         self._next: dict[int, int] = {}
-        self._rows_to: dict[int, int] = {}
-        """Up to which offset raw rows were there when the partition was taken over, by partition: somebody's whose mark is forgotten, be
-        that before this process or before the last one, whose own marks say nothing of them."""
         self._rest_until_s = 0.0
         retention.note_waiting(clock, ())
         self.ready = asyncio.Event()
@@ -196,7 +193,6 @@ class Writer:
             if mark or stored_to:  # else nobody ever read it, or that is long forgotten
                 self._lost.note(partition, [range(first, at)])
             await self._membership.commit({partition: Mark(at)})
-        self._rows_to[partition] = await self._store.newest_row(partition, at)
         await self._begin(partition, at)
         self._membership.ready(partition, at)
 
@@ -290,8 +286,7 @@ class Writer:
         failpoints.reach("writer.after_commit")
 
     async def _store_range(self, of: Range, records: Sequence[LogRecord], *, again: bool = False) -> None:
-        others = again or of.first <= self._rows_to.get(of.partition, -1)
-        content, corrupt = await self._storing[of.partition].decide(of, records, again=others)
+        content, corrupt = await self._storing[of.partition].decide(of, records)
         for each in corrupt:
             await self._set_aside(each.record, each.reason)
             SET_ASIDE.inc()

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from groundswell.analytics.store import hours
 from groundswell.analytics.store.ranges import Content, Range, RangeStore
 from groundswell.kernel.bus import frames
 from groundswell.kernel.clock import Clock
@@ -79,11 +78,8 @@ class Storing:
         """The next range begins at the offset `first`: what counts is what was stored from below it."""
         self._marks = await self._store.marks(self._partition, first)
 
-    async def decide(
-        self, of: Range, records: Sequence[LogRecord], *, again: bool = False
-    ) -> tuple[Content, list[Corrupt]]:
-        """What the records of the range put into the store, and which of them are to be set aside. Of a range that is stored `again` the
-        store may have other rows too."""
+    async def decide(self, of: Range, records: Sequence[LogRecord]) -> tuple[Content, list[Corrupt]]:
+        """What the records of the range put into the store, and which of them are to be set aside."""
         kept = _Kept(marks=dict(self._marks))
         sound = await asyncio.to_thread(_decoded, kept, records)
         known = await self._known(of, sound)
@@ -92,7 +88,7 @@ class Storing:
             for offset, frame in sound:
                 _take(kept, offset, frame, known)
             kept.books.append(_Book(0, of.last))
-            return self._content(of, kept, again)
+            return self._content(of, kept)
 
         content = await asyncio.to_thread(gather)
         self._marks = kept.marks
@@ -102,11 +98,11 @@ class Storing:
         digests = {group.digest for _, frame in sound for group in frame.header.groups}
         return await self._store.known_digests(self._partition, of.first, digests) if digests else set()
 
-    def _content(self, of: Range, kept: _Kept, again: bool) -> Content:
+    def _content(self, of: Range, kept: _Kept) -> Content:
         now_s = self._clock.now_ms() // 1000
         offsets = np.repeat(np.array([o for o, _ in kept.offsets], np.uint64), [n for _, n in kept.offsets])
         books = {name: [getattr(book, name) for book in kept.books] for name in _Book._fields}
-        frame_columns: dict[str, Any] = {
+        frame_columns = {
             "tenant": pa.array(books["tenant"], pa.uint64()),
             "producer": pa.array(books["producer"], pa.uint64()),
             "seq": pa.array(books["seq"], pa.uint64()),
@@ -117,10 +113,8 @@ class Storing:
         digests = {"digest": pa.array([digest for digest, _ in kept.digests], pa.binary(16))}
         digest_offsets = np.array([offset for _, offset in kept.digests], np.uint64)
         place = _Place(of.partition, now_s)
-        rows = place.at(_row_columns(kept.batches), offsets)
-        frame_columns |= hours.columns(of.first, hours.ANY if again else hours.of_rows(rows), len(kept.books))
         return Content(
-            rows=rows,
+            rows=place.at(_row_columns(kept.batches), offsets),
             batches=place.at(digests, digest_offsets),
             parked=_parked(place, kept.parked),
             frames=place.at(frame_columns, np.array(books["offset"], np.uint64)),

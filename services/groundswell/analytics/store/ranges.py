@@ -113,15 +113,6 @@ class RangeStore:
         answer = await self._store.query(f"SELECT _p, min(_o) FROM {schema.FRAMES} GROUP BY _p", own=True)
         return {int(partition): int(oldest) for partition, oldest in answer.rows}
 
-    async def newest_row(self, partition: int, since: int) -> int:
-        """The last offset at or above `since` that a raw row is stored from, also of a range that is not stored as a whole; -1 for none."""
-        answer = await self._store.query(
-            f"SELECT count() = 0 ? -1 : toInt64(max(_o)) FROM {schema.EV} WHERE _p = {{p:UInt8}} AND _o >= {{o:UInt64}}",
-            {"p": partition, "o": since},
-            own=True,
-        )
-        return int(answer.rows[0][0])
-
     async def named(self, partition: int, at_most: int) -> tuple[int, set[tuple[int, int]]] | None:
         """The newest offset up to `at_most` that a frame is stored from, and the (producer, number) of what is; None when there is none."""
         begun = at_most // schema.STRETCH_OFFSETS

@@ -16,12 +16,10 @@ says of which partitions it is, and whoever adds what others may have begun wait
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from groundswell.analytics.store import hours, schema
-from groundswell.analytics.store.hours import Hours
+from groundswell.analytics.store import schema
 from groundswell.analytics.store.ranges import ATTEMPTS_MAX, Range, token
 from groundswell.kernel import failpoints
 from groundswell.kernel.clickhouse import ClickHouse, StoreUnavailable, insert_options
@@ -100,14 +98,13 @@ _INSERTS = {
 }
 
 _MARKERS = "SELECT _p, w FROM {table} WHERE tenant = 0 AND kind = ''"
+BEYOND = "(_p = {{p{n}:UInt8}} AND w > {{a{n}:UInt64}})"
+"""A marker that says of a range that some of it is there."""
 
 _COMMENT = "groundswell rolls up "
 _UNDER_WAY = """
 SELECT Settings['log_comment'] AS comment FROM system.processes WHERE startsWith(comment, {begin:String})"""
 """The comments of statements that the store works at. A server's processes are its own: of several servers this asks one."""
-
-NOTHING_NOTED: Mapping[Range, Hours] = MappingProxyType({})
-_PART = schema.raw_part("raw.")
 
 _YOUNG = f"now() - INTERVAL {schema.RAW_DAYS} DAY + INTERVAL 1 HOUR"
 _FORGOTTEN = f"""
@@ -115,46 +112,50 @@ SELECT (SELECT count() = 0 FROM {schema.FRAMES} WHERE tenant = 0 AND _p = {{p:UI
     AND (SELECT count() > 0 FROM {schema.EV_1H} WHERE _p = {{p:UInt8}} AND tenant != 0 AND at < {_YOUNG})"""
 
 
-def statement(
-    table: str, of: Sequence[Range], noted: Mapping[Range, Hours] = NOTHING_NOTED
-) -> tuple[str, dict[str, object]]:
+def statement(table: str, of: Sequence[Range]) -> tuple[str, dict[str, object]]:
     """The insert that adds these ranges, of different partitions, to the rollup `table`, or to all that `table` passes groups on to;
-    and its parameters. It looks into the parts of the hours that are noted."""
-    raw, bound = chosen(of, noted, "" if table in schema.PASSED_ON else table)
+    and its parameters."""
+    raw, bound = chosen(of, "" if table in schema.PASSED_ON else table)
     untouched = _untouched(of, schema.PASSED_ON[table]) if table in schema.PASSED_ON else "1"
     marks = {"p": [each.partition for each in of], "w": [each.last + 1 for each in of]}
     sql = _INSERTS[table].replace("{ranges}", f"({raw}) AND {untouched}").replace("{untouched}", untouched)
     return sql, bound | marks
 
 
-def chosen(of: Sequence[Range], noted: Mapping[Range, Hours], beyond: str = "") -> tuple[str, dict[str, object]]:
-    """The condition on raw rows that these ranges make, less what the rollup `beyond` holds, and its parameters. Hours that are noted say
-    in which parts the engine looks, and not what is taken.
+def chosen(of: Sequence[Range], beyond: str = "") -> tuple[str, dict[str, object]]:
+    """The condition on raw rows that these ranges make, less what the rollup `beyond` holds, and its parameters.
 
     The columns are named with their table: a bare `_p` could mean the column that an insert makes.
     """
     clauses: list[str] = []
-    bound: dict[str, object] = {}
-    for n, each in enumerate(of):
+    for n in range(len(of)):
         first = f"{{a{n}:UInt64}}"
         if beyond:
             first = (
-                f"greatest({first}, (SELECT max(w) FROM ({_MARKERS.format(table=beyond)}) WHERE _p = {{p{n}:UInt8}}))"
+                f"greatest({first}, (SELECT max(w) FROM ({_MARKERS.format(table=beyond)}) WHERE {BEYOND.format(n=n)}))"
             )
-        within = ""
-        if each in noted:  # said as the partition key says it, or the engine leaves out no part
-            within = f" AND ({_PART} = 0 OR {_PART} BETWEEN {{h{n}:UInt32}} AND {{g{n}:UInt32}})"
-            bound |= {f"h{n}": noted[each].first, f"g{n}": noted[each].last}
-        clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {first} AND {{b{n}:UInt64}}{within})")
-        bound |= {f"p{n}": each.partition, f"a{n}": each.first, f"b{n}": each.last}
-    return " OR ".join(clauses), bound
+        clauses.append(f"(raw._p = {{p{n}:UInt8}} AND raw._o BETWEEN {first} AND {{b{n}:UInt64}})")
+    return " OR ".join(clauses), _bound(of)
+
+
+def _bound(of: Sequence[Range]) -> dict[str, object]:
+    """What conditions on ranges are bound to: of each its partition, its first offset and its last."""
+    return {
+        f"{name}{n}": value
+        for n, each in enumerate(of)
+        for name, value in (("p", each.partition), ("a", each.first), ("b", each.last))
+    }
 
 
 def _untouched(of: Sequence[Range], tables: Sequence[str]) -> str:
     """The condition that none of the tables holds anything of these ranges; it takes the parameters of `chosen`."""
     markers = " UNION ALL ".join(_MARKERS.format(table=table) for table in tables)
-    held = " OR ".join(f"(_p = {{p{n}:UInt8}} AND w > {{a{n}:UInt64}})" for n in range(len(of)))
-    return f"(SELECT count() = 0 FROM ({markers}) WHERE {held})"
+    return f"(SELECT count() = 0 FROM ({markers}) WHERE {_beyond(of)})"
+
+
+def _beyond(of: Sequence[Range]) -> str:
+    """The condition that a marker says of one of the ranges that some of it is there."""
+    return " OR ".join(BEYOND.format(n=n) for n in range(len(of)))
 
 
 class RollupStore:
@@ -162,14 +163,15 @@ class RollupStore:
 
     def __init__(self, store: ClickHouse, topic: str) -> None:
         self._store, self._topic = store, topic
+        self._quick: frozenset[str] | None = None
+        """Rollups whose markers the engine has in memory."""
         self.adding = asyncio.Lock()
         """To be held while rollups are added to: a reader that takes it finds them still."""
 
     async def write(self, of: Sequence[Range]) -> None:
         """Adds ranges of different partitions to every rollup; doing so again changes nothing."""
-        noted = await hours.noted(self._store, of)
         for table in schema.PASSED_ON:
-            await self._add(table, of, noted)
+            await self._add(table, of)
         await self.write_again(of)
 
     async def write_again(self, of: Sequence[Range]) -> None:
@@ -181,7 +183,7 @@ class RollupStore:
             for table, left in lacking.items():
                 if not attempt:
                     await self._fill_again(table, left)
-                await self._add(table, left, await hours.noted(self._store, left), attempt)
+                await self._add(table, left, attempt)
             attempt += 1
 
     async def under_way(self, partitions: Collection[int]) -> set[int]:
@@ -199,12 +201,12 @@ class RollupStore:
 
     async def _lacking(self, of: Sequence[Range]) -> dict[str, list[Range]]:
         """Which tables lack which of the ranges, the last of its rows at least."""
-        ends = await self._ends()
+        ends = await self._ends(of)
         left = {table: [each for each in of if ends[table].get(each.partition, 0) <= each.last] for table in ends}
         return {table: lacking for table, lacking in left.items() if lacking}
 
-    async def _add(self, table: str, of: Sequence[Range], noted: Mapping[Range, Hours], attempt: int = 0) -> None:
-        sql, bound = statement(table, of, noted)
+    async def _add(self, table: str, of: Sequence[Range], attempt: int = 0) -> None:
+        sql, bound = statement(table, of)
         options = insert_options(token(table, self._topic, of, attempt)) | ONE_THREAD | self._comment(of)
         await self._store.execute(sql, bound, options)
         failpoints.reach(f"writer.rollup_after_{table.removeprefix(schema.DATABASE + '.')}")
@@ -212,7 +214,7 @@ class RollupStore:
     async def _fill_again(self, table: str, of: Sequence[Range]) -> None:
         """Fills the partitions of ranges whose raw rows are gone from the finer rollup, which is ahead."""
         for each in of:
-            ends = await self._ends()
+            ends = await self._ends([each])
             beyond = max(each.first, ends[table].get(each.partition, 0))
             if not await self._is_forgotten(each.partition, beyond):
                 continue
@@ -237,12 +239,21 @@ class RollupStore:
         """Says at which partitions a statement works."""
         return {"log_comment": f"{_COMMENT}{self._topic}:{','.join(str(each.partition) for each in of)}"}
 
-    async def _ends(self) -> dict[str, dict[int, int]]:
-        """The first offset that each rollup does not hold, by partition."""
-        markers = " UNION ALL ".join(
-            f"SELECT '{table}' AS name, * FROM ({_MARKERS.format(table=table)})" for table in schema.ROLLUPS
-        )
-        answer = await self._store.query(f"SELECT name, _p, max(w) FROM ({markers}) GROUP BY name, _p", own=True)
+    async def _ends(self, of: Sequence[Range] = ()) -> dict[str, dict[int, int]]:
+        """The first offset that each rollup does not hold, by partition; of ranges, of those at least that it holds something of."""
+        if self._quick is None:
+            self._quick = await schema.known(self._store, "w")
+        beyond = f"({_beyond(of)})" if of else "1"
+        ends_of = {
+            table: f"SELECT '{table}' AS name, _p, max(w) AS end FROM "
+            + (
+                f"{table} GROUP BY _p"
+                if table in self._quick
+                else f"({_MARKERS.format(table=table)}) WHERE {beyond} GROUP BY _p"
+            )
+            for table in schema.ROLLUPS
+        }
+        answer = await self._store.query(" UNION ALL ".join(ends_of.values()), _bound(of), own=True)
         ends: dict[str, dict[int, int]] = {table: {} for table in schema.ROLLUPS}
         for table, partition, end in answer.rows:
             ends[table][int(partition)] = int(end)
@@ -250,7 +261,7 @@ class RollupStore:
 
     async def totals(self, of: Sequence[Range]) -> list[Total]:
         """The totals, over all partitions, of every item that has events in these ranges."""
-        raw, bound = chosen(of, await hours.noted(self._store, of))
+        raw, bound = chosen(of)
         touched = f"SELECT DISTINCT tenant, kind, item FROM {schema.EV} AS raw WHERE {raw}"
         answer = await self._store.query(
             f"SELECT tenant, kind, item, sum(events), sum(nonbots) FROM {schema.ITEM_TOTALS} "

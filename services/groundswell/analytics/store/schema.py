@@ -49,20 +49,25 @@ before a writer that was away reads it."""
 HOUR_S = 3_600
 
 
-def raw_part(table: str = "") -> str:
-    """`RAW_PART` with its columns named with their table."""
-    return f"if(bitAnd({table}flags, {frames.LATE}) = 0, intDiv(toUnixTimestamp({table}ts), {HOUR_S}), 0)"
-
-
 def raw_parts(rows: pa.Table) -> npt.NDArray[np.int64]:
     """`RAW_PART` of each of these rows, which are as the store gets them; of a time that the store cannot tell, no part that it has."""
     hours: npt.NDArray[np.int64] = rows.column("ts").cast(pa.int64()).to_numpy() // (HOUR_S * 1_000)
     return np.where((rows.column("flags").to_numpy() & frames.LATE) == 0, hours, 0)
 
 
-RAW_PART = raw_part()
+RAW_PART = f"if(bitAnd(flags, {frames.LATE}) = 0, intDiv(toUnixTimestamp(ts), {HOUR_S}), 0)"
 """What parts the raw rows of a partition of the log: their hour. Late rows, of up to a month, share one part, or somebody who sends a
 few of every hour would make more parts than are ever merged."""
+
+
+def _known(column: str) -> str:
+    """What makes the engine keep in memory from where to where the column goes in each part, and parts nothing: it is always 0.
+
+    What is looked for by offset or marker is then looked for in the few parts that can have it, and the others, which grow in number
+    until they are merged, cost nothing. A part that is looked into costs a millisecond. Tables of earlier versions go without.
+    """
+    return f"bitAnd({column}, 0)"
+
 
 _LOG_PLACE = "_p UInt8, _o UInt64 CODEC(Delta, LZ4), _t DateTime('UTC') CODEC(Delta, LZ4)"
 
@@ -71,13 +76,13 @@ CREATE TABLE IF NOT EXISTS {EV} (
     ts DateTime64(3, 'UTC') CODEC(Delta, LZ4), kind LowCardinality(String), tenant UInt64, item UInt64, user UInt64,
     network UInt32, country UInt16, device UInt8, flags UInt8, value Float64, props String, name String, {_LOG_PLACE},
     INDEX by_offset _o TYPE minmax GRANULARITY 16
-) ENGINE = MergeTree PARTITION BY (_p, {RAW_PART}) ORDER BY (tenant, kind, item, ts)
+) ENGINE = MergeTree PARTITION BY (_p, {RAW_PART}, {_known("_o")}) ORDER BY (tenant, kind, item, ts)
 TTL _t + INTERVAL {RAW_DAYS} DAY"""
 
 _FRAMES = f"""
 CREATE TABLE IF NOT EXISTS {FRAMES} (
     tenant UInt64, {_LOG_PLACE}, producer UInt64, seq UInt64, accepted UInt32, parked UInt32, duplicate UInt8
-) ENGINE = MergeTree ORDER BY (tenant, _p, _o) TTL _t + INTERVAL {RAW_DAYS} DAY"""
+) ENGINE = MergeTree PARTITION BY ({_known("_p")}, {_known("_o")}) ORDER BY (tenant, _p, _o) TTL _t + INTERVAL {RAW_DAYS} DAY"""
 
 STRETCH_OFFSETS = 65_536
 STRETCH = f"intDiv(_o, {STRETCH_OFFSETS})"
@@ -87,14 +92,6 @@ _FRAMES_BESIDE = (
 )
 """What lies beside the rows of `frames`, so that a writer that starts finds the newest frame of each producer without reading a month of
 them. A table of an earlier version gets it for what is stored from now on."""
-
-_NOTES_OF_FRAMES = (
-    "COLUMN IF NOT EXISTS first UInt64 DEFAULT 0",
-    "COLUMN IF NOT EXISTS hour_first UInt32 DEFAULT 0",
-    "COLUMN IF NOT EXISTS hour_last UInt32 DEFAULT 0",
-)
-"""On a range's own row: its first offset, and the hours of its rows (`store.hours`). Rows that a writer of an earlier version stored have
-zeros."""
 
 _BATCHES = f"""
 CREATE TABLE IF NOT EXISTS {BATCHES} (digest FixedString(16), {_LOG_PLACE})
@@ -113,7 +110,7 @@ def _by_time(table: str, days: int, places: str = "country, device") -> str:
     return f"""
 CREATE TABLE IF NOT EXISTS {table} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), at DateTime('UTC'), {typed}bot UInt8, {_SUMS}
-) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, at, {places}, bot)
+) ENGINE = AggregatingMergeTree PARTITION BY (_p, {_known("w")}) ORDER BY (tenant, kind, at, {places}, bot)
 TTL at + INTERVAL {days} DAY WHERE tenant != 0"""
 
 
@@ -125,7 +122,7 @@ def _item_1m(table: str) -> str:
 CREATE TABLE IF NOT EXISTS {table} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), hour DateTime('UTC'), item UInt64, at DateTime('UTC'), bot UInt8,
     name SimpleAggregateFunction(max, String), {_SUMS}
-) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, hour, item, at, bot)
+) ENGINE = AggregatingMergeTree PARTITION BY (_p, {_known("w")}) ORDER BY (tenant, kind, hour, item, at, bot)
 TTL at + INTERVAL {questions.ITEM_BY_MINUTE.days} DAY WHERE tenant != 0"""
 
 
@@ -134,7 +131,7 @@ def _item_1h(table: str) -> str:
 CREATE TABLE IF NOT EXISTS {table} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), at DateTime('UTC'), item UInt64, bot UInt8,
     name SimpleAggregateFunction(max, String), {_SUMS}
-) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, at, item, bot)
+) ENGINE = AggregatingMergeTree PARTITION BY (_p, {_known("w")}) ORDER BY (tenant, kind, at, item, bot)
 TTL at + INTERVAL {questions.ITEM_BY_HOUR.days} DAY WHERE tenant != 0"""
 
 
@@ -143,7 +140,7 @@ def _item_totals(table: str) -> str:
 CREATE TABLE IF NOT EXISTS {table} (
     _p UInt8, tenant UInt64, kind LowCardinality(String), item UInt64, events SimpleAggregateFunction(sum, UInt64),
     nonbots SimpleAggregateFunction(sum, UInt64), w SimpleAggregateFunction(max, UInt64)
-) ENGINE = AggregatingMergeTree PARTITION BY _p ORDER BY (tenant, kind, item)"""
+) ENGINE = AggregatingMergeTree PARTITION BY (_p, {_known("w")}) ORDER BY (tenant, kind, item)"""
 
 
 _DEFINITIONS: dict[str, Callable[[str], str]] = {
@@ -253,9 +250,19 @@ async def create(store: ClickHouse, deduplication_window: int, instance: str = "
         else:
             await store.execute(_defined(table, settings, table))
         await store.execute(f"ALTER TABLE {table} MODIFY SETTING {settings}")
-    added = ", ".join(f"ADD {each}" for each in (*_NOTES_OF_FRAMES, *_FRAMES_BESIDE))
+    added = ", ".join(f"ADD {each}" for each in _FRAMES_BESIDE)
     await store.execute(f"ALTER TABLE {FRAMES} {added}")
     await _feed(store)
+
+
+async def known(store: ClickHouse, column: str) -> frozenset[str]:
+    """The tables of whose parts the engine has in memory from where to where the column goes; not those of earlier versions."""
+    answer = await store.query(
+        "SELECT concat(database, '.', name) FROM system.tables WHERE database = {d:String} AND position(partition_key, {k:String}) > 0",
+        {"d": DATABASE, "k": _known(column)},
+        own=True,
+    )
+    return frozenset(str(name) for (name,) in answer.rows)
 
 
 async def fill_again(store: ClickHouse, table: str, partition: int, options: Mapping[str, str | int]) -> None:
