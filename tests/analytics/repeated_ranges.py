@@ -30,7 +30,9 @@ async def _blind(store: clickhouse.ClickHouse, of: Range) -> None:
     """The same insert, under a token that the store has not seen, without the condition that asks the marker."""
     for table in schema.ROLLUPS:
         sql, bound = rollups.statement(table, [of])
-        blind = re.sub(r"greatest\((\{a0:UInt64\}), \(SELECT .*? WHERE \(_p = \{p0:UInt8\} AND w > \{a0:UInt64\}\)\)\)", r"\1", sql)
+        blind = re.sub(
+            r"greatest\((\{a0:UInt64\}), \(SELECT .*? WHERE \(_p = \{p0:UInt8\} AND w > \{a0:UInt64\}\)\)\)", r"\1", sql
+        )
         assert blind != sql
         await store.execute(blind, bound, clickhouse.insert_options(token(table, "blind", [of])))
 
