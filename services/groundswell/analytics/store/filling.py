@@ -72,9 +72,8 @@ async def _copy(
     store: ClickHouse, of: Filling, into: str, beside: str, partition: int, options: Mapping[str, str | int]
 ) -> None:
     await _drop(store, beside)
-    await store.execute(
-        f"CREATE TABLE {beside} AS {into}"
-    )  # a version later, its own definition may part its rows otherwise
+    # As that table is, which may be of a version that parted its rows otherwise.
+    await store.execute(f"CREATE TABLE {beside} AS {into}")
     await store.execute(f"INSERT INTO {beside} {of.rows}", {"p": partition}, _OPTIONS | dict(options))
     made = await store.query(f"SELECT DISTINCT _partition_id FROM {beside}", own=True)
     for (name,) in made.rows:
