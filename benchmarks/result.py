@@ -86,7 +86,7 @@ def _page(results: Sequence[Mapping[str, object]]) -> str:
             f"| {each['bound']} | {held} | {each['commit']} |"
         )
     machines = {
-        f"{m['system']}, {m['cores']} cores, {m['memory_gb']} GB, Python {m['python']}, homes on {m.get('homes_on', 'a disk')}"
+        f"{m['system']}, {m['cores']} cores, {m['memory_gb']} GB, Python {m['python']}, homes on {m.get('homes_on', 'unknown')}"
         for each in results
         if isinstance(m := each["machine"], dict)
     }

@@ -5,12 +5,11 @@ session with a plane of its own, so that what works keeps none of them waiting; 
 first. Those marked `alone` measure, or count what a machine refuses that has something else to do: they come afterwards, one after the
 other.
 
-Temporary files are in memory where there is room: the engines' stores are made of small files by the hundred thousand, which some file
+The folders of tests are in memory where there is room: the engines' stores are made of small files by the hundred thousand, which some file
 systems take ten times as long to make once many were removed (ext4 without a journal looks at each that is gone for a minute or five).
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,9 +26,11 @@ BESIDE = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 ALONE = ("-m", "alone")
 FOUND_NONE = 5
 """pytest's code where an expression is true of no test."""
+FOLDERS = "PYTEST_DEBUG_TEMPROOT"
+"""The variable that tells pytest where to make its folders."""
 IN_MEMORY = Path("/dev/shm")
 ROOM_BYTES = 10 << 30
-"""What a memory file system, and the memory behind it, must have left to be used: three times what a run leaves there."""
+"""What a memory file system, and the memory behind it, must have left to be used: three times what a run takes."""
 
 
 def main(words: list[str]) -> int:
@@ -37,8 +38,8 @@ def main(words: list[str]) -> int:
     of = words[1:] if words[:1] == ["--of"] else []
     if words and not of:
         return _pytest(words)
-    with tempfile.TemporaryDirectory(prefix="groundswell-", dir=_in_memory()) as temporary:
-        codes = [_run([*each, *of], Path(temporary)) for each in _runs()]
+    with tempfile.TemporaryDirectory(prefix="groundswell-shared-") as shared:
+        codes = [_pytest([*each, *of], {SHARED: shared, **_in_memory()}) for each in _runs()]
     return next((each for each in codes if each not in (0, FOUND_NONE)), 0)
 
 
@@ -48,24 +49,13 @@ def _runs() -> list[tuple[str, ...]]:
     return [(*BESIDE, "-m", "not alone and not plane"), (*BESIDE, "-m", "plane and not alone"), ALONE]
 
 
-def _in_memory() -> Path | None:
-    """The memory file system, where there is one for programs as well, with room; not where somebody names another folder in TMPDIR."""
-    if "TMPDIR" in os.environ or not os.access(IN_MEMORY, os.W_OK):
-        return None
+def _in_memory() -> dict[str, str]:
+    """Where pytest makes its folders: in a memory file system where there is one with room that takes programs too, or where it would."""
+    if FOLDERS in os.environ or not os.access(IN_MEMORY, os.W_OK):
+        return {}
     found = os.statvfs(IN_MEMORY)
     room = min(found.f_bavail * found.f_frsize, psutil.virtual_memory().available)
-    return IN_MEMORY if room >= ROOM_BYTES and not found.f_flag & os.ST_NOEXEC else None
-
-
-def _run(words: list[str], temporary: Path) -> int:
-    """One of the runs, which share a folder there; nothing else of it is left for the next."""
-    shared, own = temporary / "shared", temporary / "run"
-    for folder in (shared, own):
-        folder.mkdir(exist_ok=True)
-    try:
-        return _pytest([*words, f"--basetemp={own / 't'}"], {"TMPDIR": str(own), SHARED: str(shared)})
-    finally:
-        shutil.rmtree(own)
+    return {FOLDERS: str(IN_MEMORY)} if room >= ROOM_BYTES and not found.f_flag & os.ST_NOEXEC else {}
 
 
 def _pytest(words: list[str], settings: Mapping[str, str] = MappingProxyType({})) -> int:

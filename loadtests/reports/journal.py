@@ -143,7 +143,7 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "homes_on": _file_system(Path(tempfile.gettempdir())),
+        "homes_on": _file_system(Path(tempfile.gettempdir()).resolve()),
     }
 
 

@@ -22,6 +22,7 @@ ROWS, LATER_ROWS, PARTITIONS, TOPIC = 4_000, 1_000, 3, "frames"
 HOUR_MS = 3_600_000
 OLD_TABLES = Path(__file__).with_name("older_store.sql")
 OLD_ROLLUPS = (schema.EV_1S, schema.EV_1M, schema.EV_1H, schema.ITEM_1M, schema.ITEM_TOTALS)
+NEW_KEY = "PARTITION BY (_p, bitAnd(w, 0))"
 _SUMS = "sum(events), sum(value), uniqCombined64Merge(14)(users), max(w)"
 _KEYS = {
     schema.EV_1H_DEVICES: (schema.EV_1H, "_p, tenant, kind, at, device, bot", "at"),
@@ -42,6 +43,22 @@ async def tables(store: clickhouse.ClickHouse) -> None:
     for statement in OLD_TABLES.read_text().split(";\n"):
         if statement.strip():
             await store.execute(statement)
+
+
+async def parted_as_before(store: clickhouse.ClickHouse, table: str) -> None:
+    """Gives a table, with what it holds, the partition key that rollups had before their markers stood in it."""
+    made = await store.query(f"SHOW CREATE TABLE {table}", own=True)
+    statement = str(made.rows[0][0])
+    assert NEW_KEY in statement
+    await store.execute(f"RENAME TABLE {table} TO {table}_new")
+    await store.execute(statement.replace(NEW_KEY, "PARTITION BY _p"))
+    await store.execute(f"INSERT INTO {table} SELECT * FROM {table}_new")
+    await store.execute(f"DROP TABLE {table}_new")
+
+
+async def drafts(store: clickhouse.ClickHouse) -> list[str]:
+    found = await store.query("SELECT concat(database, '.', name) FROM system.tables WHERE name LIKE '%filling%'")
+    return [str(name) for (name,) in found.rows]
 
 
 async def stored(store: clickhouse.ClickHouse, rows: int, *, seed: int, first: int, days_back: int = 0) -> None:
@@ -70,8 +87,7 @@ async def told(store: clickhouse.ClickHouse) -> dict[str, object]:
         table: int((await store.query(f"SELECT sum(events) FROM {table}")).rows[0][0]) for table in schema.ROLLUPS
     }
     differing = {table: await _differing(store, table) for table in _KEYS}
-    drafts = await store.query("SELECT count() FROM system.tables WHERE name LIKE '%filling%'")
-    return {"events": events, "differing": differing, "drafts": int(drafts.rows[0][0])}
+    return {"events": events, "differing": differing, "drafts": len(await drafts(store))}
 
 
 async def _differing(store: clickhouse.ClickHouse, table: str) -> int:
@@ -89,6 +105,10 @@ async def main(command: str, folder: str) -> None:
     async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=f"chdb://{folder}", niceness=0)) as store:
         if command == "make":
             await made(store)
+            return
+        if command == "age":
+            for draft in await drafts(store):
+                await parted_as_before(store, draft)
             return
         await schema.create(store, 20_000, "one")
         if command == "tell":

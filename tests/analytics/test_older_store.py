@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,13 +61,15 @@ async def test_an_older_store_gets_whole_rollups_also_when_the_first_upgrade_is_
 @pytest.mark.promise("ANALYTICS-2")
 async def test_a_fill_that_is_cut_short_again_and_again_goes_on_and_leaves_one_draft(tmp_path: Path) -> None:
     """Goal: a fill ends however little time each start has. Method: each is killed after one partition; the last one, whose
-    failpoint is beyond the four partitions that are left, is not. Another name would begin anew: that is what kept no end."""
+    failpoint is beyond the four partitions that are left, is not. Another name would begin anew: that is what kept no end. What is left is
+    parted as a version before this one would have left it."""
     folder = tmp_path / "clickhouse"
     assert (await child("make", folder))[0] == 0
     for _ in range(2):
         killed, _ = await child("upgrade", folder, GROUNDSWELL_FAILPOINTS="store.amid_fill=kill")
         assert killed == -signal.SIGKILL
         assert len([*folder.glob("store/**/*_filling_*.sql")]) == 1
+    assert (await child("age", folder))[0] == 0
     left, printed = await child("tell", folder, GROUNDSWELL_FAILPOINTS=f"store.amid_fill=kill@{2 * PARTITIONS - 1}")
     assert left == 0, "a partition was filled twice"
     assert json.loads(printed) == [exact(ROWS), exact(ROWS + LATER_ROWS)]
@@ -105,13 +108,17 @@ async def test_a_writer_of_an_earlier_version_leaves_new_rollups_behind_and_with
 
 
 @pytest.mark.promise("ANALYTICS-2")
+@pytest.mark.parametrize("parted", ["now", "as before"])
 async def test_a_rollup_that_is_behind_by_more_than_the_raw_rows_there_are_is_filled_from_the_finer_one(
-    clickhouse_server: Server,
+    clickhouse_server: Server, parted: str
 ) -> None:
-    """Goal: what an earlier version added is in the new rollups also after its raw rows are gone. Method: events of 40 days ago."""
+    """Goal: what an earlier version added is in the new rollups also after its raw rows are gone. Method: events of 40 days ago, and
+    rollups as this version and one before it part them."""
     async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)) as store:
         await older_store.made(store)
         await schema.create(store, 20_000)
+        for table in NEW if parted == "as before" else ():
+            await older_store.parted_as_before(store, table)
         await older_store.stored(store, LATER_ROWS, seed=2, first=100, days_back=40)
         of = [Range(p, 100, 199) for p in range(PARTITIONS)]
         await older_store.rolled_up_by_an_older_writer(store, of)
@@ -124,6 +131,40 @@ async def test_a_rollup_that_is_behind_by_more_than_the_raw_rows_there_are_is_fi
         )
         assert events.rows == [(ROWS + LATER_ROWS, ROWS + LATER_ROWS)]
         assert await RollupStore(store, TOPIC).lacking_from() == dict.fromkeys(range(PARTITIONS), 200)
+
+
+@pytest.mark.promise("ANALYTICS-2")
+@pytest.mark.parametrize(("first", "second"), [("INSERT INTO", "ALTER TABLE"), ("ALTER TABLE", "INSERT INTO")])
+async def test_who_fills_a_partition_again_beside_a_successor_neither_adds_to_its_copy_nor_puts_half_of_it_in_place(
+    clickhouse_server: Server, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    """Method: one is held up before a step, and goes on while the other is held up before the other step."""
+    async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=clickhouse_server.dsn)) as store:
+        await older_store.made(store)
+        await schema.create(store, 20_000)
+        execute, first_waits, second_waits, first_is_over = store.execute, *(asyncio.Event() for _ in range(3))
+
+        async def execute_slowly(sql: str, *given: Any) -> None:
+            task = asyncio.current_task()
+            name = task.get_name() if task else ""
+            if name == "first" and sql.startswith(first):
+                first_waits.set()
+                await second_waits.wait()
+            if name == "second" and sql.startswith(second):
+                second_waits.set()
+                await first_is_over.wait()
+            await execute(sql, *given)
+
+        monkeypatch.setattr(store, "execute", execute_slowly)
+        async with asyncio.timeout(60):
+            one = asyncio.create_task(schema.fill_again(store, schema.ITEM_1H, 0, {}), name="first")
+            await first_waits.wait()
+            other = asyncio.create_task(schema.fill_again(store, schema.ITEM_1H, 0, {}), name="second")
+            with pytest.raises(clickhouse.QueryFailed, match="UNKNOWN_TABLE"):
+                await one
+            first_is_over.set()
+            await other
+        assert await older_store.told(store) == exact(ROWS)
 
 
 @pytest.mark.promise("ANALYTICS-2")

@@ -1,6 +1,6 @@
 """Raw rows that somebody left whose mark is forgotten are in every rollup, however often writers take over before they come to them.
 
-Goal: what is noted of the hours of a range leaves no row out, also where others' rows lie among its own. Method: a row of another hour, as
+Goal: others' rows among a range's own are found, whatever hour they are of. Method: a row of another hour, as
 a writer leaves it that dies between a range's rows and its own row of `frames`, and real writers one after the other in front of it.
 """
 

@@ -48,12 +48,18 @@ async def make(store: ClickHouse, of: Filling, instance: str = "") -> None:
         except QueryFailed:  # somebody else was first, and has dropped what we had of it
             if not await _is_there(store, of.table):
                 raise
-    await _drop_drafts(store, of.table)
+    await _drop_drafts(store, f"{of.table}_filling_")
 
 
 async def again(store: ClickHouse, of: Filling, partition: int, options: Mapping[str, str | int]) -> None:
-    """Puts in the place of a partition of the table what its source holds: for whoever alone adds to this partition."""
-    await _copy(store, of, of.table, f"{of.table}_again_{partition}", partition, options)
+    """Puts in the place of a partition of the table what its source holds: for whoever alone adds to this partition.
+
+    Somebody who did, and wakes up beside a successor, finds what he was copying into gone: he may not add to the successor's copy, nor put
+    half of that in its place.
+    """
+    begin = f"{of.table}_again_{partition}_"
+    await _drop_drafts(store, begin)
+    await _copy(store, of.table, f"{begin}{secrets.token_hex(4)}", of.rows, partition, options)
 
 
 async def _fill(store: ClickHouse, of: Filling, draft: str) -> None:
@@ -62,19 +68,19 @@ async def _fill(store: ClickHouse, of: Filling, draft: str) -> None:
     found = await store.query(_HELD.format(table=of.source), own=True)
     for (partition,) in found.rows:
         if (partition,) not in {tuple(row) for row in held.rows}:
-            await _copy(store, of, draft, f"{draft}_part", int(partition), {})
+            await _drop(store, f"{draft}_part")
+            await _copy(store, draft, f"{draft}_part", of.rows, int(partition), {})
             failpoints.reach("store.amid_fill")
     failpoints.reach("store.before_name")
     await store.execute(f"RENAME TABLE {draft} TO {of.table}")
 
 
 async def _copy(
-    store: ClickHouse, of: Filling, into: str, beside: str, partition: int, options: Mapping[str, str | int]
+    store: ClickHouse, into: str, beside: str, rows: str, partition: int, options: Mapping[str, str | int]
 ) -> None:
-    await _drop(store, beside)
-    # As that table is, which may be of a version that parted its rows otherwise.
+    # As the table is, which may be of a version that parted its rows otherwise.
     await store.execute(f"CREATE TABLE {beside} AS {into}")
-    await store.execute(f"INSERT INTO {beside} {of.rows}", {"p": partition}, _OPTIONS | dict(options))
+    await store.execute(f"INSERT INTO {beside} {rows}", {"p": partition}, _OPTIONS | dict(options))
     made = await store.query(f"SELECT DISTINCT _partition_id FROM {beside}", own=True)
     for (name,) in made.rows:
         await store.execute(f"ALTER TABLE {into} REPLACE PARTITION ID '{name}' FROM {beside}")
@@ -86,12 +92,12 @@ async def _is_there(store: ClickHouse, table: str) -> bool:
     return bool(answer.rows[0][0])
 
 
-async def _drop_drafts(store: ClickHouse, table: str) -> None:
+async def _drop_drafts(store: ClickHouse, begin: str) -> None:
     """What was cut short, and what came second, also while its process is still at it: it finds the table instead."""
-    database, _, name = table.partition(".")
+    database, _, name = begin.partition(".")
     drafts = await store.query(
         "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {begin:String})",
-        {"database": database, "begin": f"{name}_filling_"},
+        {"database": database, "begin": name},
         own=True,
     )
     for (draft,) in drafts.rows:

@@ -256,7 +256,8 @@ class RollupStore:
         answer = await self._store.query(" UNION ALL ".join(ends_of.values()), _bound(of), own=True)
         ends: dict[str, dict[int, int]] = {table: {} for table in schema.ROLLUPS}
         for table, partition, end in answer.rows:
-            ends[table][int(partition)] = int(end)
+            if end:
+                ends[table][int(partition)] = int(end)
         return ends
 
     async def totals(self, of: Sequence[Range]) -> list[Total]:

@@ -3,7 +3,7 @@
 Two things make every number exact without a lock or a transaction:
 
 - every table remembers the tokens of its inserts (`non_replicated_deduplication_window`, 0 by default, which would count twice);
-- a rollup table is partitioned by the log's partition alone, so that one range of offsets becomes one part, and the same part
+- a rollup table is parted by the log's partition alone (`_known` parts nothing), so that one range of offsets becomes one part, which
   holds a marker (tenant 0, kind '') whose `w` is the first offset beyond the range: whoever sees the rows sees the marker.
 
 `frames` holds one row for each frame and tenant, and for each stored range a row of tenant 0, written after the range's rows: the
