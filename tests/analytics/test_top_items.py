@@ -95,6 +95,7 @@ async def analytics(
         "KAFKA_BOOTSTRAP_SERVERS": kafka_address,
         "POSTGRES_DSN": postgres_dsn,
         "CLICKHOUSE_DSN": clickhouse_dsn,
+        "CLICKHOUSE_NICENESS": "0",
         "FRAMES_TOPIC": frames_topic,
         "GROUNDSWELL_DATA": str(tmp_path / "store"),
         "GROUNDSWELL_INSTANCE": secrets.token_hex(4),
