@@ -20,7 +20,7 @@ from groundswell.kernel import clickhouse
 from groundswell.kernel.bus import frames
 from tests.analytics import older_store
 from tests.analytics.conftest import TENANT, Server
-from tests.analytics.raw_rows import draw
+from tests.analytics.raw_rows import Drawn, draw
 
 HOUR_MS = 3_600_000
 HOUR = int(time.time()) // 3_600 - 400
@@ -117,14 +117,20 @@ def stored(of: Range, seed: int) -> Content:
     random = np.random.default_rng(seed)
     start_ms = (HOUR + int(random.integers(0, 12))) * HOUR_MS + int(random.choice([-1, 0, 1, HOUR_MS - 1]))
     drawn = draw(24, seed=seed, tenant=TENANT, start_ms=start_ms, span_ms=3 * HOUR_MS, items=9, users=9)
-    drawn.columns["_p"] = np.full(24, of.partition, np.uint8)
-    drawn.columns["_o"] = (of.first + np.arange(24) * (of.last - of.first + 1) // 24).astype(np.uint64)
-    drawn.columns["_t"] = np.full(24, (HOUR + 400) * 3_600, np.int64)
     drawn.columns["flags"] = np.where(random.random(24) < random.choice([0, 0.3, 1]), frames.LATE, 0).astype(np.uint8)
-    made = drawn.content()
+    made = placed(drawn, of).content()
     book = {name: made.rows.column(name).slice(0, 1) for name in ("tenant", "_p", "_o", "_t")}
     book["tenant"], book["_o"] = pa.array([0], pa.uint64()), pa.array([of.last], pa.uint64())
     return Content(made.rows, made.batches, made.parked, pa.table(book))
+
+
+def placed(drawn: Drawn, of: Range) -> Drawn:
+    """The rows at the offsets of the range, stored an hour that is not forgotten."""
+    count = len(drawn)
+    drawn.columns["_p"] = np.full(count, of.partition, np.uint8)
+    drawn.columns["_o"] = (of.first + np.arange(count) * (of.last - of.first + 1) // count).astype(np.uint64)
+    drawn.columns["_t"] = np.full(count, (HOUR + 400) * 3_600, np.int64)
+    return drawn
 
 
 def some(partition: int, end: int, random: Random) -> Range:
@@ -143,9 +149,7 @@ async def told(store: clickhouse.ClickHouse, condition: str, bound: dict[str, ob
 
 def of_hour(hour: int) -> Content:
     drawn = draw(20, seed=hour, tenant=TENANT, start_ms=(HOUR + hour) * HOUR_MS, span_ms=HOUR_MS, items=9, users=9)
-    drawn.columns["_o"] = (hour * PER_HOUR + np.arange(20) * PER_HOUR // 20).astype(np.uint64)
-    drawn.columns["_t"] = np.full(20, (HOUR + 400) * 3_600, np.int64)
-    return drawn.content()
+    return placed(drawn, Range(0, hour * PER_HOUR, hour * PER_HOUR + 9)).content()
 
 
 async def parts_read(store: clickhouse.ClickHouse, table: str, asked: str, bound: dict[str, object]) -> tuple[int, int]:

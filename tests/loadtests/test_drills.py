@@ -126,6 +126,7 @@ def test_a_control_holds_only_when_it_fails_where_and_as_its_file_says(name: str
     """DRILLS-10. Goal: neither a passing control nor one that fails elsewhere, or the other way, is taken for a proof."""
     endings = {
         "lost": judge(PROMISED, replace(RIGHT, stored=PROMISED.total - 1)),
+        "too many": judge(PROMISED, replace(RIGHT, stored=PROMISED.total + PROMISED.unknown + 1)),
         "doubled": judge(PROMISED, replace(RIGHT, difference=-1)),
         "missing": judge(PROMISED, replace(RIGHT, difference=1)),
         "elsewhere": judge(PROMISED, replace(RIGHT, live=98)),

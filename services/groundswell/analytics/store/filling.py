@@ -52,14 +52,8 @@ async def make(store: ClickHouse, of: Filling, instance: str = "") -> None:
 
 
 async def again(store: ClickHouse, of: Filling, partition: int, options: Mapping[str, str | int]) -> None:
-    """Puts in the place of a partition of the table what its source holds: for whoever alone adds to this partition.
-
-    Somebody who did, and wakes up beside a successor, finds what he was copying into gone: he may not add to the successor's copy, nor put
-    half of that in its place.
-    """
-    begin = f"{of.table}_again_{partition}_"
-    await _drop_drafts(store, begin)
-    await _copy(store, of.table, f"{begin}{secrets.token_hex(4)}", of.rows, partition, options)
+    """Puts in the place of a partition of the table what its source holds: for whoever alone adds to this partition."""
+    await _copy(store, of.table, f"{of.table}_again_{partition}_", of.rows, partition, options)
 
 
 async def _fill(store: ClickHouse, of: Filling, draft: str) -> None:
@@ -68,16 +62,21 @@ async def _fill(store: ClickHouse, of: Filling, draft: str) -> None:
     found = await store.query(_HELD.format(table=of.source), own=True)
     for (partition,) in found.rows:
         if (partition,) not in {tuple(row) for row in held.rows}:
-            await _drop(store, f"{draft}_part")
-            await _copy(store, draft, f"{draft}_part", of.rows, int(partition), {})
+            await _copy(store, draft, f"{draft}_part_", of.rows, int(partition), {})
             failpoints.reach("store.amid_fill")
     failpoints.reach("store.before_name")
     await store.execute(f"RENAME TABLE {draft} TO {of.table}")
 
 
 async def _copy(
-    store: ClickHouse, into: str, beside: str, rows: str, partition: int, options: Mapping[str, str | int]
+    store: ClickHouse, into: str, begin: str, rows: str, partition: int, options: Mapping[str, str | int]
 ) -> None:
+    """Puts rows in the place of a partition, by way of a table whose name begins so and is nobody else's.
+
+    Who began before, and wakes up amid this, finds his own gone: he may not add to this copy, nor put half of it in place.
+    """
+    await _drop_drafts(store, begin)
+    beside = f"{begin}{secrets.token_hex(4)}"
     # As the table is, which may be of a version that parted its rows otherwise.
     await store.execute(f"CREATE TABLE {beside} AS {into}")
     await store.execute(f"INSERT INTO {beside} {rows}", {"p": partition}, _OPTIONS | dict(options))

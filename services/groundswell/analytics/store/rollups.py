@@ -97,7 +97,8 @@ _INSERTS = {
     schema.ITEM_TOTALS: _ITEM_TOTALS,
 }
 
-_MARKERS = "SELECT _p, w FROM {table} WHERE tenant = 0 AND kind = ''"
+_MARKED = "tenant = 0 AND kind = ''"
+_MARKERS = f"SELECT _p, w FROM {{table}} WHERE {_MARKED}"
 BEYOND = "(_p = {{p{n}:UInt8}} AND w > {{a{n}:UInt64}})"
 """A marker that says of a range that some of it is there."""
 
@@ -243,17 +244,13 @@ class RollupStore:
         """The first offset that each rollup does not hold, by partition; of ranges, of those at least that it holds something of."""
         if self._quick is None:
             self._quick = await schema.known(self._store, "w")
-        beyond = f"({_beyond(of)})" if of else "1"
-        ends_of = {
-            table: f"SELECT '{table}' AS name, _p, max(w) AS end FROM "
-            + (
-                f"{table} GROUP BY _p"
-                if table in self._quick
-                else f"({_MARKERS.format(table=table)}) WHERE {beyond} GROUP BY _p"
-            )
+        within = f"({_beyond(of)})" if of else "1"
+        asked = [
+            f"SELECT '{table}' AS name, _p, max(w) AS end FROM {table} "
+            f"{'' if table in self._quick else f'WHERE {_MARKED} AND {within}'} GROUP BY _p"
             for table in schema.ROLLUPS
-        }
-        answer = await self._store.query(" UNION ALL ".join(ends_of.values()), _bound(of), own=True)
+        ]
+        answer = await self._store.query(" UNION ALL ".join(asked), _bound(of), own=True)
         ends: dict[str, dict[int, int]] = {table: {} for table in schema.ROLLUPS}
         for table, partition, end in answer.rows:
             if end:
