@@ -19,15 +19,14 @@ from types import MappingProxyType
 
 import psutil
 
-from tests import SHARED
+from groundswell.__main__ import NO_HELPERS
+from tests import FOLDERS, SHARED
 from tests.cluster.tools.families import shelf
 
 BESIDE = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 ALONE = ("-m", "alone")
 FOUND_NONE = 5
 """pytest's code where an expression is true of no test."""
-FOLDERS = "PYTEST_DEBUG_TEMPROOT"
-"""The variable that tells pytest where to make its folders."""
 IN_MEMORY = Path("/dev/shm")
 ROOM_BYTES = 10 << 30
 """What a memory file system, and the memory behind it, must have left to be used: three times what a run takes."""
@@ -61,6 +60,7 @@ def _in_memory() -> dict[str, str]:
 def _pytest(words: list[str], settings: Mapping[str, str] = MappingProxyType({})) -> int:
     """Modules are kept compiled: the tests start processes by the hundred."""
     environment = {**os.environ, **settings}
+    environment.setdefault(*NO_HELPERS)
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return subprocess.run([sys.executable, "-m", "pytest", *words], env=environment, check=False).returncode
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import gc
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
 
 PORT_MAX = 65_535
+NO_HELPERS = "OPENBLAS_NUM_THREADS", "1"
+"""numpy starts threads for linear algebra, which nothing here does, and each spins for a tenth of a second before it sleeps."""
 DESCRIPTION = "An event-driven backend for products that can go viral."
 
 
@@ -60,6 +63,8 @@ def _sentence(error: Exception) -> str | None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    gc.disable()  # what a start makes is there to stay; `main.run` sets it going again
+    os.environ.setdefault(*NO_HELPERS)
     from groundswell import main
 
     return main.run(options.modules)

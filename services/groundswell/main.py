@@ -4,6 +4,7 @@ A module is imported when it is run, so that a process pays for what it does and
 """
 
 import asyncio
+import gc
 import importlib
 import os
 from collections.abc import Sequence
@@ -32,8 +33,10 @@ def run(names: Sequence[str]) -> int:
     wanted = list(MODULES) if "all" in names else list(names)
     if unknown := [name for name in wanted if name not in MODULES]:
         raise UnknownModule(unknown[0])
+    factories = {name: _factory(name) for name in wanted}
+    gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(modules.run({name: _factory(name) for name in wanted}, os.environ))
+        return runner.run(modules.run(factories, os.environ))
 
 
 class UnknownModule(settings.SettingError):

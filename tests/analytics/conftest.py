@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 import groundswell.analytics
+from groundswell.analytics.store import schema
 from groundswell.engines import ports
 from groundswell.kernel import clickhouse, clock, ids, postgres
 from groundswell.kernel.bus import frames
@@ -90,10 +92,15 @@ class WriterProcess:
         found: dict[str, int] = json.loads(answer)
         return found
 
+    def said(self) -> dict[str, int]:
+        """What the process itself, or one before it, last said of its tables; nothing where none has yet."""
+        found: dict[str, int] = json.loads(self.status.read_text()) if self.status.exists() else {}
+        return found
+
     async def done(self, rows: int, timeout_s: float = 60.0) -> None:
         """Waits until everything is stored, rolled up and published, as the process itself says."""
         async with asyncio.timeout(timeout_s):
-            while not (self.status.exists() and json.loads(self.status.read_text()).get("done", -1) >= rows):
+            while self.said().get("done", -1) < rows:
                 await asyncio.sleep(0.05)
 
 
@@ -112,26 +119,35 @@ class Server:
 
     folder: Path
     port: int = field(default_factory=lambda: ports.draw(1)[0])
-    child: asyncio.subprocess.Process | None = None
+    child: subprocess.Popen[bytes] | None = None
 
     @property
     def dsn(self) -> str:
         return f"http://default:@127.0.0.1:{self.port}/default"
 
+    @property
+    def runs(self) -> bool:
+        return self.child is not None and self.child.poll() is None
+
     async def start(self) -> None:
         """Starts it, and waits until it answers."""
-        self.child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.analytics.clickhouse_server", str(self.folder), str(self.port)
-        )
+        self._launch()
         async with asyncio.timeout(30):
             while not await self._answers():
                 await asyncio.sleep(0.1)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Ends it as kill -9 does."""
-        if self.child is not None and self.child.returncode is None:
+        if self.child is not None:
             self.child.kill()
-            await self.child.wait()
+            self.child.wait()
+
+    async def clear(self) -> None:
+        """Takes out what a test has made."""
+        async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=self.dsn)) as store:
+            await store.execute(f"DROP DATABASE IF EXISTS {schema.DATABASE} SYNC")
+            for (name,) in (await store.query("SELECT name FROM system.tables WHERE database = 'default'")).rows:
+                await store.execute(f"DROP TABLE {name} SYNC")
 
     @contextmanager
     def holding(self) -> Iterator[None]:
@@ -148,6 +164,11 @@ class Server:
         """How many of those statements are here."""
         return len([*self.folder.parent.glob(f"{self.folder.name}.held/*")])
 
+    def _launch(self) -> None:
+        """Not bound to the event loop of the test that first wants it."""
+        command = [sys.executable, "-m", "tests.analytics.clickhouse_server", str(self.folder), str(self.port)]
+        self.child = subprocess.Popen(command)
+
     async def _answers(self) -> bool:
         try:
             async with clickhouse.opened(clickhouse.ClickHouseSettings(dsn=self.dsn)) as store:
@@ -157,12 +178,29 @@ class Server:
         return True
 
 
+@pytest.fixture(scope="session")
+def idle_servers() -> Iterator[list[Server]]:
+    """Servers that hold nothing, for the next test that wants one: a start takes seconds of a processor."""
+    idle: list[Server] = []
+    yield idle
+    for server in idle:
+        server.stop()
+
+
 @pytest.fixture
-async def clickhouse_server(tmp_path: Path) -> AsyncIterator[Server]:
+async def clickhouse_server(
+    idle_servers: list[Server], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
     """An empty store that many processes may use."""
-    server = Server(tmp_path / "server")
+    server = idle_servers.pop() if idle_servers else Server(tmp_path_factory.mktemp("server") / "server")
     try:
-        await server.start()
+        if not server.runs:
+            await server.start()
+        begun = server.child
         yield server
+        if server.runs and server.child is begun:
+            await server.clear()
+            idle_servers.append(server)
     finally:
-        await server.stop()
+        if server not in idle_servers:
+            server.stop()

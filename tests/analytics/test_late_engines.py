@@ -37,7 +37,7 @@ async def test_a_writer_that_starts_before_its_store_or_its_topic_works_once_it_
         "GROUNDSWELL_INSTANCE": topic,
     }
     if late == "store":
-        await clickhouse_server.stop()
+        clickhouse_server.stop()
         await made(kafka_address, topic)
     async with Resources.open(environment) as resources, writer(resources) as module, running(module):
         ready = [*module.ready.values(), *resources.ready().values()]

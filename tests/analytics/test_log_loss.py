@@ -6,7 +6,6 @@ frames, and marks beyond the end.
 """
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -88,8 +87,8 @@ async def told(process: WriterProcess, frames_stored: int, *, whole: bool) -> No
     """Waits until the writer says that it has stored so many frames, rolled up or not, and whether its log is whole."""
     async with asyncio.timeout(120):
         while True:
-            said = json.loads(process.status.read_text()) if process.status.exists() else {"ev": -1}
-            if said["ev"] >= frames_stored * ROWS and said["whole"] is whole:
+            said = process.said()
+            if said and said["ev"] >= frames_stored * ROWS and bool(said["whole"]) is whole:
                 return
             assert process.child is not None
             assert process.child.returncode is None, "the writer has ended"

@@ -5,7 +5,6 @@ stopped at each place where the log's beginning may overtake it, and records tha
 """
 
 import asyncio
-import json
 import secrets
 import signal
 from pathlib import Path
@@ -49,8 +48,7 @@ async def told(process: WriterProcess, stored: int, lost: int) -> None:
 
 def said(process: WriterProcess) -> dict[str, int]:
     """What the writer said last; -1 before it has."""
-    found = json.loads(process.status.read_text()) if process.status.exists() else {}
-    return {name: int(found.get(name, -1)) for name in ("ev", "lost", "whole")}
+    return {name: int(process.said().get(name, -1)) for name in ("ev", "lost", "whole")}
 
 
 @pytest.mark.promise("ANALYTICS-2")
@@ -186,12 +184,12 @@ async def test_how_far_the_store_is_behind_grows_while_nothing_is_stored(
         "GROUNDSWELL_INSTANCE": topic,
     }
     await made(kafka_address, topic)
-    await clickhouse_server.stop()
+    clickhouse_server.stop()
     async with Resources.open(environment) as resources, writer(resources) as module, running(module):
         producer = await resources.frames()
         assert isinstance(producer, frames.FrameProducer)
         for number in range(2):
-            await clickhouse_server.stop()
+            clickhouse_server.stop()
             caplog.clear()
             await acknowledged(producer, rows(1))
             sent_s = resources.clock.now_ms() / 1000

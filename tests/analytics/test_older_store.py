@@ -7,6 +7,7 @@ rollups hold is compared with the finer ones group by group, markers and sketche
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -41,17 +42,29 @@ async def child(command: str, folder: Path, **environment: str) -> tuple[int, by
     return process.returncode or 0, printed
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of before that nobody has open, to be copied."""
+    folder = tmp_path_factory.mktemp("made") / "clickhouse"
+    assert asyncio.run(child("make", folder))[0] == 0
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A store of before, of one's own."""
+    return Path(shutil.copytree(made, tmp_path / "clickhouse", symlinks=True))
+
+
 @pytest.mark.promise("ANALYTICS-2")
 @pytest.mark.parametrize(
     "failpoint",
     ["", "store.before_name=kill", "store.amid_fill=kill@5", "store.before_name=kill@2"],
 )
 async def test_an_older_store_gets_whole_rollups_also_when_the_first_upgrade_is_killed(
-    tmp_path: Path, failpoint: str
+    folder: Path, failpoint: str
 ) -> None:
     """Goal: nothing is lacking or there twice, before and after the next rows are rolled up. The points lie in either new table."""
-    folder = tmp_path / "clickhouse"
-    assert (await child("make", folder))[0] == 0
     if failpoint:
         assert (await child("upgrade", folder, GROUNDSWELL_FAILPOINTS=failpoint))[0] == -signal.SIGKILL
     _, printed = await child("tell", folder)
@@ -59,12 +72,10 @@ async def test_an_older_store_gets_whole_rollups_also_when_the_first_upgrade_is_
 
 
 @pytest.mark.promise("ANALYTICS-2")
-async def test_a_fill_that_is_cut_short_again_and_again_goes_on_and_leaves_one_draft(tmp_path: Path) -> None:
+async def test_a_fill_that_is_cut_short_again_and_again_goes_on_and_leaves_one_draft(folder: Path) -> None:
     """Goal: a fill ends however little time each start has. Method: each is killed after one partition; the last one, whose
     failpoint is beyond the four partitions that are left, is not. Another name would begin anew: that is what kept no end. What is left is
     parted as a version before this one would have left it."""
-    folder = tmp_path / "clickhouse"
-    assert (await child("make", folder))[0] == 0
     for _ in range(2):
         killed, _ = await child("upgrade", folder, GROUNDSWELL_FAILPOINTS="store.amid_fill=kill")
         assert killed == -signal.SIGKILL

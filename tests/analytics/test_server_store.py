@@ -33,7 +33,7 @@ async def test_values_are_bound_and_what_the_server_refuses_is_told_apart(clickh
             await store.query("SELECT nonsense")
         with pytest.raises(errors.DeadlineExceeded):
             await store.query("SELECT sleep(1) FROM numbers(10) SETTINGS max_block_size = 1")
-        await clickhouse_server.stop()
+        clickhouse_server.stop()
         with pytest.raises(clickhouse.StoreUnavailable):
             await store.query("SELECT 1")
 
@@ -67,7 +67,7 @@ async def test_a_server_that_dies_and_comes_back_costs_the_writer_nothing_but_ti
     try:
         await acknowledged(frame_producer, given[: ROWS // 2])
         await process.done(ROWS // 2)
-        await clickhouse_server.stop()
+        clickhouse_server.stop()
         await acknowledged(frame_producer, given[ROWS // 2 :])
         await clickhouse_server.start()
         await process.done(ROWS)

@@ -7,6 +7,7 @@ successor on the same store, and then the rows of every table against what the l
 import asyncio
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from groundswell.kernel.bus import frames
 from tests.analytics.conftest import TENANT, WriterProcess, acknowledged
 
 ROWS = 3_000
+ROWS_AT_ONCE = 500
+"""Ten frames."""
 FAILPOINTS = (
     "writer.after_fetch",
     "writer.after_intent",
@@ -41,23 +44,28 @@ def unequal(counts: dict[str, int], expected: int) -> dict[str, int]:
     return {name: counts[name] for name in ("ev", *schema.ROLLUPS, "accepted") if counts[name] != expected}
 
 
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
 @pytest.mark.promise("ANALYTICS-2")
 async def test_a_crash_at_any_step_loses_and_doubles_nothing(
-    failpoint: str, writer_process: WriterProcess, frame_producer: frames.FrameProducer
+    writer_process: WriterProcess, frame_producer: frames.FrameProducer, tmp_path: Path
 ) -> None:
-    """Goal: acknowledged = raw = each rollup after kill -9 at this step."""
-    given = rows(ROWS)
-    await acknowledged(frame_producer, given[: ROWS // 2])
-    child = await writer_process.start(GROUNDSWELL_FAILPOINTS=f"{failpoint}=kill")
-    async with asyncio.timeout(40):
-        assert await child.wait() == -signal.SIGKILL
-    await acknowledged(frame_producer, given[ROWS // 2 :])
-    await writer_process.start()
-    await writer_process.done(ROWS)
+    """Goal: acknowledged = raw = each rollup after kill -9 at each step. Method: who has made good what its predecessor left is the next
+    to die, one step further, amid new rows; and as many more come before its own successor does."""
+    given, failpoints = rows(2 * ROWS_AT_ONCE * len(FAILPOINTS)), tmp_path / "failpoints"
+    child = await writer_process.start(GROUNDSWELL_FAILPOINTS=f"@{failpoints}")
+    for n, failpoint in enumerate(FAILPOINTS):
+        first, between, last = (2 * ROWS_AT_ONCE * n + more for more in (0, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE))
+        failpoints.write_text(f"{failpoint}=kill")
+        await acknowledged(frame_producer, given[first:between])
+        async with asyncio.timeout(40):
+            assert await child.wait() == -signal.SIGKILL, failpoint
+        await acknowledged(frame_producer, given[between:last])
+        child = await writer_process.start(GROUNDSWELL_FAILPOINTS=f"@{failpoints}")
+        await writer_process.done(last)
+        counts = writer_process.said()
+        assert unequal(counts, last) == {}, (failpoint, counts)
     await writer_process.stop()
     counts = await writer_process.counts()
-    assert unequal(counts, ROWS) == {}, counts
+    assert unequal(counts, len(given)) == {}, counts
 
 
 async def test_what_is_committed_before_it_is_stored_is_lost_and_nothing_finds_it(

@@ -52,6 +52,6 @@ class Engines:
         await self.clickhouse.start()
 
     async def stop(self) -> None:
-        await self.clickhouse.stop()
+        self.clickhouse.stop()
         for child in self.children:
             await child.stop()

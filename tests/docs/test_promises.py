@@ -96,7 +96,7 @@ def test_ends(): os._exit(1)
 
 def test_a_session_that_is_cut_short_has_kept_how_its_proofs_ended(tmp_path: Path) -> None:
     """Goal: the last column is true of what was run, in full and in part. One case that failed makes a proof fail."""
-    for file in ("tests/conftest.py", "tests/replica.py", "tests/skipped.py", "pyproject.toml"):
+    for file in ("tests/__init__.py", "tests/conftest.py", "tests/replica.py", "tests/skipped.py", "pyproject.toml"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
     (tmp_path / "tests" / "test_x.py").write_text(PROVING)
