@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import datetime
 
 from tests.cluster.control_plane.api import Object, until
@@ -46,6 +47,15 @@ async def lives_until(place: Operated, path: str, phase: str) -> int:
         if await _reached(place, path, phase):
             return life
     raise AssertionError(process.log.read_text())
+
+
+def each_died_after_a_step(place: Operated, lives: int) -> None:
+    """What is done in single steps is done by as many operators: each of the `lives` wrote once, but for two that may have found the phase
+    reached. How many there are depends on the autoscalers, who may be quicker, and on how pods become ready."""
+    told = {"events", "leases"}
+    made = Counter(each["userAgent"] for each in place.writes("life-") if each["objectRef"]["resource"] not in told)
+    assert set(made.values()) == {1}
+    assert len(made) >= lives - 2
 
 
 async def _ended(place: Operated, process: Process, path: str, phase: str) -> bool:
