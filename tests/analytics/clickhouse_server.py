@@ -8,8 +8,10 @@ While the file FOLDER.hold lies there, statements wait that are given the value 
 `python -m tests.analytics.clickhouse_server FOLDER PORT`
 """
 
+import ctypes
 import json
 import re
+import signal
 import sys
 import threading
 import time
@@ -24,6 +26,8 @@ from clickhouse_connect.driver import exceptions
 from clickhouse_connect.driver._backend.contracts import SyncBackend
 from clickhouse_connect.driver._backend.models import QueryRuntime
 from clickhouse_connect.driver._backendclient import SyncBackendClient
+
+from groundswell.engines.children import PR_SET_PDEATHSIG
 
 INSERT = re.compile(r"INSERT INTO (\S+) \((.*)\) FORMAT (\w+)\s*", re.DOTALL)
 ASIDE = frozenset(
@@ -104,8 +108,10 @@ def _held(folder: str, bound: Mapping[str, str]) -> Iterator[None]:
     here.touch()
     while Path(f"{folder}.hold").exists():
         time.sleep(0.02)
-    yield
-    here.unlink()
+    try:
+        yield
+    finally:
+        here.unlink()
 
 
 def _settings(given: dict[str, str]) -> dict[str, str]:
@@ -113,5 +119,7 @@ def _settings(given: dict[str, str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    if sys.platform == "linux":  # it ends with the session that wanted it, however that ends
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     Requests.folder = sys.argv[1]
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Requests).serve_forever()

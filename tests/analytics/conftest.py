@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -97,11 +98,12 @@ class WriterProcess:
         found: dict[str, int] = json.loads(self.status.read_text()) if self.status.exists() else {}
         return found
 
-    async def done(self, rows: int, timeout_s: float = 60.0) -> None:
-        """Waits until everything is stored, rolled up and published, as the process itself says."""
+    async def done(self, rows: int, timeout_s: float = 60.0) -> dict[str, int]:
+        """What the process itself says of its tables once everything is stored, rolled up and published."""
         async with asyncio.timeout(timeout_s):
-            while self.said().get("done", -1) < rows:
+            while (found := self.said()).get("done", -1) < rows:
                 await asyncio.sleep(0.05)
+        return found
 
 
 @pytest.fixture
@@ -204,3 +206,4 @@ async def clickhouse_server(
     finally:
         if server not in idle_servers:
             server.stop()
+            shutil.rmtree(server.folder, ignore_errors=True)

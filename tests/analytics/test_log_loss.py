@@ -88,7 +88,7 @@ async def told(process: WriterProcess, frames_stored: int, *, whole: bool) -> No
     async with asyncio.timeout(120):
         while True:
             said = process.said()
-            if said and said["ev"] >= frames_stored * ROWS and bool(said["whole"]) is whole:
+            if said and said["ev"] >= frames_stored * ROWS and said["whole"] == whole:
                 return
             assert process.child is not None
             assert process.child.returncode is None, "the writer has ended"

@@ -48,7 +48,8 @@ async def told(process: WriterProcess, stored: int, lost: int) -> None:
 
 def said(process: WriterProcess) -> dict[str, int]:
     """What the writer said last; -1 before it has."""
-    return {name: int(process.said().get(name, -1)) for name in ("ev", "lost", "whole")}
+    found = process.said()
+    return {name: found.get(name, -1) for name in ("ev", "lost", "whole")}
 
 
 @pytest.mark.promise("ANALYTICS-2")

@@ -90,7 +90,7 @@ async def _report(store: clickhouse.ClickHouse, status: Path) -> None:
             whole = not _sum(held.HELD)
             lost = _sum(retention.LOST, "_total")
             done = kept.pop() if len(kept) == 1 else -1
-            draft.write_text(json.dumps(found | {"done": done, "whole": whole, "lost": lost}))
+            draft.write_text(json.dumps(found | {"done": done, "whole": int(whole), "lost": lost}))
             draft.replace(status)
         await asyncio.sleep(0.1)
 

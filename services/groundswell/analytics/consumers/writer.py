@@ -138,7 +138,8 @@ class Writer:
             self._pending.setdefault(partition, _Pending()).add(records)
         if self._membership.given and not self._membership.fresh:  # what of fresh ones waits is not known
             retention.note_waiting(self._clock, (pending.records for pending in self._pending.values()))
-        failpoints.reach("writer.after_fetch")
+        if self._pending:
+            failpoints.reach("writer.after_fetch")
         self._held.keep(self._membership.partitions)
         if self._held.due(self._membership.fresh):
             async with self._membership.turn():  # one of its own: a log may be long to look through
