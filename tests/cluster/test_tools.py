@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -238,7 +239,8 @@ def test_a_command_that_is_told_to_end_leaves_no_go_behind(tmp_path: Path, numbe
 
 
 def _command(folder: Path, proxy: str) -> subprocess.Popen[str]:
-    """The command of `make cluster-tools`, with a cache of its own and modules from `proxy` only."""
+    """The command of `make cluster-tools`, with a cache of its own and modules from `proxy` only. It heeds SIGINT, which a shell makes what
+    it runs in the background ignore, the tests included."""
     own = {FOLDER_VARIABLE: str(folder / "shelf"), "GOPROXY": proxy, "GOMODCACHE": str(folder / "modules")}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.cluster.tools.build"],
@@ -247,6 +249,7 @@ def _command(folder: Path, proxy: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
