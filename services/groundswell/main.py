@@ -34,7 +34,7 @@ def run(names: Sequence[str]) -> int:
     if unknown := [name for name in wanted if name not in MODULES]:
         raise UnknownModule(unknown[0])
     factories = {name: _factory(name) for name in wanted}
-    gc.enable()
+    gc.enable()  # who imported all this may have spared it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(modules.run(factories, os.environ))
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,14 @@ class WriterProcess:
             env=os.environ | {"PYTHONPATH": "services"} | environment,
         )  # fmt: skip
         return self.child
+
+    async def died(self, timeout_s: float = 40.0) -> int | None:
+        """What it ended with by itself; None when it did not."""
+        assert self.child is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                return await self.child.wait()
+        return None
 
     async def stop(self) -> None:
         """Ends it as kill -9 does."""

@@ -4,7 +4,6 @@ Goal: what the writer promises of frames that it cannot count. Method: records o
 writer in a child process, the topic of dead letters read back.
 """
 
-import asyncio
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -131,9 +130,8 @@ async def test_a_writer_that_dies_after_it_buried_a_frame_buries_it_again_and_th
     """A dead letter is there at least once: its topic and the store have no transaction in common."""
     await given(log, frames_topic)
     point = failpoint if "=" in failpoint else f"{failpoint}=kill"
-    child = await writer_process.start(GROUNDSWELL_FAILPOINTS=point)
-    async with asyncio.timeout(40):
-        assert await child.wait() == -signal.SIGKILL
+    await writer_process.start(GROUNDSWELL_FAILPOINTS=point)
+    assert await writer_process.died() == -signal.SIGKILL
     await writer_process.start()
     await balanced(writer_process)
     found, expected = await buried(kafka_address, frames_topic), Counter(reason for reason, *_ in damaged())

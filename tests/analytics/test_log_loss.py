@@ -156,9 +156,8 @@ async def test_a_refill_that_is_killed_at_any_step_is_gone_on_with(
 ) -> None:
     """Method: once more strangers than an intent names. Their producer goes on, so that one that is passed over is taken for a repeat."""
     await lost(log, writer_process, [1, 2, *range(7, newest + 1)])
-    child = await writer_process.start(GROUNDSWELL_FAILPOINTS=f"{failpoint}=kill", **REFILL)
-    async with asyncio.timeout(40):
-        assert await child.wait() == -signal.SIGKILL
+    await writer_process.start(GROUNDSWELL_FAILPOINTS=f"{failpoint}=kill", **REFILL)
+    assert await writer_process.died() == -signal.SIGKILL
     await log.give([newest + 1])
     await writer_process.start(**REFILL)
     await writer_process.done(

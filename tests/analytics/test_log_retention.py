@@ -90,9 +90,8 @@ async def test_what_the_log_removed_of_a_begun_range_is_counted_and_the_rest_is_
 ) -> None:
     """Method: the range holds five frames, and two come behind it."""
     await log.give(range(1, 6))
-    child = await writer_process.start(GROUNDSWELL_FAILPOINTS="writer.after_intent=kill")
-    async with asyncio.timeout(LONG_S):
-        assert await child.wait() == -signal.SIGKILL
+    await writer_process.start(GROUNDSWELL_FAILPOINTS="writer.after_intent=kill")
+    assert await writer_process.died(LONG_S) == -signal.SIGKILL
     await log.give([6, 7])
     await removed(log, beginning)
     await writer_process.start()

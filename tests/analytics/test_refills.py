@@ -75,9 +75,8 @@ async def test_what_the_log_still_has_of_a_begun_range_is_stored_once(
     """Goal: neither twice, as a stranger besides, nor never, since the store knows its client batches. Rows that had reached the store
     before the log lost their frames stay. Method: of a begun range of six frames the log comes back with some, one comes later."""
     await log.give(range(1, 7))
-    child = await writer_process.start(GROUNDSWELL_FAILPOINTS=f"{failpoint}=kill")
-    async with asyncio.timeout(60):
-        assert await child.wait() == -signal.SIGKILL
+    await writer_process.start(GROUNDSWELL_FAILPOINTS=f"{failpoint}=kill")
+    assert await writer_process.died(60) == -signal.SIGKILL
     place = TopicPartition(log.topic, 0)
     async with committed.connected(log.address) as client:
         found = (await committed.committed(client, f"{log.topic}.writer", [place]))[place]

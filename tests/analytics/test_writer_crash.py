@@ -4,10 +4,8 @@ Goal: ANALYTICS-2. Method: a real writer in a child process with a failpoint tha
 successor on the same store, and then the rows of every table against what the log acknowledged.
 """
 
-import asyncio
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,23 +34,14 @@ FAILPOINTS = (
 
 
 def rows(count: int) -> list[frames.Row]:
-    started_ms = (
-        time.time_ns() // 1_000_000 - 40_000 - 7 * count
-    )  # recent: what is older than a table keeps would be dropped again
+    # Recent: what is older than a table keeps would be dropped again.
+    started_ms = time.time_ns() // 1_000_000 - 40_000 - 7 * count
     return [frames.Row(started_ms + n * 7, "view", TENANT, n % 31, n * 7919 + 3, flags=n % 2) for n in range(count)]
 
 
 def unequal(counts: dict[str, int], expected: int) -> dict[str, int]:
     """The counts that are not `expected`."""
     return {name: counts[name] for name in ("ev", *schema.ROLLUPS, "accepted") if counts[name] != expected}
-
-
-async def ended(child: asyncio.subprocess.Process) -> int | None:
-    """What a process ended with; None when it did not."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(40):
-            return await child.wait()
-    return None
 
 
 @pytest.mark.promise("ANALYTICS-2")
@@ -62,15 +51,15 @@ async def test_a_crash_at_any_step_loses_and_doubles_nothing(
     """Goal: acknowledged = raw = each rollup after kill -9 at each step. Method: who has made good what its predecessor left is the next
     to die, one step further, amid new rows; and as many more come before its own successor does."""
     given, failpoints = rows(2 * ROWS_AT_ONCE * len(FAILPOINTS)), tmp_path / "failpoints"
-    child = await writer_process.start(GROUNDSWELL_FAILPOINTS=f"@{failpoints}")
+    await writer_process.start(GROUNDSWELL_FAILPOINTS=f"@{failpoints}")
     for n, failpoint in enumerate(FAILPOINTS):
         first, between, last = (2 * ROWS_AT_ONCE * n + more for more in (0, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE))
         (told := failpoints.with_suffix(".new")).write_text(f"{failpoint}=kill")
         told.replace(failpoints)  # so that nobody reads half of it
         await acknowledged(frame_producer, given[first:between])
-        assert await ended(child) == -signal.SIGKILL, failpoint
+        assert await writer_process.died() == -signal.SIGKILL, failpoint
         await acknowledged(frame_producer, given[between:last])
-        child = await writer_process.start(GROUNDSWELL_FAILPOINTS=f"@{failpoints}")
+        await writer_process.start(GROUNDSWELL_FAILPOINTS=f"@{failpoints}")
         counts = await writer_process.done(last)
         assert unequal(counts, last) == {}, (failpoint, counts)
     await writer_process.stop()
@@ -88,8 +77,8 @@ async def test_what_is_committed_before_it_is_stored_is_lost_and_nothing_finds_i
     await writer_process.done(ROWS // 3)
     await writer_process.stop()
     await acknowledged(frame_producer, given[ROWS // 3 : 2 * ROWS // 3])
-    child = await writer_process.start(GROUNDSWELL_FAILPOINTS="writer.after_intent=kill", **first)
-    assert await ended(child) == -signal.SIGKILL
+    await writer_process.start(GROUNDSWELL_FAILPOINTS="writer.after_intent=kill", **first)
+    assert await writer_process.died() == -signal.SIGKILL
     await acknowledged(frame_producer, given[2 * ROWS // 3 :])
     await writer_process.start(**first)
     await writer_process.done(2 * ROWS // 3)
