@@ -14,7 +14,7 @@ from groundswell_operator.applying.owning import Owner
 from groundswell_operator.applying.reading import Paths
 from groundswell_operator.applying.requests import Clock
 from groundswell_operator.applying.scaled_objects import ScaledObjects
-from groundswell_operator.bridge.sources import Source, Sources
+from groundswell_operator.bridge.sources import CALM_S, CALM_S_MAX, HEARD_S, Source, Sources, due_s
 from groundswell_operator.saga.sourcing import SILENT_S
 from tests.operators.serving import Answer, Asked, answering
 from tests.operators.test_odd_objects import listed
@@ -36,6 +36,14 @@ async def test_at_rest_one_heartbeat_is_written_for_a_hundred_policies_and_nothi
             await sources.beat()
             await sources.tell({**policies[0], "status": told["p0"]}, SOURCE, 20.0 + number)
     assert [each.path.rpartition("/")[2] for each in server.written()] == ["groundswell-bridge"]
+
+
+def test_nothing_is_said_while_a_raise_begins_unless_records_never_end() -> None:
+    """What is said of the source would slow the operator's first writes, and must not be taken for an end of the bridge either."""
+    assert due_s(said_s=0.0, record_s=float("-inf")) == HEARD_S
+    assert due_s(said_s=0.0, record_s=HEARD_S - 2 * CALM_S) == HEARD_S
+    assert due_s(said_s=0.0, record_s=HEARD_S) == HEARD_S + CALM_S
+    assert due_s(said_s=0.0, record_s=HEARD_S + CALM_S_MAX) == HEARD_S + CALM_S_MAX < SILENT_S / 2 + CALM_S
 
 
 async def test_the_operator_reads_when_the_bridge_was_last_heard_of_and_lives_without_one() -> None:

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeEnded, SpikeEscalated, SpikeStarted, SpikeUpdated
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
-from groundswell_operator.applying.reading import level_of, over_of
+from groundswell_operator.applying.reading import FINALIZER, level_of, over_of
 from groundswell_operator.applying.requests import Requests
 from groundswell_operator.bridge.intake import KNOWN_S, Intake
 from groundswell_operator.bridge.records import TOPIC, TYPE, Malformed, sighting
@@ -127,6 +127,29 @@ async def test_a_policy_that_is_for_higher_levels_only_gets_its_spike_when_it_es
         found, _ = taker(requests)
         await found.take([seen(), seen(SpikeEscalated, Spike.HOT)])
     assert len(server.written()) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "active", "held"),
+    [
+        ("Enforce", None, True),
+        ("Enforce", 2, True),
+        ("Enforce", 3, False),
+        ("Observe", 0, False),
+        ("Approve", 0, False),
+    ],
+)
+async def test_a_spike_that_is_likely_to_be_raised_at_once_is_made_with_the_finalizer_and_no_other(
+    mode: str, active: int | None, held: bool
+) -> None:
+    """The operator would have to set it before its first write, and on one that is over has to take it away again."""
+    store = Store()
+    status = {} if active is None else {"status": {"activeSpikes": active}}
+    store.policy = {**made("default", spec={**SPEC, "mode": mode}), **status}
+    async with answering(store.answer) as (_, requests):
+        await taker(requests)[0].take([seen()])
+    (spike,) = store.spikes.values()
+    assert spike["metadata"].get("finalizers", []) == ([FINALIZER] if held else [])
 
 
 COURSE = [(SpikeStarted, Spike.VIRAL), (SpikeEscalated, Spike.HOT), (SpikeEnded, Spike.OVER)]

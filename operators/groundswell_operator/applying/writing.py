@@ -149,10 +149,24 @@ class Cluster:
         return scalers.following(scaler, answer)
 
     async def _scale(self, scaled: Scaled, replicas: int) -> Scaled:
-        path = self._paths.scaled(scaled.target)
+        """Its version is another with each pod that gets ready: where nothing else has changed, the next one will do."""
+        try:
+            await self._scaled_to(scaled, replicas)
+        except Conflict:
+            found = await self._looked_at(scaled)
+            if dataclasses.replace(found, version=scaled.version, ready=scaled.ready) != scaled:
+                raise
+            await self._scaled_to(found, replicas)
+        return await self._looked_at(scaled)
+
+    async def _scaled_to(self, scaled: Scaled, replicas: int) -> None:
         value = {"metadata": {"resourceVersion": scaled.version}, "spec": {"replicas": replicas}}
-        await self._requests.merge(f"{path}/scale", value, MANAGER)
-        found = reading.scaled(await self._requests.get(path), scaled.target.kind, scaled.autoscaler)
+        await self._requests.merge(f"{self._paths.scaled(scaled.target)}/scale", value, MANAGER)
+
+    async def _looked_at(self, scaled: Scaled) -> Scaled:
+        """As it is now; what governs it, and what it cannot get, as known."""
+        value = await self._requests.get(self._paths.scaled(scaled.target))
+        found = reading.scaled(value, scaled.target.kind, scaled.autoscaler)
         return dataclasses.replace(found, shortfalls=scaled.shortfalls)
 
     async def _set(self, step: SetKeys, state: Namespace) -> Namespace:
@@ -225,9 +239,9 @@ class Cluster:
 
 
 async def _beside(telling: Coroutine[object, object, None], writing: Coroutine[object, object, T]) -> T:
-    """What a write answers. Its Events go at the same time, since a raise waits for both; an Event that lands without its write comes
+    """What a write answers. Its Events go right behind it, since a raise waits for both; an Event that lands without its write comes
     again under its name."""
-    told, answer = await asyncio.gather(telling, writing, return_exceptions=True)
+    answer, told = await asyncio.gather(writing, telling, return_exceptions=True)
     for failed in (answer, told):
         if isinstance(failed, BaseException):
             raise failed

@@ -26,7 +26,7 @@ from groundswell_operator.applying.requests import (
 )
 from groundswell_operator.bridge.intake import Governed, Intake
 from groundswell_operator.bridge.records import TOPIC
-from groundswell_operator.bridge.sources import HEARD_S, Source, Sources
+from groundswell_operator.bridge.sources import Source, Sources, due_s
 from groundswell_operator.bridge.taking import Taker
 from groundswell_operator.settings import SettingMissing, Settings
 
@@ -92,7 +92,7 @@ class Bridge:
         self._reads = False
         """Whether Kafka has let it into the group: before that it is asked for no offset."""
         self._progressed_s = time.monotonic()
-        self._reported_s = float("-inf")
+        self._reported_s = self._taken_s = float("-inf")
         self._reporting: asyncio.Task[None] | None = None
         self._last_lag: int | None = None
         self._said: tuple[int | None, float | None, bool] = None, None, False
@@ -132,6 +132,8 @@ class Bridge:
 
     async def _once(self) -> None:
         batches = await self._consumer.getmany(timeout_ms=WAIT_MS, max_records=RECORDS_MAX)
+        if batches:
+            self._taken_s = time.monotonic()
         await self._beside(self._taker.take([each for records in batches.values() for each in records]))
         for partition, records in batches.items():
             await self._commit(partition, records[-1].offset + 1)
@@ -158,12 +160,13 @@ class Bridge:
 
     def _report_in_time(self, *, joins: bool = False) -> None:
         """Beside the reading: a record must not wait for what is said of earlier ones. Raises what the last report did."""
-        if time.monotonic() - self._reported_s >= HEARD_S:
+        now_s = time.monotonic()
+        if now_s >= due_s(self._reported_s, self._taken_s):
             if self._reporting is not None:
                 if not self._reporting.done():
                     return
                 self._reporting.result()
-            self._reported_s = time.monotonic()
+            self._reported_s = now_s
             self._reporting = asyncio.create_task(self._report(joins))
 
     async def _report(self, joins: bool) -> None:

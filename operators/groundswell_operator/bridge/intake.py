@@ -17,7 +17,7 @@ from groundswell_operator.applying.requests import Asking
 from groundswell_operator.applying.statuses import moment
 from groundswell_operator.bridge.records import Sighting, manifest, object_name
 from groundswell_operator.planning import admission
-from groundswell_operator.policies import Level, Object, Policy
+from groundswell_operator.policies import Level, Mode, Object, Policy
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,12 @@ class Governed:
     def uid(self) -> str:
         """Another policy of the same name has another."""
         return str(self.value["metadata"]["uid"])
+
+    @property
+    def raises(self) -> bool:
+        """Whether a spike that comes now is likely to be raised at once: the policy enforces, and has a place left when last it said."""
+        active = self.value.get("status", {}).get("activeSpikes", 0)
+        return self.policy.mode is Mode.ENFORCE and active < self.policy.budget.concurrent_spikes_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +143,7 @@ class Intake:
             if known is not None and await self._is_dismissed(name, governed):
                 self._records.labels("dismissed").inc()
                 return
-            found = await self._made(manifest(name, governed.value, seen, level, over_s))
+            found = await self._made(manifest(name, governed.value, seen, level, over_s, held=governed.raises))
         if not _lasts(found, governed):
             _remember(self._known, key, Known(level, float("-inf")))  # its next record looks whether this one is gone
             return

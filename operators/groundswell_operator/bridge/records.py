@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from groundswell.api.spikes.v1 import spikes_events_pb2 as events
 from groundswell.api.spikes.v1.spikes_pb2 import Spike
-from groundswell_operator.applying.reading import GROUP
+from groundswell_operator.applying.reading import FINALIZER, GROUP
 from groundswell_operator.applying.statuses import moment
 from groundswell_operator.planning import admission
 from groundswell_operator.policies import Level, Object
@@ -96,15 +96,19 @@ def object_name(policy: str, spike_id: str) -> str:
     return "vs-" + hashlib.sha256(f"{policy}\n{spike_id}".encode()).hexdigest()[:16]
 
 
-def manifest(name: str, policy: Object, seen: Sighting, level: Level, over_s: float | None = None) -> Object:
+def manifest(
+    name: str, policy: Object, seen: Sighting, level: Level, over_s: float | None = None, *, held: bool = False
+) -> Object:
     """The object, owned by its policy. What is known at its making is in its spec, so that nothing is decided before all of it is there:
-    a spike whose end came first, `over_s`, would be raised."""
+    a spike whose end came first, `over_s`, would be raised. One that is `held` has the operator's finalizer, which it would have to set
+    before its first write."""
     spike, evidence, metadata = seen.spike, seen.spike.evidence, policy["metadata"]
     owner = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "name": metadata["name"], "uid": metadata["uid"]}
+    finalizers = {"finalizers": [FINALIZER]} if held else {}
     return {
         "apiVersion": GROUP,
         "kind": "ViralSpike",
-        "metadata": {"name": name, "ownerReferences": [owner]},
+        "metadata": {"name": name, "ownerReferences": [owner], **finalizers},
         "spec": {
             "spikeId": seen.id,
             "tenant": spike.tenant,

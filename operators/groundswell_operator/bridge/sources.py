@@ -21,6 +21,9 @@ MANAGER = "groundswell-bridge"
 CONDITION = "SourceConnected"
 HEARD_S = 10.0
 """How often the bridge says that it looks: often enough that the operator does not take it for gone."""
+CALM_S, CALM_S_MAX = 1.0, 5.0
+"""For so long after a record nothing is said: the operator raises then, and the API server has enough to do. The longer one is how late it
+may become while records keep coming."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Source:
     """Records that were passed over for their age since the process began."""
     is_missing: bool = False
     """Whether Kafka is there and the topic is not."""
+
+
+def due_s(said_s: float, record_s: float) -> float:
+    """When something is to be said again, after it was last said and a record last came (all monotonic)."""
+    return max(said_s + HEARD_S, min(record_s + CALM_S, said_s + HEARD_S + CALM_S_MAX))
 
 
 class Sources:

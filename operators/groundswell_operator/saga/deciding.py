@@ -26,13 +26,14 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
     Done, they may lead to more: what is written depends on what was recorded, and what is recorded on what was written. `untaken` are
     left out: the first stage that has another step is the next, so what is refused for ever keeps no later stage waiting.
     """
-    urgent, later = _records(state, now_s, untaken)
+    binding, telling, later = _records(state, now_s, untaken)
     notes = functools.cache(lambda: _notes(state, now_s))
     stages: Sequence[Callable[[], Sequence[Step]]] = (
-        lambda: urgent,
+        lambda: binding,
         lambda: untaken.backed([*targets.writes(state, now_s), *configuring.writes(state)], state),
         lambda: [each for each in notes() if each.notes.dismissed != each.governing.notes.dismissed],
         lambda: _let_go(state, now_s, untaken),
+        lambda: telling,
         notes,
         lambda: later[:LESS_URGENT_MAX],
         lambda: untaken.left(_over(state))[:LESS_URGENT_MAX],
@@ -41,9 +42,11 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
     return next((left for stage in stages if (left := untaken.left(stage()))), ())
 
 
-def _records(state: Namespace, now_s: float, untaken: Untaken) -> tuple[list[Step], list[Step]]:
-    """Those that a raise or its return waits for, and the others. Who could not be recorded keeps nobody from a place."""
-    urgent: list[Step] = []
+def _records(state: Namespace, now_s: float, untaken: Untaken) -> tuple[list[Step], list[Step], list[Step]]:
+    """Those that a raise or its return waits for, those that only tell how it goes, and those of spikes that hold nothing. Who could not be
+    recorded keeps nobody from a place."""
+    binding: list[Step] = []
+    telling: list[Step] = []
     later: list[Step] = []
     out = {each.name for each in state.spikes.values() if untaken.is_out(each)}
     places = {name: admitting.places(each, state, now_s, out) for name, each in state.policies.items()}
@@ -55,9 +58,19 @@ def _records(state: Namespace, now_s: float, untaken: Untaken) -> tuple[list[Ste
             continue
         lived = spike.progress.phase in LIVE
         holds = (lived or progress.phase in LIVE) and not spike.held and progress.mode is not Mode.OBSERVE
-        found = urgent if lived or progress.has_place else later
+        if not lived and not progress.has_place:
+            found = later
+        else:
+            only_tells = lived and not holds and _binds(progress) == _binds(spike.progress)
+            found = telling if only_tells else binding
         found.append(Hold(spike) if holds else _record(spike, progress))
-    return urgent, later
+    return binding, telling, later
+
+
+def _binds(progress: Progress) -> object:
+    """What writes follow from."""
+    claims = [(each.action, each.target, each.order, each.baseline, each.max, each.desired) for each in progress.claims]
+    return progress.phase, progress.mode, claims, progress.patches
 
 
 def _record(spike: Spike, progress: Progress) -> Record:
