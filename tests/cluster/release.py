@@ -16,7 +16,8 @@ from tests.cluster.process_nodes.handle import ProcessNodes
 
 ADDRESSES = "engines"
 """The Secret of engines' addresses that hold passwords."""
-HELM_S = 110
+HELM_S = 300
+"""Helm's own, for who says none."""
 CLICKHOUSE, POSTGRES = "clickhouse", "postgres"
 WORKLOADS = {"gateway": "statefulsets", "analytics": "statefulsets", "writer": "statefulsets", "live": "statefulsets"}
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from groundswell.engines import ports
 from tests.cluster.control_plane.api import Object, until
+from tests.cluster.forms import slow
 from tests.cluster.operating import Operated, scales, spike
 from tests.cluster.raising import led_with_targets, lives_until
 
@@ -88,6 +89,7 @@ async def test_keys_of_a_config_map_are_set_while_a_spike_lives_and_given_back_b
     assert not place.refusals()
 
 
+@slow
 async def test_a_key_that_somebody_else_has_set_to_the_same_value_is_left_to_them(place: Operated) -> None:
     await with_flags(place, ttl="5")
     await place.leads(place.start("one"))
@@ -100,6 +102,7 @@ async def test_a_key_that_somebody_else_has_set_to_the_same_value_is_left_to_the
     assert await flags(place) == {"ttl": "60"}
 
 
+@slow
 async def test_a_config_map_that_goes_during_a_spike_is_told_of_and_not_made_anew(place: Operated) -> None:
     await with_flags(place, ttl="5")
     await place.leads(place.start("one"))
@@ -114,6 +117,7 @@ async def test_a_config_map_that_goes_during_a_spike_is_told_of_and_not_made_ane
     assert await place.gone(place.path("v1", "configmaps", "flags"))
 
 
+@slow
 async def test_a_config_map_that_the_operator_has_no_right_to_is_named_and_the_rest_is_done(place: Operated) -> None:
     await with_flags(place, ttl="5")
     await place.leads(place.start("one"))
@@ -140,6 +144,7 @@ async def test_observing_sets_no_key_and_tells_nobody(place: Operated) -> None:
         assert not receiver.came
 
 
+@slow
 async def test_what_is_said_of_a_spike_is_in_the_body_only_and_a_notice_that_is_refused_is_sent_again(
     place: Operated,
 ) -> None:
@@ -165,6 +170,7 @@ async def test_what_is_said_of_a_spike_is_in_the_body_only_and_a_notice_that_is_
 
 
 @pytest.mark.alone
+@slow
 async def test_a_receiver_that_never_answers_keeps_nobody_waiting_for_replicas(place: Operated) -> None:
     await led_with_targets(place)
     async with receiving(place) as receiver:
@@ -181,6 +187,7 @@ async def test_a_receiver_that_never_answers_keeps_nobody_waiting_for_replicas(p
         assert failed["message"] == "chat: no answer (TimeoutError), attempt 1"
 
 
+@slow
 async def test_an_address_that_is_missing_is_told_of_and_looked_for_again(place: Operated) -> None:
     await place.leads(place.start("one"))
     path = await place.spike("vs-a", await place.policy(actions=[TELLS]))
@@ -192,6 +199,7 @@ async def test_an_address_that_is_missing_is_told_of_and_looked_for_again(place:
 
 
 @pytest.mark.promise("OPERATOR-5")
+@slow
 async def test_an_operator_that_is_killed_after_every_single_step_sets_and_gives_back_keys_once_and_tells_of_the_spike(
     place: Operated,
 ) -> None:

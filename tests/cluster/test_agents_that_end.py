@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.control_plane.api import Api, Refused
 from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.forms import slow
 from tests.cluster.process_nodes import images
 from tests.cluster.process_nodes.handle import running
 from tests.cluster.tiny import WAITING, Place
@@ -24,6 +25,7 @@ async def admin(process_plane: ControlPlane) -> AsyncIterator[Api]:
         yield api
 
 
+@slow
 async def test_no_process_outlives_the_agent_however_it_dies(
     process_plane: ControlPlane, admin: Api, namespace: str, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from groundswell_operator.policies import Level
 from tests.cluster.asking import asking_as
 from tests.cluster.bridging import bridge, committed, counts, event, new_id, publish
 from tests.cluster.control_plane.api import Object, until
-from tests.cluster.forms import form
+from tests.cluster.forms import form, slow
 from tests.cluster.operating import BRIDGE, QUICK, WRITING, Operated, scales
 
 RECORDS = 10_000
@@ -112,6 +112,7 @@ async def test_a_record_becomes_a_raise_and_the_end_of_its_spike_the_return(plac
     assert process.popen.wait(10) == 0
 
 
+@slow
 async def test_a_policy_that_is_replaced_in_the_middle_of_a_spike_gets_it_with_its_next_record(
     place: Operated, log: str
 ) -> None:
@@ -141,6 +142,7 @@ async def test_a_policy_that_is_replaced_in_the_middle_of_a_spike_gets_it_with_i
 
 
 @pytest.mark.promise("OPERATOR-4")
+@slow
 async def test_an_end_that_comes_before_its_start_is_that_spikes_all_the_same_and_nothing_is_raised(
     place: Operated, log: str
 ) -> None:
@@ -162,6 +164,7 @@ async def test_an_end_that_comes_before_its_start_is_that_spikes_all_the_same_an
 
 
 @pytest.mark.promise("OPERATOR-7")
+@slow
 async def test_of_many_spikes_in_the_log_the_biggest_get_the_places_at_eight_writes_a_second_at_most(
     place: Operated, log: str
 ) -> None:
@@ -215,6 +218,7 @@ def _writes_of_the_bridge(place: Operated) -> list[float]:
     return sorted(datetime.fromisoformat(each["requestReceivedTimestamp"]).timestamp() for each in writes)
 
 
+@slow
 async def test_a_suspicion_and_a_tenant_that_the_policy_does_not_name_make_no_object(place: Operated, log: str) -> None:
     policy = await place.policy(mode="Observe", match={"tenants": ["acme"]}, actions=[scales("web", 10)])
     process, (suspected, unknown, known) = bridge(place, log), (new_id() for _ in range(3))
@@ -235,6 +239,7 @@ async def test_a_suspicion_and_a_tenant_that_the_policy_does_not_name_make_no_ob
     assert [each["spec"]["spikeId"] for each in await place.admin.items(place.spikes)] == [known]
 
 
+@slow
 async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Operated, log: str) -> None:
     policy = await place.policy(mode="Observe", actions=[scales("web", 10)])
     process, identifier = bridge(place, log), new_id()
@@ -249,6 +254,7 @@ async def test_a_record_that_says_nothing_of_a_spike_is_passed_over(place: Opera
     assert process.popen.wait(10) == 0
 
 
+@slow
 async def test_a_record_that_is_too_old_is_counted_and_the_policy_says_so(place: Operated, log: str) -> None:
     await place.policy(mode="Observe", actions=[scales("web", 10)])
     process, identifier = bridge(place, log), new_id()

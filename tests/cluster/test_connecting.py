@@ -11,6 +11,7 @@ import pytest
 from groundswell_operator.applying import connecting
 from groundswell_operator.applying.errors import Refused
 from groundswell_operator.applying.requests import Pace, Requests
+from tests.cluster.forms import slow
 from tests.cluster.operating import ACCOUNT, Operated
 
 
@@ -27,6 +28,7 @@ def mounted(place: Operated, folder: Path, patch: pytest.MonkeyPatch) -> Path:
     return token
 
 
+@slow
 async def test_a_pod_asks_by_number_with_the_token_that_its_account_has_at_that_moment(
     place: Operated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ControlPlane
 from tests.cluster.control_plane.keeper import NODES
+from tests.cluster.forms import slow
 from tests.cluster.objects import deployment, pod
 
 
@@ -32,6 +33,7 @@ async def test_a_deployment_of_three_gets_ready_on_different_nodes(admin: Api, n
 
 
 @pytest.mark.alone
+@slow
 async def test_a_pod_is_as_slow_as_its_annotation_says(admin: Api, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods"
     for name, delay in {"slow": "4s", "quick": "0s"}.items():
@@ -76,6 +78,7 @@ async def test_a_stateful_pod_gets_a_volume_that_goes_with_its_claim(admin: Api,
     await until(lambda: _gone(admin, volume))
 
 
+@slow
 async def test_a_deleted_namespace_goes_with_its_pods(admin: Api, namespace: str) -> None:
     await admin.create("/api/v1/namespaces", {"metadata": {"name": f"{namespace}-more"}})
     path = f"/api/v1/namespaces/{namespace}-more"

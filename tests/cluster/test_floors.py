@@ -10,6 +10,7 @@ from groundswell.engines import ports
 from groundswell_operator.applying import scalers
 from tests.cluster import load
 from tests.cluster.control_plane.api import until
+from tests.cluster.forms import slow
 from tests.cluster.operating import QUICK, Operated, scales
 from tests.cluster.raising import WEB, led_with_targets
 
@@ -38,6 +39,7 @@ async def test_who_resets_the_floor_finds_it_raised_again_within_five_seconds(pl
 
 
 @pytest.mark.promise("OPERATOR-8")
+@slow
 async def test_a_floor_that_somebody_else_has_set_to_the_same_value_is_left_to_them(place: Operated) -> None:
     await led_with_targets(place)
     policy = await place.policy(actions=[scales("web", 10)])
@@ -88,6 +90,7 @@ async def test_a_floor_is_taken_back_in_halves_and_never_below_what_the_load_cal
         assert (await place.admin.get(place.deployment("web")))["spec"]["replicas"] >= NEEDED
 
 
+@slow
 async def test_observing_compares_the_plan_with_what_the_autoscaler_did_alone(place: Operated) -> None:
     average = {"metric": {"name": load.METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}
     scaler = {**WEB, "metrics": [{"type": "External", "external": average}]}

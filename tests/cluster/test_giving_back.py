@@ -15,6 +15,7 @@ from groundswell_operator.releasing import END_S, Release
 from tests.cluster.asking import asking_as
 from tests.cluster.chart import render
 from tests.cluster.control_plane.api import until
+from tests.cluster.forms import slow
 from tests.cluster.operating import BRIDGE, Operated, Process, grant, scales, spike
 
 ACCOUNT = "groundswell-release"
@@ -70,6 +71,7 @@ async def test_a_release_stops_the_bridge_and_ends_once_the_operator_has_given_e
     assert not leaving.refusals()
 
 
+@slow
 async def test_where_nothing_is_raised_and_no_bridge_runs_a_release_ends_at_once(leaving: Operated) -> None:
     await leaving.admin.delete(leaving.deployment(BRIDGE))
     await ends_well(release(leaving))
@@ -77,6 +79,7 @@ async def test_where_nothing_is_raised_and_no_bridge_runs_a_release_ends_at_once
 
 
 @pytest.mark.promise("OPERATOR-12")
+@slow
 async def test_what_the_bridge_tells_of_while_it_ends_is_given_back_too(leaving: Operated) -> None:
     """A finalizer keeps the bridge's pod as long as the test wants."""
     (kept,) = await leaving.admin.items(leaving.path("v1", "pods"), labelSelector=f"app={BRIDGE}")
@@ -98,6 +101,7 @@ async def test_what_the_bridge_tells_of_while_it_ends_is_given_back_too(leaving:
 
 
 @pytest.mark.promise("OPERATOR-12")
+@slow
 async def test_a_spike_that_no_operator_is_left_for_is_let_go(leaving: Operated) -> None:
     process = leaving.start("one")
     await leaving.leads(process)
@@ -111,6 +115,7 @@ async def test_a_spike_that_no_operator_is_left_for_is_let_go(leaving: Operated)
 
 
 @pytest.mark.promise("OPERATOR-12")
+@slow
 async def test_a_spike_that_is_not_given_back_in_time_is_let_go(leaving: Operated) -> None:
     await leaving.leads(leaving.start("one"))
     path = await raised(leaving)
@@ -120,6 +125,7 @@ async def test_a_spike_that_is_not_given_back_in_time_is_let_go(leaving: Operate
     assert await leaving.gone(path)
 
 
+@slow
 async def test_what_others_keep_a_spike_for_is_theirs(leaving: Operated) -> None:
     made = spike("vs-a", await leaving.policy(actions=[scales("web", 10)]))
     other = f"test.example/{secrets.token_hex(4)}"

@@ -16,7 +16,7 @@ from charts import releasing
 from tests.cluster.chart import BEFORE, FOLDER, LOADTESTS, PROFILES, RELEASE, Rendered, render, shown, visitors
 from tests.cluster.control_plane.api import Api, until
 from tests.cluster.control_plane.handle import ControlPlane, ProgramFailed, running
-from tests.cluster.forms import slow
+from tests.cluster.forms import form, slow
 from tests.cluster.tools.families import Shelf
 
 LIMIT = ("--wait", "--wait-for-jobs", "--timeout", "120s")
@@ -64,19 +64,29 @@ async def test_a_release_of_the_version_before_is_upgraded_tested_and_uninstalle
     assert data["LINKS_PUBLIC_PORT"] == "9000"
     assert not await admin.items(f"/apis/batch/v1/namespaces/{namespace}/jobs"), "the hook has ended and is gone"
     await helm("test", RELEASE, "--timeout", "60s")
-    off = ("--set", "operator.enabled=false")
-    await helm("upgrade", RELEASE, str(FOLDER), *off)
-    assert not _of_the_operator(objects(control_plane, namespace)), "nor is a hook of it left"
-    await helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE)
-    assert len(_of_the_operator(objects(control_plane, namespace))) > len(PARTS)
     await helm("uninstall", RELEASE, "--wait", "--timeout", "120s")
     assert await keys() == first
     claims = await admin.items(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims")
     kept = {each["metadata"]["name"].removeprefix("data-groundswell-").rpartition("-")[0] for each in claims}
     assert kept == {"gateway", "analytics", "kafka", "postgres", "clickhouse"}
     await until(lambda: _is_left(control_plane, namespace, before))
+
+
+@pytest.mark.usefixtures("kinds")
+@slow
+async def test_the_operator_of_a_release_goes_and_comes_and_an_install_of_the_same_name_takes_up_its_keys(
+    control_plane: ControlPlane, namespace: str, admin: Api
+) -> None:
+    helm, path = helm_in(control_plane, namespace), f"/api/v1/namespaces/{namespace}/secrets/groundswell-keys"
     await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
-    assert await keys() == first, "an install of the same name takes them up again"
+    first = (await admin.get(path))["data"]
+    await helm("upgrade", RELEASE, str(FOLDER), "--set", "operator.enabled=false")
+    assert not _of_the_operator(objects(control_plane, namespace)), "nor is a hook of it left"
+    await helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE)
+    assert len(_of_the_operator(objects(control_plane, namespace))) > len(PARTS)
+    await helm("uninstall", RELEASE, "--wait", "--timeout", "120s")
+    await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
+    assert (await admin.get(path))["data"] == first
 
 
 @pytest.mark.usefixtures("kinds")
@@ -216,19 +226,20 @@ def _with_a_column(folder: Path) -> Path:
     return later
 
 
-@pytest.mark.parametrize("values", PROFILES.values(), ids=PROFILES.keys())
+@pytest.mark.parametrize("profile", form(["everything given"], [*PROFILES]))
 @pytest.mark.usefixtures("kinds")
 async def test_every_object_and_every_pod_is_taken_by_an_api_server_that_admits_restricted_pods_only(
-    control_plane: ControlPlane, namespace: str, values: Mapping[str, Any]
+    control_plane: ControlPlane, namespace: str, profile: str
 ) -> None:
     """Method: a server-side dry run. Pods are asked for one by one, since what makes them is let in whatever they are."""
-    assert_taken(control_plane, namespace, render(values))
+    assert_taken(control_plane, namespace, render(PROFILES[profile]))
 
 
 async def test_every_object_of_the_load_tests_is_taken_there_too(control_plane: ControlPlane, namespace: str) -> None:
     assert_taken(control_plane, namespace, visitors({}))
 
 
+@slow
 async def test_every_revision_of_the_load_tests_has_a_job_of_its_own(
     control_plane: ControlPlane, namespace: str, admin: Api
 ) -> None:

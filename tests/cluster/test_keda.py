@@ -93,6 +93,7 @@ def only_the_scaled_object_is_written(place: Operated) -> bool:
     return {"scaledobjects/web"} <= set(place.foreign()) <= {"scaledobjects/web", "deployments/web"}
 
 
+@slow
 async def test_where_keda_is_not_served_it_is_asked_for_once_in_five_minutes_and_nothing_is_said_of_it(
     place: Operated,
 ) -> None:
@@ -162,6 +163,7 @@ async def test_a_spike_raises_the_floor_of_a_scaled_object_and_its_autoscaler_fo
 
 
 @pytest.mark.promise("OPERATOR-3")
+@slow
 async def test_bounds_that_a_scaled_object_does_not_say_are_raised_and_absent_again(scaled: Operated) -> None:
     await with_web(scaled, replicas=11)
     path = await scaled.spike("vs-a", await scaled.policy(actions=[scales("web", 10)]))
@@ -200,6 +202,7 @@ async def test_who_resets_the_floor_of_a_scaled_object_finds_it_raised_again_wit
 
 
 @pytest.mark.promise("OPERATOR-3")
+@slow
 async def test_a_floor_that_somebody_else_takes_out_of_a_scaled_object_is_raised_again_and_absent_in_the_end(
     scaled: Operated,
 ) -> None:
@@ -217,6 +220,7 @@ async def test_a_floor_that_somebody_else_takes_out_of_a_scaled_object_is_raised
     assert await bounds(scaled, "web") == (None, 100)
 
 
+@slow
 async def test_a_floor_of_a_scaled_object_that_somebody_else_has_set_to_the_same_value_is_left_to_them(
     scaled: Operated,
 ) -> None:
@@ -238,6 +242,7 @@ async def managers(admin: Api, path: str) -> set[str]:
     return {each["manager"] for each in fields if "f:minReplicaCount" in each["fieldsV1"].get("f:spec", {})}
 
 
+@slow
 async def test_a_paused_scaled_object_is_named_and_left_as_it_is_until_it_goes_on(scaled: Operated) -> None:
     await with_web(scaled, minReplicaCount=3, maxReplicaCount=20)
     await scaled.admin.patch(scaled_object(scaled, "web"), {"metadata": {"annotations": {keda.PAUSED: "true"}}})

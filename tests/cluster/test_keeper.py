@@ -46,6 +46,7 @@ def _mentioning(folder: Path) -> list[psutil.Process]:
     return [each for each in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(each.info["cmdline"] or [])]
 
 
+@slow
 def test_it_ends_with_the_test_that_fails(tmp_path: Path) -> None:
     held: list[ControlPlane] = []
 

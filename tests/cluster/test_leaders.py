@@ -11,7 +11,7 @@ from groundswell.engines import ports
 from groundswell_operator.applying.requests import LANDS_S_MAX
 from tests.cluster import storm
 from tests.cluster.control_plane.api import until
-from tests.cluster.forms import form
+from tests.cluster.forms import form, slow
 from tests.cluster.operating import Operated, scales
 from tests.cluster.raising import with_targets
 from tests.cluster.test_operator_faults import SEED, through
@@ -71,8 +71,16 @@ async def test_a_leader_that_was_stopped_before_a_write_makes_none_that_lands_wh
 
 
 @pytest.mark.promise("OPERATOR-9")
-@pytest.mark.parametrize("raised_again", [True, False], ids=["after another raise", "where nothing was written since"])
-@pytest.mark.parametrize("is_told_to_end", [False, True], ids=["stopped", "told to end"])
+@pytest.mark.parametrize(
+    "raised_again",
+    [
+        pytest.param(True, id="after another raise"),
+        pytest.param(False, id="where nothing was written since", marks=slow),
+    ],
+)
+@pytest.mark.parametrize(
+    "is_told_to_end", [pytest.param(False, id="stopped"), pytest.param(True, id="told to end", marks=slow)]
+)
 async def test_a_write_that_is_on_its_way_while_another_takes_over_is_refused_or_given_back(
     place: Operated, raised_again: bool, is_told_to_end: bool
 ) -> None:

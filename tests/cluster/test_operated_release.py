@@ -16,6 +16,7 @@ import yaml
 from tests.cluster.chart import FOLDER, RELEASE, ROOT, render, shown
 from tests.cluster.control_plane.api import Api, Object, until
 from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.forms import slow
 from tests.cluster.operating import Operated, operating, scales
 
 KINDS_THERE = ("--set", "operator.crds.install=false")
@@ -94,6 +95,7 @@ def _moment(event: Object) -> datetime:
     return datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00"))
 
 
+@slow
 async def test_what_the_page_says_of_spikes_is_so(release: Operated) -> None:
     """Method: its commands one after the other, for a spike that is only observed, then for one that a person approves."""
     observe, act = shown("## Viral spikes")[:2]

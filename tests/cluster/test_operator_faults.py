@@ -165,6 +165,7 @@ async def test_watches_that_etcd_has_forgotten_the_versions_of_are_begun_anew(pl
 
 
 @pytest.mark.promise("OPERATOR-5")
+@slow
 async def test_an_api_server_that_is_silent_in_the_middle_of_a_raise_costs_neither_baseline_nor_return(
     place: Operated,
 ) -> None:
@@ -193,6 +194,7 @@ async def test_an_api_server_that_is_silent_in_the_middle_of_a_raise_costs_neith
         [[TOO_MANY, FAILING, LOST_ANSWER, CONFLICTING], [TOO_MANY], [FAILING], [LOST_ANSWER], [CONFLICTING]],
     ),
 )
+@slow
 async def test_a_storm_of_refusals_and_lost_answers_makes_one_raise_and_one_return(
     place: Operated, faults: list[Fault]
 ) -> None:
@@ -227,6 +229,7 @@ def drawn(faults: list[Fault]) -> list[Fault]:
 
 
 @pytest.mark.parametrize("off_s", form(["300"], ["300", "-300"]))
+@slow
 async def test_a_clock_that_is_five_minutes_off_costs_neither_baseline_nor_return(place: Operated, off_s: str) -> None:
     """And what is said of a spike is said by the API server's clock, which stamps the objects."""
     await with_targets(place)

@@ -9,7 +9,7 @@ import pytest
 
 from groundswell_operator.applying.requests import OPERATOR_WRITES_S_MAX
 from tests.cluster.control_plane.api import until
-from tests.cluster.forms import form
+from tests.cluster.forms import form, slow
 from tests.cluster.operating import QUICK, Operated, scales
 from tests.cluster.raising import led_with_targets, looks_s, moment_s, with_targets
 
@@ -37,6 +37,7 @@ async def test_observing_writes_nothing_foreign_and_says_what_it_would_do(
 
 
 @pytest.mark.promise("OPERATOR-6")
+@slow
 async def test_a_spike_is_acted_upon_once_a_person_has_approved_it(place: Operated) -> None:
     await led_with_targets(place)
     policy = await place.policy(mode="Approve", actions=[scales("web", 10)])
@@ -84,6 +85,7 @@ async def test_what_the_budget_does_not_cover_is_clamped_and_its_use_survives_a_
     assert (await budget())["replicaSecondsUsed"] >= 10 * (time.monotonic() - began - 1.5)
 
 
+@slow
 async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_conditions_name_both(
     place: Operated,
 ) -> None:
@@ -97,6 +99,7 @@ async def test_of_two_policies_over_one_target_the_stricter_maximum_counts_and_c
     assert await place.ready("web", 12)
 
 
+@slow
 async def test_of_many_spikes_at_once_the_biggest_get_the_places_and_there_are_ten_writes_a_second_at_most(
     place: Operated,
 ) -> None:

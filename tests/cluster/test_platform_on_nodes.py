@@ -98,6 +98,7 @@ def assert_none_failed(release: Release, visits: Visits) -> None:
 
 
 @pytest.mark.promise("OPERATOR-13")
+@slow
 async def test_an_install_brings_up_the_whole_platform_and_an_upgrade_under_load_fails_no_request_and_loses_no_work(
     before: Release, loaded: Loaded
 ) -> None:
@@ -115,6 +116,7 @@ async def test_an_install_brings_up_the_whole_platform_and_an_upgrade_under_load
 
 
 @pytest.mark.parametrize(("domain", "verdict"), [("localhost", "Complete"), ("elsewhere.example", "Failed")])
+@slow
 async def test_the_verdict_of_visitors_from_inside_is_how_their_job_ends(
     release: Release, domain: str, verdict: str
 ) -> None:

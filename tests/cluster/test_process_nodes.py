@@ -16,6 +16,7 @@ import pytest
 
 from tests.cluster.control_plane.api import Api, Object, until
 from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.forms import slow
 from tests.cluster.objects import deployment
 from tests.cluster.process_nodes import images
 from tests.cluster.process_nodes.addresses import local
@@ -155,6 +156,7 @@ open(os.environ["OUT"], "w").write(answer["status"]["userInfo"]["username"])
     assert told.read_text() == f"system:serviceaccount:{place.namespace}:default"
 
 
+@slow
 async def test_endpoints_names_and_doors_follow_readiness(place: Place, nodes: ProcessNodes) -> None:
     probe = {"httpGet": {"path": "/ready", "port": "web"}, "periodSeconds": 1, "failureThreshold": 2}
     container = {"readinessProbe": probe, "ports": [{"name": "web", "containerPort": PORT}]}
@@ -229,6 +231,7 @@ async def _closed(url: str) -> bool:
     return not await _opens(url)
 
 
+@slow
 async def test_what_is_alive_no_more_is_started_again_and_a_slow_start_is_no_death(place: Place) -> None:
     probes = {
         "startupProbe": {"httpGet": {"path": "/up", "port": PORT}, "periodSeconds": 1, "failureThreshold": 30},

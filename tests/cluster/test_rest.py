@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.cluster.control_plane.api import Object, until
+from tests.cluster.forms import slow
 from tests.cluster.operating import Operated, scales
 from tests.cluster.raising import led_with_targets
 
@@ -13,6 +14,7 @@ RESTS_S = 2.0
 """Who has begun no pass for so long has nothing left to do: on a busy machine what a new policy calls for takes more than one."""
 
 
+@slow
 async def test_changes_of_targets_and_of_statuses_begin_no_pass_while_no_spike_lives(place: Operated) -> None:
     await led_with_targets(place)
     policy = await place.policy(actions=[scales("web", 10)])

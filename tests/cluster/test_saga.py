@@ -52,6 +52,7 @@ async def test_a_spike_raises_readers_and_web_tells_each_transition_once_and_giv
 
 
 @pytest.mark.promise("OPERATOR-11")
+@slow
 async def test_consumers_of_a_log_are_raised_to_their_partitions_only_and_the_policy_says_so(place: Operated) -> None:
     await place.readers_of_a_log("live", 2, partitions="12")
     await place.readers_of_a_log("writer", 2, partitions="20")
@@ -185,6 +186,7 @@ def _let_go(place: Operated) -> None:
     subprocess.run(["sh", "-c", here], check=True, env={**os.environ, **own}, timeout=60)
 
 
+@slow
 async def test_kubectl_waits_for_conditions_of_a_spike_and_of_its_policy(place: Operated) -> None:
     """Goal: a condition of an earlier generation than its object's is not met for kubectl."""
     await place.target("web", 1)

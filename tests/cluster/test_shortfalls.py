@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.cluster.control_plane.api import Object, until
+from tests.cluster.forms import slow
 from tests.cluster.operating import Operated, scales
 from tests.cluster.raising import READERS, WEB, led_with_targets
 
@@ -39,6 +40,7 @@ async def test_pods_that_a_quota_denies_are_told_of_with_their_numbers_and_the_r
     assert not place.refusals()
 
 
+@slow
 async def test_pods_of_a_stateful_set_that_a_quota_denies_are_told_of_with_their_numbers(place: Operated) -> None:
     await place.readers_of_a_log("live", 2, partitions="16", cpu="1")
     await place.leads(place.start("one"))
@@ -58,6 +60,7 @@ async def test_pods_of_a_stateful_set_that_a_quota_denies_are_told_of_with_their
     assert not place.refusals()
 
 
+@slow
 async def test_pods_that_no_node_has_room_for_are_told_of_with_their_numbers_and_the_rest_of_the_plan_goes_on(
     place: Operated,
 ) -> None:
@@ -76,6 +79,7 @@ async def test_pods_that_no_node_has_room_for_are_told_of_with_their_numbers_and
     assert not place.refusals()
 
 
+@slow
 async def test_an_autoscaler_that_is_deleted_during_a_spike_is_told_of_and_what_it_held_is_given_back(
     place: Operated,
 ) -> None:
@@ -93,6 +97,7 @@ async def test_an_autoscaler_that_is_deleted_during_a_spike_is_told_of_and_what_
     await until(lambda: place.ready("web", 3))
 
 
+@slow
 async def test_actions_whose_targets_are_missing_of_another_kind_or_elsewhere_are_named_and_the_others_go_on(
     place: Operated,
 ) -> None:

@@ -119,6 +119,7 @@ async def _started(broker: Kafka) -> Child:
     return child
 
 
+@slow
 async def test_the_leases_of_operator_and_bridge_go_when_their_deployments_do(place: Operated, log: str) -> None:
     """As in an uninstall, under the rights that the chart gives them."""
     for name in (LEASE, HEARTBEAT):  # which is what the chart calls them, too

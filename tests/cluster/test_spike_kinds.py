@@ -30,6 +30,7 @@ from groundswell_operator.rehearsing import files
 from tests.cluster.chart import BEFORE, render
 from tests.cluster.control_plane.api import Api, Object, Refused, until
 from tests.cluster.control_plane.handle import ControlPlane
+from tests.cluster.forms import slow
 from tests.cluster.operating import CRDS
 
 pytestmark = pytest.mark.usefixtures("kinds")
@@ -202,6 +203,7 @@ async def test_a_policy_at_its_bounds_is_taken(admin: Api, policies: str, path: 
     await admin.create(policies, changed(POLICY, path, value))
 
 
+@slow
 async def test_a_policy_of_the_version_before_that_would_be_refused_now_is_served_and_written_as_ever(
     control_plane: ControlPlane, admin: Api, namespace: str, tmp_path: Path
 ) -> None:

@@ -239,9 +239,16 @@ async def _to_its_end(begun: Future[T]) -> T:
     try:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
+        waiting.add_done_callback(_heard)
         if not begun.cancel():
             await asyncio.wait([waiting])
         raise
+
+
+def _heard(waiting: asyncio.Future[T]) -> None:
+    """Whoever waited has gone: an error that nobody looks at would be told with a stack trace."""
+    if not waiting.cancelled():
+        waiting.exception()
 
 
 def _step_back(niceness: int) -> None:

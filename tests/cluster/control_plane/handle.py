@@ -23,7 +23,7 @@ from tests.cluster.tools.families import shelf
 
 ROOT = Path(__file__).parents[3]
 STOP_S_MAX = 60.0
-PROGRAM_S_MAX = 120.0
+PROGRAM_S_MAX = 330.0
 
 
 class NotStarted(Exception):
