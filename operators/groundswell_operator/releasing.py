@@ -21,7 +21,7 @@ from groundswell_operator.applying.reading import FINALIZER, Paths
 from groundswell_operator.applying.requests import Pace, Requests
 from groundswell_operator.leading import LEASE
 from groundswell_operator.policies import Object
-from groundswell_operator.saga.state import LIVE, OVER
+from groundswell_operator.saga.state import LIVE, OVER, Phase
 from groundswell_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ LOOK_S = 0.5
 LOOK_S_MAX = 5.0
 """After which it looks again what time it is and whether an operator is left, however many spikes there are."""
 _LIVE, _OVER = ({each.value for each in phases} for phases in (LIVE, OVER))
+_EMPTY = {"", Phase.PENDING.value, Phase.AWAITING_APPROVAL.value}
+"""Spikes in these hold nothing yet."""
 
 
 async def run(settings: Settings) -> int:
@@ -107,6 +109,8 @@ class Release:
         try:
             if "deletionTimestamp" not in spike["metadata"]:
                 await (self._let_go(spike) if _phase(spike) in _OVER else self._delete(spike))
+            elif _phase(spike) in _EMPTY:  # and stays so: what is deleted is not raised
+                await self._let_go(spike)
             elif lets_go:
                 log.warning("%s is let go as it is: nobody gave back what it raised", spike["metadata"]["name"])
                 await self._let_go(spike)

@@ -177,9 +177,10 @@ assert main.__file__.startswith({str(image.root)!r}), main.__file__
 for factory in main.MODULES:
     main._factory(factory)
 import groundswell.engines.preparing, groundswell.engines.commands, groundswell.kernel.bus.dead_letters
-import groundswell_operator.__main__ as operator, groundswell_operator.laptop.command, groundswell_operator.rehearsing.command
-for name in operator.PROCESSES:
-    operator._loaded(name)
+import groundswell_operator.laptop.command, groundswell_operator.rehearsing.command
+from groundswell_operator.__main__ import PROCESSES
+for module, _ in PROCESSES.values():
+    importlib.import_module(module)
 print(*sorted(missing))
 """
     python = str(image.root / "venv" / "bin" / "python")

@@ -42,6 +42,7 @@ def objects(plane: ControlPlane, namespace: str) -> set[str]:
     return set(listed.split())
 
 
+@pytest.mark.promise("OPERATOR-13")
 @pytest.mark.usefixtures("kinds")
 async def test_a_release_of_the_version_before_is_upgraded_tested_and_uninstalled_and_leaves_its_keys_and_volumes(
     control_plane: ControlPlane, namespace: str, admin: Api

@@ -103,6 +103,7 @@ async def test_spikes_that_were_only_observed_keep_their_places_from_none_that_i
     assert bounds(world)["web"] == (30, 30, 30)
 
 
+@pytest.mark.promise("OPERATOR-6")
 async def test_a_spike_waits_for_its_approval_where_the_policy_says_so() -> None:
     world = raised(World(governing(mode=Mode.APPROVE)))
     await run_for(world, 5)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
+
 from groundswell.engines import ports, running, topics
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
 from groundswell_operator.bridge.consuming import Bridge
-from groundswell_operator.bridge.sources import HEARD_S
+from groundswell_operator.bridge.records import TOPIC
+from groundswell_operator.bridge.sources import CALM_S, HEARD_S
+from groundswell_operator.saga.sourcing import SILENT_S
 from groundswell_operator.settings import Settings
 from tests.operators.serving import Answer, Answering, Asked, answering
 from tests.operators.test_odd_objects import SPEC, made
@@ -28,10 +33,14 @@ class Saying:
         self._policies = {name: made(name, spec=SPEC) for name in policies}
         self._closed = closed
         self.said: list[Asked] = []
+        self.beaten_s: list[float] = []
+        """When the bridge said that it looks (monotonic)."""
 
     def answer(self, asked: Asked) -> Answer:
         if asked.method == "PATCH":
             self.said.append(asked)
+            if asked.path.endswith("/leases/groundswell-bridge"):
+                self.beaten_s.append(time.monotonic())
             name = asked.path.split("/")[-2]
             if name == self._closed:
                 return 422, {"message": "denied"}
@@ -40,7 +49,7 @@ class Saying:
         return 200, {"items": list(self._policies.values())}
 
     def heartbeats(self) -> int:
-        return sum(each.path.endswith("/leases/groundswell-bridge") for each in self.said)
+        return len(self.beaten_s)
 
     def reasons(self, policy: str = "default") -> set[Any]:
         conditions = [each.value["status"]["conditions"] for each in self.said if f"/{policy}/status" in each.path]
@@ -121,3 +130,21 @@ async def test_a_log_that_has_no_such_topic_is_told_of_and_read_once_it_has(engi
         assert saying.reasons() == {"TopicMissing", "Connected"}
     finally:
         await child.stop()
+
+
+async def test_while_records_come_a_bridge_says_later_that_it_looks(kafka_address: str) -> None:
+    """In the second after a record the operator raises. Method: records that say nothing come without a pause."""
+    await topics.create(kafka_address, TOPICS)
+    saying = Saying("default")
+    async with (
+        AIOKafkaProducer(bootstrap_servers=kafka_address) as producer,
+        bridging(kafka_address, saying.answer) as bridge,
+    ):
+        await until(bridge, lambda: "Connected" in saying.reasons())
+        began = saying.heartbeats()
+        async with asyncio.timeout(SAID_S_MAX):
+            while saying.heartbeats() < began + 2:
+                await producer.send_and_wait(TOPIC, b"", partition=0)
+                await asyncio.sleep(CALM_S / 4)
+    earlier, later = saying.beaten_s[began : began + 2]
+    assert HEARD_S + CALM_S < later - earlier < SILENT_S / 2

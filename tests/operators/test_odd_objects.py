@@ -139,10 +139,11 @@ async def test_a_policy_that_was_replaced_dismisses_none_of_the_spikes_of_the_on
     uid: str, dismissed: set[str]
 ) -> None:
     """What was deleted with that one may come again for this one. The control is a spike of its own that somebody deletes."""
-    deleted = made("good", spec=SPIKE, status={"phase": "Holding", "level": "VIRAL"})
+    deleted = made("good", spec=SPIKE, status={"phase": "Holding", "mode": "Enforce", "level": "VIRAL"})
     owner = {"apiVersion": GROUP, "kind": "ViralSpikePolicy", "name": "default", "uid": uid}
     deleted["metadata"] |= {"deletionTimestamp": "2026-11-25T10:00:02Z", "ownerReferences": [owner]}
-    objects = OBJECTS | {"viralspikepolicies": [made("default", spec=SPEC)], "viralspikes": [deleted]}
+    policies = [made("default", spec=SPEC)]
+    objects = OBJECTS | {"viralspikepolicies": policies, "viralspikes": [deleted], "pods": []}
 
     def listing(asked: Asked) -> Answer:
         return (200, {"metadata": {}, "items": objects[kind]}) if (kind := _kind(asked)) in objects else (404, {})

@@ -11,7 +11,7 @@ from groundswell_operator.reconciling import IDLE_S, Reconciler
 from groundswell_operator.saga.state import Pauses, Phase
 from groundswell_operator.saga.steps import Free, LetGo, Write
 from tests.operators.passing import BEFORE, METRICS, bounds, phase, raised, reconciled, run_for
-from tests.operators.world import WEB, World, governing, spike
+from tests.operators.world import BUDGET, WEB, World, governing, spike
 
 
 @pytest.mark.promise("OPERATOR-12")
@@ -51,6 +51,38 @@ async def test_a_thousand_records_with_finalizers_of_an_operator_from_before_kee
     for _ in range(150):
         await reconciled(world)
     assert [name for name, each in world.state.spikes.items() if each.held] == ["a"]
+
+
+async def test_a_spike_that_waits_with_the_finalizer_goes_at_once_and_nobody_is_told_that_it_was_restored() -> None:
+    """It was never raised; the bridge makes most with the finalizer."""
+    world = World(governing(budget=dataclasses.replace(BUDGET, concurrent_spikes_max=1)))
+    await reconciled(raised(raised(world, "a", views=9, held=True), "waits", views=1, held=True))
+    assert [phase(world, name) for name in ("a", "waits")] == [Phase.RAISING, Phase.PENDING]
+    world.delete("waits")
+    await reconciled(world)
+    assert [*world.state.spikes] == ["a"]
+    assert [step.told for step in world.done if isinstance(step, LetGo)] == [()]
+    assert not world.state.policies["default"].notes.dismissed, "its next record makes it anew"
+
+
+@pytest.mark.parametrize("only_observes", [True, False])
+async def test_a_spike_that_nobody_will_raise_loses_the_finalizer_that_it_was_made_with(only_observes: bool) -> None:
+    world = World(governing(mode=Mode.OBSERVE)) if only_observes else World()
+    await run_for(raised(world, held=True), 2)
+    assert not world.state.spikes["a"].held
+
+
+async def test_a_thousand_that_wait_with_the_finalizer_and_are_deleted_keep_no_raise_waiting() -> None:
+    world = World(governing())
+    for number in range(1_000):
+        name = f"s{number}"
+        world.put(dataclasses.replace(spike(name, world.clock(), held=True), deleted_s=world.clock()))
+    await reconciled(raised(world, held=True))
+    first = next(number for number, step in enumerate(world.done) if isinstance(step, LetGo))
+    assert max(number for number, step in enumerate(world.done) if isinstance(step, Write)) < first
+    for _ in range(150):
+        await reconciled(world)
+    assert [*world.state.spikes] == ["a"]
 
 
 async def test_a_deleted_spike_that_is_over_is_let_go_and_not_freed() -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from groundswell.engines import ports
@@ -36,7 +37,8 @@ class Server:
             return web.json_response({"spec": {"holderIdentity": "one", "renewTime": "then"}})
         self.back_s = self.back_s or now_s + AWAY_S
         metadata = {"name": "vs-a", "resourceVersion": "1", "deletionTimestamp": "then", "finalizers": [FINALIZER]}
-        return web.json_response({"items": [] if self.let_go_s else [{"metadata": metadata}]})
+        raised = {"metadata": metadata, "status": {"phase": "Holding"}}
+        return web.json_response({"items": [] if self.let_go_s else [raised]})
 
 
 async def test_an_operator_that_could_not_be_heard_of_gets_its_time_once_the_api_server_is_back() -> None:
@@ -91,6 +93,7 @@ def kept(name: str, phase: str, held: bool = False) -> dict[str, Any]:
     return {"metadata": metadata, "status": {"phase": phase}}
 
 
+@pytest.mark.promise("OPERATOR-12")
 async def test_what_holds_something_is_given_back_before_what_only_waits_and_what_is_over_stays() -> None:
     over = [kept(f"over-{number}", phase) for number, phase in enumerate(["Restored", "Rejected"] * 50)]
     spikes = Spikes(
@@ -118,6 +121,14 @@ async def test_however_many_spikes_there_are_what_is_not_given_back_is_let_go_in
         assert not await Release(requests, "here", "", patience_s=1, end_s=4, look_s_max=0.5).run()
     assert spikes.ended.count("raised") == 2, "deleted, and let go"
     assert spikes.left
+
+
+async def test_what_only_waits_with_the_finalizer_is_let_go_as_soon_as_it_is_deleted() -> None:
+    """No operator has anything to give back for it, and there may be hundreds."""
+    spikes = Spikes(kept("waits", "Pending", held=True), kept("new", "", held=True), stuck=True)
+    async with answering(spikes.answer) as (_, requests):
+        assert await Release(requests, "here", "", end_s=10).run()
+    assert not spikes.left
 
 
 async def test_one_spike_that_others_write_all_the_time_keeps_none_of_the_rest() -> None:

@@ -42,6 +42,18 @@ async def test_half_of_what_comes_later_waits_until_what_comes_first_is_ready() 
     assert writes(world, WEB)[2:] == [SetFloor(30, 30), SetScale(30)]
 
 
+async def test_what_only_tells_how_a_raise_goes_is_recorded_after_what_is_to_be_written() -> None:
+    """Each record is a request that the second half would wait for."""
+    world = raised(World(governing()))
+    await reconciled(world)
+    world.turn()
+    before = len(world.done)
+    await reconciled(world)
+    last = max(number for number, step in enumerate(world.done) if isinstance(step, Write))
+    told = next(number for number, step in enumerate(world.done) if isinstance(step, Record) and number >= before)
+    assert before <= last < told
+
+
 async def test_half_of_what_comes_later_waits_ten_seconds_at_most() -> None:
     world = raised(World(governing()))
     for seconds, web in ((0, 17), (9, 17), (2, 30)):

@@ -269,7 +269,7 @@ async def test_events_that_are_throttled_hold_no_record_back() -> None:
         step = Record(held, Progress(Phase.RAISING), told)
         with pytest.raises(RequestFailed, match="seen"):
             await Cluster(requests, "here").perform(step, Namespace({}, {"a": held}, {}), 0.0)
-    assert [each.path.rpartition("/")[2] for each in server.written()] == ["status", "events"]
+    assert [each.path.rpartition("/")[2] for each in server.written()] == ["events", "status"]
 
 
 class Slow(World):

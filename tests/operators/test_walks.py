@@ -158,7 +158,7 @@ def _happens(world: World, chance: random.Random, turn: int) -> None:
     if chance.random() < 0.5:
         world.turn()
     if chance.random() < 0.25 or turn == 0:
-        raised(world, f"s{turn}", views=chance.randrange(10))
+        raised(world, f"s{turn}", views=chance.randrange(10), held=chance.random() < 0.5)
     if chance.random() < 0.1:
         world.sets(ttl=str(turn + 100))
     if world.state.spikes and chance.random() < 0.1:

@@ -85,10 +85,12 @@ def governed_by_keda(replicas: int = 3, floor: int | None = None) -> World:
     return world
 
 
-def spike(name: str, now_s: float, policy: str = "default", views: int = 1_000_000, item: str = "") -> Spike:
-    """A viral one, of an item of its own unless one is named."""
+def spike(
+    name: str, now_s: float, policy: str = "default", views: int = 1_000_000, item: str = "", held: bool = False
+) -> Spike:
+    """A viral one, of an item of its own unless one is named; the bridge makes some `held`."""
     evidence = Evidence(name, "acme", "link", Level.VIRAL, views, 0.9, 5_000, now_s)
-    return Spike(name, f"uid-{name}", "1", policy, evidence, created_s=now_s, item=item or name)
+    return Spike(name, f"uid-{name}", "1", policy, evidence, created_s=now_s, item=item or name, held=held)
 
 
 class World:

@@ -239,9 +239,9 @@ class Cluster:
 
 
 async def _beside(telling: Coroutine[object, object, None], writing: Coroutine[object, object, T]) -> T:
-    """What a write answers. Its Events go right behind it, since a raise waits for both; an Event that lands without its write comes
+    """What a write answers. Its Events go at the same time, since a raise waits for both; an Event that lands without its write comes
     again under its name."""
-    answer, told = await asyncio.gather(writing, telling, return_exceptions=True)
+    told, answer = await asyncio.gather(telling, writing, return_exceptions=True)
     for failed in (answer, told):
         if isinstance(failed, BaseException):
             raise failed

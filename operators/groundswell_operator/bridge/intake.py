@@ -44,17 +44,13 @@ class Governed:
     policy: Policy
     dismissed: frozenset[str] = frozenset()
     """The objects that somebody has deleted while their spikes lived."""
+    raises: bool = False
+    """Whether a spike that comes now is likely to be raised at once: it enforces, and has a place left when last it said."""
 
     @property
     def uid(self) -> str:
         """Another policy of the same name has another."""
         return str(self.value["metadata"]["uid"])
-
-    @property
-    def raises(self) -> bool:
-        """Whether a spike that comes now is likely to be raised at once: the policy enforces, and has a place left when last it said."""
-        active = self.value.get("status", {}).get("activeSpikes", 0)
-        return self.policy.mode is Mode.ENFORCE and active < self.policy.budget.concurrent_spikes_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +139,8 @@ class Intake:
             if known is not None and await self._is_dismissed(name, governed):
                 self._records.labels("dismissed").inc()
                 return
-            found = await self._made(manifest(name, governed.value, seen, level, over_s, held=governed.raises))
+            held = governed.raises and over_s is None
+            found = await self._made(manifest(name, governed.value, seen, level, over_s, held=held))
         if not _lasts(found, governed):
             _remember(self._known, key, Known(level, float("-inf")))  # its next record looks whether this one is gone
             return
@@ -254,8 +251,10 @@ def _all_governed(found: Object) -> Sequence[Governed]:
 def _governed(value: Object) -> Governed | None:
     """A policy; None where it is not as its schema says, which the operator says of it too."""
     try:
-        dismissed = frozenset(each["name"] for each in value.get("status", {}).get("dismissed", ()))
-        return Governed(value, Policy.of(value), dismissed)
+        policy, status = Policy.of(value), value.get("status", {})
+        dismissed = frozenset(each["name"] for each in status.get("dismissed", ()))
+        has_place = status.get("activeSpikes", 0) < policy.budget.concurrent_spikes_max
+        return Governed(value, policy, dismissed, policy.mode is Mode.ENFORCE and has_place)
     except ODD as error:
         log.warning("the policy %s cannot be read: %r", value["metadata"]["name"], error)
         return None

@@ -21,7 +21,9 @@ MANAGER = "groundswell-bridge"
 CONDITION = "SourceConnected"
 HEARD_S = 10.0
 """How often the bridge says that it looks: often enough that the operator does not take it for gone."""
-CALM_S, CALM_S_MAX = 1.0, 5.0
+JUST_NOW_S = 5.0
+"""What was said so recently is not said again, however many policies there are; less than `HEARD_S` by more than one look may be late."""
+CALM_S, CALM_S_MAX = 1.0, 2.0
 """For so long after a record nothing is said: the operator raises then, and the API server has enough to do. The longer one is how late it
 may become while records keep coming."""
 
@@ -62,7 +64,7 @@ class Sources:
         is ahead it would never be. Before the first time something is asked, since an answer says what time it is, whatever else it says.
         """
         began_s = time.monotonic()
-        if began_s - self._beaten_s < HEARD_S:
+        if began_s - self._beaten_s < JUST_NOW_S:
             return
         if math.isinf(self._beaten_s):
             with suppress(Refused, Conflict):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from groundswell_operator.policies import Mode, Policy
 from groundswell_operator.saga import admitting, configuring, policies, spikes, targets
@@ -26,28 +28,37 @@ def decide(state: Namespace, now_s: float, untaken: Untaken = NOTHING) -> Sequen
     Done, they may lead to more: what is written depends on what was recorded, and what is recorded on what was written. `untaken` are
     left out: the first stage that has another step is the next, so what is refused for ever keeps no later stage waiting.
     """
-    binding, telling, later = _records(state, now_s, untaken)
+    records = _records(state, now_s, untaken)
     notes = functools.cache(lambda: _notes(state, now_s))
     stages: Sequence[Callable[[], Sequence[Step]]] = (
-        lambda: binding,
+        lambda: records.binding,
         lambda: untaken.backed([*targets.writes(state, now_s), *configuring.writes(state)], state),
         lambda: [each for each in notes() if each.notes.dismissed != each.governing.notes.dismissed],
         lambda: _let_go(state, now_s, untaken),
-        lambda: telling,
+        lambda: records.telling,
         notes,
-        lambda: later[:LESS_URGENT_MAX],
-        lambda: untaken.left(_over(state))[:LESS_URGENT_MAX],
+        lambda: records.later[:LESS_URGENT_MAX],
+        lambda: untaken.left(_needless(state))[:LESS_URGENT_MAX],
         lambda: untaken.left(_old(state, now_s))[:LESS_URGENT_MAX],
     )
     return next((left for stage in stages if (left := untaken.left(stage()))), ())
 
 
-def _records(state: Namespace, now_s: float, untaken: Untaken) -> tuple[list[Step], list[Step], list[Step]]:
-    """Those that a raise or its return waits for, those that only tell how it goes, and those of spikes that hold nothing. Who could not be
-    recorded keeps nobody from a place."""
-    binding: list[Step] = []
-    telling: list[Step] = []
-    later: list[Step] = []
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What is to be recorded, by how urgent it is."""
+
+    binding: list[Step] = field(default_factory=list)
+    """A raise or its return waits for it."""
+    telling: list[Step] = field(default_factory=list)
+    """How a raise goes: no write follows from it."""
+    later: list[Step] = field(default_factory=list)
+    """Of spikes that hold nothing."""
+
+
+def _records(state: Namespace, now_s: float, untaken: Untaken) -> _Records:
+    """Who could not be recorded keeps nobody from a place."""
+    found = _Records()
     out = {each.name for each in state.spikes.values() if untaken.is_out(each)}
     places = {name: admitting.places(each, state, now_s, out) for name, each in state.policies.items()}
     for spike in state.spikes.values():
@@ -59,17 +70,20 @@ def _records(state: Namespace, now_s: float, untaken: Untaken) -> tuple[list[Ste
         lived = spike.progress.phase in LIVE
         holds = (lived or progress.phase in LIVE) and not spike.held and progress.mode is not Mode.OBSERVE
         if not lived and not progress.has_place:
-            found = later
+            steps = found.later
+        elif lived and not holds and _binding(progress) == _binding(spike.progress):
+            steps = found.telling
         else:
-            only_tells = lived and not holds and _binds(progress) == _binds(spike.progress)
-            found = telling if only_tells else binding
-        found.append(Hold(spike) if holds else _record(spike, progress))
-    return binding, telling, later
+            steps = found.binding
+        steps.append(Hold(spike) if holds else _record(spike, progress))
+    return found
 
 
-def _binds(progress: Progress) -> object:
-    """What writes follow from."""
-    claims = [(each.action, each.target, each.order, each.baseline, each.max, each.desired) for each in progress.claims]
+def _binding(progress: Progress) -> object:
+    """What writes follow from: of claims all but what they only tell."""
+    claims = [
+        dataclasses.replace(each, ready=0, applied_s=None, ready_s=None, would_have=None) for each in progress.claims
+    ]
     return progress.phase, progress.mode, claims, progress.patches
 
 
@@ -80,7 +94,7 @@ def _record(spike: Spike, progress: Progress) -> Record:
 def _let_go(state: Namespace, now_s: float, untaken: Untaken) -> list[Step]:
     found: list[Step] = []
     for spike in state.spikes.values():
-        if spike.deleted_s is None or not spike.held:
+        if spike.deleted_s is None or not spike.held or not _may_hold(spike):
             continue
         acts = spike.acts and spike.progress.phase not in OVER
         ends, message = spikes.ends(spike.progress, state) if acts else {}, "the spike was deleted"
@@ -110,13 +124,26 @@ def _notes(state: Namespace, now_s: float) -> list[Note]:
     return found
 
 
-def _over(state: Namespace) -> Sequence[Free]:
-    """Spikes whose saga is over have nothing to give back: their finalizer would only outlive the operator."""
-    return [
-        Free(spike)
-        for spike in state.spikes.values()
-        if spike.progress.phase in OVER and spike.held and spike.deleted_s is None
-    ]
+def _may_hold(spike: Spike) -> bool:
+    """Whether something may be there to give back; of one that cannot be read nobody knows."""
+    return spike.unread is not None or (spike.acts and spike.progress.phase not in OVER)
+
+
+def _needless(state: Namespace) -> Sequence[Free | LetGo]:
+    """Finalizers of spikes that hold nothing, and will not: those that are deleted, or over, or have no policy that would raise them. They
+    would keep the objects, and outlive the operator."""
+    found: list[Free | LetGo] = []
+    for spike in state.spikes.values():
+        if not spike.held or _may_hold(spike):
+            continue
+        governing = state.policies.get(spike.policy)
+        only_observed = governing is not None and governing.policy.mode is Mode.OBSERVE
+        is_orphan = governing is None and spike.policy not in state.unread_policies
+        if spike.deleted_s is not None:
+            found.append(LetGo(spike))
+        elif spike.progress.phase in OVER or only_observed or is_orphan:
+            found.append(Free(spike))
+    return found
 
 
 def _old(state: Namespace, now_s: float) -> Sequence[Remove]:

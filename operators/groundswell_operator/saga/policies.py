@@ -37,7 +37,7 @@ def _dismissed(governing: Governing, state: Namespace, now_s: float) -> Mapping[
     """Those that were deleted while they lived, for as long as a spike may last."""
     found = dict(governing.notes.dismissed)
     for each in state.of_policy.get(governing.policy.name, ()):
-        lived = each.progress.phase in LIVE and each.over_s is None and each.held
+        lived = each.progress.phase in LIVE and each.over_s is None and each.held and each.acts
         if each.deleted_s is not None and lived:
             found.setdefault(each.name, each.deleted_s)
     recent = [

@@ -12,7 +12,8 @@ from groundswell_operator.saga.state import Governing
 
 CONDITION = "SourceConnected"
 SILENT_S = 30.0
-"""A bridge that has not said for so long that it looks is gone; it says so three times in that."""
+"""A bridge that has not said for so long that it looks is gone; it says so every ten, or twelve while records keep coming, and may fail to
+once."""
 
 
 def is_lost(governing: Governing, state: Namespace, now_s: float) -> bool:

@@ -44,7 +44,8 @@ class LetGo:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Takes our finalizer away from a spike that is over: its record stays, and keeps neither a namespace nor a deletion waiting."""
+    """Takes our finalizer away from a spike that is over, or that nobody will raise: its record stays, and keeps neither a namespace nor a
+    deletion waiting."""
 
     spike: Spike
 
