@@ -113,7 +113,7 @@ async def test_what_is_scaled_stays_over_an_upgrade_whose_hook_takes_its_time_an
     quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
     await admin.create(quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
     upgrade = asyncio.ensure_future(helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE, "--set", "public.port=9000"))
-    await until(hook_waits)
+    await until(hook_waits, 120)
     await admin.patch(f"{links}/scale", {"spec": {"replicas": 7}})
     assert not upgrade.done()
     await admin.delete(f"{quotas}/none")

@@ -122,10 +122,14 @@ def _refusal(answer: httpx.Response) -> Refused:
 
 
 async def until(condition: Callable[[], Awaitable[T]], timeout_s: float = 30.0) -> T:
-    """Asks again and again until the answer is true, and returns it; raises `TimeoutError` with the last answer."""
+    """Asks again and again until the answer is true, and returns it; raises `TimeoutError` with the last answer. What takes long to answer,
+    as a list of a thousand objects does, is asked for less often: it costs those that are waited for a processor too."""
     deadline = time.monotonic() + timeout_s
-    while not (answer := await condition()):
-        if time.monotonic() > deadline:
+    while True:
+        asked = time.monotonic()
+        if answer := await condition():
+            return answer
+        answered = time.monotonic()
+        if answered > deadline:
             raise TimeoutError(f"after {timeout_s} s still: {answer!r}")
-        await asyncio.sleep(POLL_S)
-    return answer
+        await asyncio.sleep(max(POLL_S, 3 * (answered - asked)))
