@@ -108,7 +108,8 @@ clean: ## Remove what was installed and built (the home folder .groundswell stay
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Groundswell needs Python 3.11 or newer: make setup PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock || \
+		{ echo "Python's packages could not be fetched. The first time needs the network: look at it, and run the same again."; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -121,5 +122,6 @@ console/dist/index.html: console/node_modules $(wildcard console/*.* console/src
 	@touch $@
 
 %/node_modules: %/package-lock.json | .venv/installed
-	cd $* && $(NODE_PATH_FIRST) npm ci --silent
+	@cd $* && $(NODE_PATH_FIRST) npm ci --silent || { echo "The packages of $* could not be fetched. The first time needs the network:" \
+		"look at it, or at npm's own words by (cd $* && npm ci), and run the same again."; exit 1; }
 	@touch $@

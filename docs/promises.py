@@ -89,7 +89,7 @@ def faults(pages: Mapping[Path, str], found: Mapping[str, list[Proof]]) -> list[
 
 
 def with_table(text: str, found: Mapping[str, list[Proof]], results: Mapping[str, str]) -> str:
-    """The page with its table made anew; a proof that has no result here keeps the one that the page tells."""
+    """The page with its table made anew; a proof that has no result here, or was only skipped, keeps the one that the page tells."""
     told = dict(_TOLD.findall(text))
     body = text.split(f"\n## Proof\n\n{BEGIN}")[0].rstrip()
     lines = ["| promise | proved by | last result |", "|---|---|---|"]
@@ -97,7 +97,9 @@ def with_table(text: str, found: Mapping[str, list[Proof]], results: Mapping[str
         for number, proof in enumerate(sorted(found.get(promise, []))):
             first = promise if number == 0 else ""
             link = f"[{proof.sentence}](../../{proof.file})"
-            lines.append(f"| {first} | {link} | {results.get(proof.key) or told.get(link, 'not run')} |")
+            here = results.get(proof.key, "not run")
+            result = told.get(link, here) if here.startswith(("skipped", "not run")) else here
+            lines.append(f"| {first} | {link} | {result} |")
     return "\n".join([body, "", "## Proof", "", BEGIN, "", *lines, "", END, ""])
 
 

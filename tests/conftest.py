@@ -143,9 +143,12 @@ class Results:
             self._keep(proof, self._ended[proof])
 
     def _keep(self, proof: str, outcomes: set[str]) -> None:
-        """Puts a result among those of earlier sessions, for `make promises`: a test that fails in any of its cases has failed."""
+        """Puts a result among those of earlier sessions, for `make promises`: a test that fails in any of its cases has failed, and one of
+        which a case was skipped has no newer result than that of the session in which none was."""
         known = json.loads(self._file.read_text()) if self._file.exists() else {}
         worst = next(each for each in ("failed", "skipped", "passed") if each in outcomes)
+        if worst == "skipped" and proof in known:
+            return
         known[proof] = f"{worst}, {time.strftime('%Y-%m-%d', time.gmtime())}"
         self._file.parent.mkdir(exist_ok=True)
         draft = self._file.with_suffix(f".{os.getpid()}")

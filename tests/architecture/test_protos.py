@@ -70,6 +70,14 @@ def test_a_field_of_the_last_release_that_is_removed_renamed_or_of_another_type_
 
 
 @needs_linter
+def test_a_name_that_the_rules_do_not_have_fails_the_check(protos: Path) -> None:
+    edit(protos / LINKS, "message DeniedHost {\n", "message DeniedHost {\n  string badNote = 99;\n")
+    done = run(protos, "check.py")
+    assert done.returncode == 1
+    assert 'Field name "badNote" should be lower_snake_case' in done.stdout + done.stderr
+
+
+@needs_linter
 def test_what_was_not_released_yet_may_go_and_what_was_released_may_not(protos: Path) -> None:
     """Goal: the newest image is what counts, whatever else is kept."""
     field = "string note = 99;"

@@ -249,7 +249,7 @@ class Operated:
 
     def writes(self, identity: str = "") -> list[Object]:
         """What operators wrote in the namespace and the API server took, as audit events; `identity` is one operator's."""
-        agent = f"groundswell-operator/{identity}"
+        agent = f"groundswell-operator/{identity}" if identity else ""
         ours = (each for each in self._taken() if each["user"]["username"].endswith(f":{ACCOUNT}"))
         return [each for each in ours if agent in each.get("userAgent", "")]
 

@@ -227,9 +227,20 @@ async def test_a_paused_target_is_left_as_it_is(place: Operated) -> None:
     assert {each.partition("/")[2] for each in place.foreign()} == {"readers"}
 
 
+FIGURES = (
+    "groundswell_operator_passes_total",
+    "groundswell_operator_time_to_write_seconds_count",
+    "groundswell_operator_time_to_ready_seconds_count",
+    "groundswell_operator_watch_heard_timestamp_seconds",
+    "groundswell_operator_unreadable_objects",
+)
+
+
 async def test_probes_and_figures_are_served(place: Operated) -> None:
     process = place.start("one")
     await place.leads(process)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.port}") as client:
         assert (await client.get("/healthz")).status_code == 200
-        assert "groundswell_operator_leader 1.0" in (await client.get("/metrics")).text
+        figures = (await client.get("/metrics")).text
+        assert "groundswell_operator_leader 1.0" in figures
+        assert all(f"\n{name}" in figures for name in FIGURES)

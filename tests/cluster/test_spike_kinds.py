@@ -165,6 +165,8 @@ DURATION = "must be a whole number of s, m or h up to 24h, such as 90s"
         ("spec.mode", "Dry", 'supported values: "Observe", "Approve", "Enforce"'),
         ("spec.match.minLevel", "SUSPECT", 'supported values: "RISING", "VIRAL", "HOT"'),
         ("spec.match.minConfidence", 1.5, "must be between 0 and 1"),
+        ("spec.match.minProjectedViewsHour", -1, "must be 0 or more views"),
+        ("spec.match.minDistinctUsers", -1, "must be 0 or more users"),
         ("spec.maxRecordAge", "2 minutes", DURATION),
         ("spec.maxRecordAge", "0s", DURATION),
         ("spec.cooldown.quietPeriod", "25h", DURATION),
@@ -174,6 +176,8 @@ DURATION = "must be a whole number of s, m or h up to 24h, such as 90s"
         ("spec.cooldown.stepFactor", 0, "must be above 0 and at most 0.5"),
         ("spec.budget.maxConcurrentSpikes", 0, "must be between 1 and 100 spikes"),
         ("spec.budget.maxExtraReplicas", 0, "must be between 1 and 10000 replicas"),
+        ("spec.budget.maxReplicaMinutesPerDay", 0, "must be 1 replica-minute or more"),
+        ("spec.ttlSecondsAfterFinished", -1, "must be between 0 and 31536000 seconds"),
         ("spec.budget.onExhausted", "Ignore", 'supported values: "Clamp", "Reject", "NotifyOnly"'),
     ],
 )
@@ -295,7 +299,7 @@ STATUS: Object = {
     "targets": [
         {
             "name": "web",
-            "baseline": {"replicas": 3, "hpaMin": 3, "hpaMax": 60, "resourceVersion": "812"},
+            "baseline": {"replicas": 3, "hpaMin": 3, "hpaMax": 60, "unset": ["hpaMax"], "resourceVersion": "812"},
             "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gateway"},
             "order": 1,
             "max": 300,
@@ -319,7 +323,14 @@ STATUS: Object = {
         "timeToReady": "1.4s",
     },
     "conditions": [
-        {"type": "Scaled", "status": "True", "reason": "FloorRaised", "message": "30", "lastTransitionTime": TIME}
+        {
+            "type": "Scaled",
+            "status": "True",
+            "reason": "FloorRaised",
+            "message": "30",
+            "lastTransitionTime": TIME,
+            "observedGeneration": 1,
+        }
     ],
 }
 

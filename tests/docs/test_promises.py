@@ -54,6 +54,9 @@ def test_a_proof_that_was_not_run_here_keeps_the_result_that_the_page_tells() ->
     assert promises.with_table(page, PROOFS, {}) == page
     again = promises.with_table(page, PROOFS, {"tests/links/test_x.py::test_LINKS-2_holds": "failed, 2026-01-02"})
     assert again == page.replace("passed, 2026-01-01", "failed, 2026-01-02")
+    skipped = {"tests/links/test_x.py::test_LINKS-2_holds": "skipped, 2026-01-03"}
+    assert promises.with_table(page, PROOFS, skipped) == page
+    assert "skipped, 2026-01-03" in promises.with_table(PAGE, PROOFS, skipped)
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,8 @@ async def test_pages_of_allowed_origins_may_call_and_others_may_not(tmp_path: Pa
         answer = await door.get("/v1/shelves/3/books", origin="https://app.example")
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         assert answer.headers["vary"] == "origin"
+        unasked = await door.get("/v1/shelves/3/books")
+        assert unasked.headers["vary"] == "origin", "a shared cache must not give this one to a page"
         stream = await door.get("/v1/books:watch?count=1", origin="https://app.example")
         assert stream.headers["access-control-allow-origin"] == "https://app.example"
         for headers in (

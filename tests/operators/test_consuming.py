@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
+from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeStarted
 from groundswell.engines import ports, running, topics
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
@@ -19,6 +21,7 @@ from groundswell_operator.bridge.records import TOPIC
 from groundswell_operator.bridge.sources import CALM_S, HEARD_S
 from groundswell_operator.saga.sourcing import SILENT_S
 from groundswell_operator.settings import Settings
+from tests.cluster.bridging import committed, event, new_id, publish
 from tests.operators.serving import Answer, Answering, Asked, answering
 from tests.operators.test_odd_objects import SPEC, made
 
@@ -148,3 +151,27 @@ async def test_while_records_come_a_bridge_says_later_that_it_looks(kafka_addres
                 await asyncio.sleep(CALM_S / 4)
     earlier, later = saying.beaten_s[began : began + 2]
     assert HEARD_S + CALM_S < later - earlier < SILENT_S / 2
+
+
+@pytest.mark.promise("OPERATOR-4")
+async def test_the_offset_of_a_record_is_committed_once_its_object_was_taken_and_not_before(kafka_address: str) -> None:
+    await topics.create(kafka_address, TOPICS)
+    saying, asked, is_open = Saying("default"), 0, False
+
+    def answer(request: Asked) -> Answer:
+        nonlocal asked
+        if request.method != "POST":
+            return saying.answer(request)
+        asked += 1
+        return (201, {**request.value, "status": {}}) if is_open else (500, {"message": "not now"})
+
+    before = await committed(kafka_address)
+    await publish(kafka_address, [event(SpikeStarted, new_id())])
+    async with bridging(kafka_address, answer) as bridge:
+        await until(bridge, lambda: asked >= 2)
+        assert await committed(kafka_address) == before
+        is_open = True
+        async with asyncio.timeout(SAID_S_MAX):
+            while await committed(kafka_address) == before:
+                await asyncio.sleep(0.1)
+        assert await committed(kafka_address) == before + 1

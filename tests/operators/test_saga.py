@@ -54,6 +54,22 @@ async def test_what_only_tells_how_a_raise_goes_is_recorded_after_what_is_to_be_
     assert before <= last < told
 
 
+async def test_the_first_write_is_told_with_its_own_moment_and_not_with_that_of_the_last_one() -> None:
+    """What an API server and the pace of writes make of many targets must not look as if the first had come late."""
+    world = raised(World(governing()))
+
+    def second_by_second() -> None:
+        world.now_s += 1
+
+    world.fault = second_by_second
+    await reconciled(world)
+    progress = world.state.spikes["a"].progress
+    assert progress.decided_s is not None
+    assert progress.first_write_s is not None
+    moments = [each.applied_s for each in progress.claims if each.applied_s is not None]
+    assert progress.decided_s < progress.first_write_s <= min(moments) < max(moments) < world.clock()
+
+
 async def test_half_of_what_comes_later_waits_ten_seconds_at_most() -> None:
     world = raised(World(governing()))
     for seconds, web in ((0, 17), (9, 17), (2, 30)):

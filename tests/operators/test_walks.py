@@ -20,7 +20,7 @@ from groundswell_operator.planning.raising import Baseline
 from groundswell_operator.policies import Target
 from groundswell_operator.saga import claims
 from groundswell_operator.saga.deciding import GIVE_UP_S
-from groundswell_operator.saga.state import OVER, Governing
+from groundswell_operator.saga.state import OVER, Claim, Governing, Scaled
 from groundswell_operator.saga.steps import Write
 from tests.operators.passing import Process, flags, raised, reconciled
 from tests.operators.world import BUDGET, READERS, VALUES, WEB, Crash, World, faults, governed_by_keda, telling
@@ -41,6 +41,21 @@ SEED = 20_261_125
 def test_whatever_happens_between_any_two_steps_there_is_one_baseline_and_all_of_it_comes_back() -> None:
     """Spikes come, end and are deleted, while every read and write may crash, conflict, be throttled, fail, or find the Lease lost."""
     _walked(_walk, WALKS)
+
+
+async def test_a_saga_that_forgets_what_was_there_before_fails_its_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: each look takes what is there for the baseline."""
+
+    def forgetting(claim: Claim, scaled: Scaled, _: int) -> Claim:
+        return dataclasses.replace(claim, baseline=claims.current(scaled))
+
+    async def walk_all() -> None:
+        for number in range(WALKS):
+            await _walk(random.Random(SEED + number))
+
+    monkeypatch.setattr(claims, "rebased", forgetting)
+    with pytest.raises(AssertionError):
+        await walk_all()
 
 
 @pytest.mark.promise("OPERATOR-12")

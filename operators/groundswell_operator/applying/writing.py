@@ -74,7 +74,7 @@ class Cluster:
 
     async def _performed(self, step: Step, state: Namespace, now_s: float) -> Namespace:
         if isinstance(step, Write):
-            return await self._write(step, state)
+            return await self._write(step, state, now_s)
         if isinstance(step, Record):
             status = {"status": statuses.progress_status(step.spike, step.progress)}
             telling = self._tell("ViralSpike", step.spike, step.told, now_s)
@@ -125,7 +125,7 @@ class Cluster:
         answer = await _beside(telling, written)
         return dataclasses.replace(state, policies={**state.policies, name: reading.governing(answer)})
 
-    async def _write(self, step: Write, state: Namespace) -> Namespace:
+    async def _write(self, step: Write, state: Namespace, now_s: float) -> Namespace:
         scaled, change = state.targets[step.scaled.target], step.change
         if isinstance(change, SetScale):
             found = await self._scale(scaled, change.replicas)
@@ -135,6 +135,7 @@ class Cluster:
                 _bounds(scaled.autoscaler, change) if isinstance(change, SetFloor) else _kept(scaled.autoscaler, change)
             )
             found = dataclasses.replace(scaled, autoscaler=await self._apply(scaled.autoscaler, spec))
+        found = dataclasses.replace(found, written_s=now_s)
         return dataclasses.replace(state, targets={**state.targets, scaled.target: found})
 
     async def _apply(self, scaler: Autoscaler, spec: Object) -> Autoscaler:
@@ -167,7 +168,7 @@ class Cluster:
         """As it is now; what governs it, and what it cannot get, as known."""
         value = await self._requests.get(self._paths.scaled(scaled.target))
         found = reading.scaled(value, scaled.target.kind, scaled.autoscaler)
-        return dataclasses.replace(found, shortfalls=scaled.shortfalls)
+        return dataclasses.replace(found, shortfalls=scaled.shortfalls, written_s=scaled.written_s)
 
     async def _set(self, step: SetKeys, state: Namespace) -> Namespace:
         found = step.config_map

@@ -28,7 +28,8 @@ T = TypeVar("T", Spike, Governing, Scaled, Autoscaler, ConfigMap)
 def taken(state: Namespace, step: Step, now_s: float) -> Namespace:
     """The state with what a step changes; the objects that it changes are those that the state has now. A notice arrives."""
     if isinstance(step, Write):
-        return with_target(state, _written(state.targets[step.scaled.target], step))
+        found = _written(state.targets[step.scaled.target], step)
+        return with_target(state, dataclasses.replace(found, written_s=now_s))
     if isinstance(step, SetKeys):
         return with_config_map(state, _set(state.config_maps[step.config_map.name], step))
     if isinstance(step, Note):

@@ -14,7 +14,7 @@ from groundswell_operator.saga.claims import Return
 from groundswell_operator.saga.conditions import Conditions, with_condition
 from groundswell_operator.saga.degrading import degraded
 from groundswell_operator.saga.namespace import Namespace
-from groundswell_operator.saga.state import KEPT, LIVE, OVER, Claim, Governing, Phase, Progress, Spike
+from groundswell_operator.saga.state import KEPT, LIVE, OVER, Claim, Governing, Phase, Progress, Scaled, Spike
 
 QUARTERS = 4
 """Ready pods are written down when another quarter of a raise is ready: each pod would be a write."""
@@ -81,7 +81,7 @@ def _looked_at(spike: Spike, claim: Claim, state: Namespace, now_s: float) -> Cl
     if spike.acts:
         claim = claims.rebased(claim, scaled, wanted)
         if claim.applied_s is None and claims.reached(claim, scaled, wanted):
-            claim = dataclasses.replace(claim, applied_s=now_s)
+            claim = dataclasses.replace(claim, applied_s=_written_s(spike, scaled) or now_s)
     up = min(claim.desired, wanted) if wanted else claim.desired
     if claim.ready_s is None and (claim.applied_s or not spike.acts) and scaled.ready >= up:
         claim = dataclasses.replace(claim, ready_s=now_s)
@@ -109,13 +109,14 @@ def _said(spike: Spike, looked_at: Sequence[Claim], state: Namespace, steps: boo
     conditions = degraded(conditions, spike, looked_at, state, comes_down, now_s)
     conditions = configuring.with_configured(conditions, spike, state, now_s)
     conditions = notifying.with_notified(conditions, spike, state.policies.get(spike.policy), now_s)
-    writes_begun = spike.acts and any(_touched(each, state) for each in found)
+    touched = [state.targets[each.target] for each in found if spike.acts and _touched(each, state)]
+    first_s = min((_written_s(spike, each) or now_s for each in touched), default=None)
     return dataclasses.replace(
         progress,
         claims=looked_at,
         patches=[configuring.rebased(each, state) for each in progress.patches],
         conditions=conditions,
-        first_write_s=progress.first_write_s or (now_s if writes_begun else None),
+        first_write_s=progress.first_write_s or first_s,
         ready_s=progress.ready_s or (now_s if "CapacityReady" in conditions else None),
     )
 
@@ -144,6 +145,12 @@ def _asks(found: Sequence[Claim]) -> bool:
 def _is_up(claim: Claim, state: Namespace) -> bool:
     figure = claims.on(state, claim.target).figure
     return claims.reached(claim, state.targets[claim.target], figure)
+
+
+def _written_s(spike: Spike, scaled: Scaled) -> float | None:
+    """When a target was written for a spike, where that was a moment ago; None where it was before, by another process or for another."""
+    written_s, since_s = scaled.written_s, spike.progress.decided_s
+    return written_s if written_s is not None and since_s is not None and written_s >= since_s else None
 
 
 def _touched(claim: Claim, state: Namespace) -> bool:

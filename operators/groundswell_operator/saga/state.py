@@ -297,6 +297,8 @@ class Scaled:
     """Looked for only while a spike lives."""
     pauses: Pauses = Pauses()
     autoscaler: Autoscaler | None = None
+    written_s: float | None = None
+    """When this process last wrote it in this pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,12 @@ class Origins:
         self._allowed = frozenset(origin.encode() for origin in allowed)
 
     def headers(self, request: Request) -> list[Header]:
-        """What an answer to a page of another origin must carry; nothing for the rest."""
+        """What an answer to a page of another origin must carry. Where some may ask and others may not, every answer says that it depends
+        on who asks: a cache would give what it kept from a request without an origin to a page that may read it, and cannot so."""
         origin = request.headers.get(b"origin")
-        if origin is None or not (self._any or origin in self._allowed):
-            return []
-        vary = [] if self._any else [(b"vary", b"origin")]
+        vary = [(b"vary", b"origin")] if self._allowed and not self._any else []
+        if origin is None or not self._may(origin):
+            return vary
         return [
             (b"access-control-allow-origin", b"*" if self._any else origin),
             (b"access-control-expose-headers", _CORS_EXPOSED),
@@ -105,13 +106,16 @@ class Origins:
         ]
 
     def preflight(self, request: Request) -> list[Header]:
-        """The same for a preflight."""
-        allowed = self.headers(request)
-        if not allowed or b"access-control-request-method" not in request.headers:
+        """The same for a preflight; nothing for what is none, or is not allowed."""
+        origin = request.headers.get(b"origin")
+        if origin is None or not self._may(origin) or b"access-control-request-method" not in request.headers:
             return []
         return [
-            *allowed,
+            *self.headers(request),
             (b"access-control-allow-methods", _CORS_METHODS),
             (b"access-control-allow-headers", _CORS_REQUEST_HEADERS),
             (b"access-control-max-age", b"600"),
         ]
+
+    def _may(self, origin: bytes) -> bool:
+        return self._any or origin in self._allowed
