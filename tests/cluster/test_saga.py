@@ -229,8 +229,8 @@ async def test_a_paused_target_is_left_as_it_is(place: Operated) -> None:
 
 FIGURES = (
     "groundswell_operator_passes_total",
-    "groundswell_operator_time_to_write_seconds_count",
-    "groundswell_operator_time_to_ready_seconds_count",
+    "groundswell_operator_time_to_write_seconds",
+    "groundswell_operator_time_to_ready_seconds",
     "groundswell_operator_watch_heard_timestamp_seconds",
     "groundswell_operator_unreadable_objects",
 )
@@ -243,4 +243,4 @@ async def test_probes_and_figures_are_served(place: Operated) -> None:
         assert (await client.get("/healthz")).status_code == 200
         figures = (await client.get("/metrics")).text
         assert "groundswell_operator_leader 1.0" in figures
-        assert all(f"\n{name}" in figures for name in FIGURES)
+        assert all(f"# HELP {name} " in figures for name in FIGURES)
