@@ -25,12 +25,12 @@ from groundswell_operator.policies import Level
 from tests.cluster.asking import asking_as
 from tests.cluster.bridging import bridge, committed, counts, event, new_id, publish
 from tests.cluster.control_plane.api import Object, until
-from tests.cluster.forms import form, slow
+from tests.cluster.forms import slow
 from tests.cluster.operating import BRIDGE, QUICK, WRITING, Operated, scales
 
 RECORDS = 10_000
 ENDS_EVERY = 500
-MANY = form(100, 1_000)
+MANY = 1_000
 SEED = 7
 
 

@@ -42,6 +42,11 @@ def objects(plane: ControlPlane, namespace: str) -> set[str]:
     return set(listed.split())
 
 
+async def keys(admin: Api, namespace: str) -> dict[str, str]:
+    """Of a release, which outlive it."""
+    return dict((await admin.get(f"/api/v1/namespaces/{namespace}/secrets/groundswell-keys"))["data"])
+
+
 @pytest.mark.promise("OPERATOR-13")
 @pytest.mark.usefixtures("kinds")
 async def test_a_release_of_the_version_before_is_upgraded_tested_and_uninstalled_and_leaves_its_keys_and_volumes(
@@ -49,24 +54,19 @@ async def test_a_release_of_the_version_before_is_upgraded_tested_and_uninstalle
 ) -> None:
     """Goal: nothing is refused, by a schema or by Pod Security, and every pod finds a node. What the pods run is another test's matter."""
     helm, before = helm_in(control_plane, namespace), objects(control_plane, namespace)
-
-    async def keys() -> dict[str, str]:
-        secret = await admin.get(f"/api/v1/namespaces/{namespace}/secrets/groundswell-keys")
-        return dict(secret["data"])
-
     await helm("install", RELEASE, str(releasing.archive(BEFORE)), *KINDS_THERE, *LIMIT)
-    first = await keys()
+    first = await keys(admin, namespace)
     for name, replicas in {"operator": 2, "bridge": 1}.items():
         deployment = await admin.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/groundswell-{name}")
         assert deployment["status"]["readyReplicas"] == replicas
     await helm("upgrade", RELEASE, str(FOLDER), "--set", "public.port=9000", *KINDS_THERE, *LIMIT)
-    assert await keys() == first
+    assert await keys(admin, namespace) == first
     data = (await admin.get(f"/api/v1/namespaces/{namespace}/configmaps/groundswell-config"))["data"]
     assert data["LINKS_PUBLIC_PORT"] == "9000"
     assert not await admin.items(f"/apis/batch/v1/namespaces/{namespace}/jobs"), "the hook has ended and is gone"
     await helm("test", RELEASE, "--timeout", "60s")
     await helm("uninstall", RELEASE, "--wait", "--timeout", "120s")
-    assert await keys() == first
+    assert await keys(admin, namespace) == first
     claims = await admin.items(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims")
     kept = {each["metadata"]["name"].removeprefix("data-groundswell-").rpartition("-")[0] for each in claims}
     assert kept == {"gateway", "analytics", "kafka", "postgres", "clickhouse"}
@@ -78,16 +78,16 @@ async def test_a_release_of_the_version_before_is_upgraded_tested_and_uninstalle
 async def test_the_operator_of_a_release_goes_and_comes_and_an_install_of_the_same_name_takes_up_its_keys(
     control_plane: ControlPlane, namespace: str, admin: Api
 ) -> None:
-    helm, path = helm_in(control_plane, namespace), f"/api/v1/namespaces/{namespace}/secrets/groundswell-keys"
+    helm = helm_in(control_plane, namespace)
     await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
-    first = (await admin.get(path))["data"]
+    first = await keys(admin, namespace)
     await helm("upgrade", RELEASE, str(FOLDER), "--set", "operator.enabled=false")
     assert not _of_the_operator(objects(control_plane, namespace)), "nor is a hook of it left"
     await helm("upgrade", RELEASE, str(FOLDER), *KINDS_THERE)
     assert len(_of_the_operator(objects(control_plane, namespace))) > len(PARTS)
     await helm("uninstall", RELEASE, "--wait", "--timeout", "120s")
     await helm("install", RELEASE, str(FOLDER), *KINDS_THERE, *LIMIT)
-    assert (await admin.get(path))["data"] == first
+    assert await keys(admin, namespace) == first
 
 
 @pytest.mark.usefixtures("kinds")

@@ -28,10 +28,10 @@ from tests.cluster.storm import CONFLICTING, FAILING, LOST_ANSWER, TOO_MANY, Fau
 
 TARGETS = ("readers", "web")
 BASELINES = {"readers": {"replicas": 4, "hpaMin": 4, "hpaMax": 20}, "web": {"replicas": 3, "hpaMin": 3, "hpaMax": 20}}
-SILENT_S = form(14.0, 60.0)
+SILENT_S = 60.0
 """Longer than the ten seconds after which a leader that cannot renew its Lease writes no more."""
 CONTENDING_S = 30.0
-HITS = form(6, 30)
+HITS = 30
 HIT_PART = 0.3
 CONFLICTS, CONFLICTS_PART = 10, 0.5
 """Of a storm of conflicts alone: a raise and its return are thirty writes or so, where reads are hundreds."""
@@ -189,10 +189,7 @@ async def test_an_api_server_that_is_silent_in_the_middle_of_a_raise_costs_neith
 @pytest.mark.promise("OPERATOR-5")
 @pytest.mark.parametrize(
     "faults",
-    form(
-        [[TOO_MANY, FAILING, LOST_ANSWER, CONFLICTING]],
-        [[TOO_MANY, FAILING, LOST_ANSWER, CONFLICTING], [TOO_MANY], [FAILING], [LOST_ANSWER], [CONFLICTING]],
-    ),
+    [[TOO_MANY, FAILING, LOST_ANSWER, CONFLICTING], [TOO_MANY], [FAILING], [LOST_ANSWER], [CONFLICTING]],
 )
 @slow
 async def test_a_storm_of_refusals_and_lost_answers_makes_one_raise_and_one_return(
@@ -228,7 +225,7 @@ def drawn(faults: list[Fault]) -> list[Fault]:
     return random.Random(SEED).choices(faults, k=HITS)
 
 
-@pytest.mark.parametrize("off_s", form(["300"], ["300", "-300"]))
+@pytest.mark.parametrize("off_s", ["300", "-300"])
 @slow
 async def test_a_clock_that_is_five_minutes_off_costs_neither_baseline_nor_return(place: Operated, off_s: str) -> None:
     """And what is said of a spike is said by the API server's clock, which stamps the objects."""

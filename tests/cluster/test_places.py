@@ -9,11 +9,11 @@ import pytest
 
 from groundswell_operator.applying.requests import OPERATOR_WRITES_S_MAX
 from tests.cluster.control_plane.api import until
-from tests.cluster.forms import form, slow
+from tests.cluster.forms import slow
 from tests.cluster.operating import QUICK, Operated, scales
 from tests.cluster.raising import led_with_targets, looks_s, moment_s, with_targets
 
-WAITING = form(60, 300)
+WAITING = 300
 
 
 @pytest.mark.promise("OPERATOR-6")
