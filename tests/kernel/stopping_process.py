@@ -1,4 +1,4 @@
-"""A process of one module, run as any is: its start hangs when told so, and a call of it lasts until the process leaves."""
+"""A process of one module, run as any is: told so, its start hangs or its work dies, and a call of it lasts until the process leaves."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from groundswell.kernel import modules, rpc
 from groundswell.kernel.resources import Resources
 from tests.kernel.test_resources import Identity
 
-HANGS = "hangs"
+HANGS, FAILS, CANCELLED = "hangs", "fails", "cancelled by nobody"
 CALL_S = 1.0
 
 
@@ -38,6 +38,10 @@ class Slow(Identity):
 
 async def work() -> None:
     try:
+        if FAILS in sys.argv:
+            raise ZeroDivisionError
+        if CANCELLED in sys.argv:
+            raise asyncio.CancelledError
         await asyncio.Event().wait()
     finally:
         say("cancelled")
@@ -48,6 +52,7 @@ async def slow(resources: Resources) -> AsyncIterator[modules.Module]:
     servicer = Slow()
 
     async def drain() -> None:
+        say("draining")
         servicer.draining.set()
 
     say("starting")

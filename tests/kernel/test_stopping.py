@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from groundswell.api.identity.v1 import identity_pb2, identity_pb2_grpc
 from groundswell.engines import ports
 from groundswell.kernel import context, rpc
 from groundswell.kernel.rpc.client import Signer
-from tests.kernel.stopping_process import HANGS
+from tests.kernel.stopping_process import CANCELLED, FAILS, HANGS
 from tests.kernel.test_resources import INTERNAL_KEY, environment
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +77,16 @@ async def test_tasks_run_until_the_last_call_is_answered(tmp_path: Path) -> None
             )
             await said(made, "called")
             made.terminate()
-            assert await said(made, "taken down") == ["answered", "cancelled", "taken down"]
+            assert await said(made, "taken down") == ["draining", "answered", "cancelled", "taken down"]
             assert (await calling).key_id == 5
         finally:
             await channel.close()
         assert await asyncio.wait_for(made.wait(), 60) == 0
+
+
+@pytest.mark.parametrize("how", [FAILS, CANCELLED])
+async def test_a_process_whose_task_dies_drains_and_says_that_it_failed(how: str, tmp_path: Path) -> None:
+    """Also where the task ends as if it had been told to, by a cancellation out of some library."""
+    async with process(environment(f"127.0.0.1:{ports.draw(1)[0]}", tmp_path), how) as made:
+        assert "draining" in await said(made, "taken down")
+        assert await asyncio.wait_for(made.wait(), 60) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaConnectionError
 from mode.threads import WorkerThread
 
@@ -33,12 +34,30 @@ async def test_a_rebuild_may_last_longer_than_the_groups_session_and_nothing_is_
     assert len(spy.assigned) == 1
 
 
-async def test_a_rebuild_that_fails_ends_the_stream(tmp_path: Path, names: dict[str, str]) -> None:
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_rebuild_that_fails_ends_the_stream(
+    failure: type[BaseException], tmp_path: Path, names: dict[str, str]
+) -> None:
+    """A cancellation that nobody asked for, as clients raise them, as well: faust ends without a word what it comes to."""
+
     async def fails(_: Sequence[streams.Assignment]) -> None:
-        raise ZeroDivisionError
+        raise failure
 
     with pytest.raises(streams.StreamDied):
         await asyncio.wait_for(streams.run(quiet(tmp_path, None, fails, **names)), 60)
+
+
+async def test_a_stream_that_cannot_join_its_group_does_not_wait_for_ever(
+    tmp_path: Path, names: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver says so to whoever reads next, and goes on only then; before it has partitions nobody reads."""
+
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(GroupCoordinator, "_perform_assignment", fails)
+    with pytest.raises(streams.StreamDied, match="cannot take part"):
+        await asyncio.wait_for(streams.run(quiet(tmp_path, **names)), 60)
 
 
 async def test_a_stream_that_stands_still_while_the_log_goes_on_dies_and_one_that_has_nothing_to_read_lives(

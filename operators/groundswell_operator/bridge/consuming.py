@@ -113,10 +113,11 @@ class Bridge:
             while True:
                 await self._once()
         finally:
+            ending = [self._consumer.stop()]  # which may raise a cancellation of its own, in place of what happened
             if self._reporting is not None:
                 self._reporting.cancel()
-                await asyncio.gather(self._reporting, return_exceptions=True)
-            await self._consumer.stop()
+                ending.append(self._reporting)
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def _started(self) -> None:
         while True:

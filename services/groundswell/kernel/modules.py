@@ -144,7 +144,8 @@ async def _until_stopped(
     stop.cancel()
     dead = [ended for ended in done if ended is not stop]
     for ended in dead:
-        log.error("the task %s died, the process drains", running[ended], exc_info=ended.exception())
+        why = None if ended.cancelled() else ended.exception()
+        log.error("the task %s died, the process drains", running[ended], exc_info=why)
     if not dead:
         log.info("told to stop, draining")
     readiness.drain()

@@ -4,7 +4,8 @@ At least once: batches are taken without acknowledging, their effect happens, th
 past a record that is not finished (its gap search trusts a committed offset of 0 or None, and takes what it never saw for a
 hole), so the guard commits at most the oldest unfinished offset. There are no tables and no windows of faust's: state is the
 caller's, and is rebuilt from the log when partitions arrive, before the first record of theirs is read. Liveness is measured: where
-a partition's committable offset stands still while its log's end is ahead the process fails, and the supervisor starts it again.
+a partition's committable offset stands still while its log's end is ahead, or the client cannot go on in its group, the process fails,
+and the supervisor starts it again.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import faust
@@ -187,6 +188,19 @@ class GuardedConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> EndingThread:
         return EndingThread(self, loop=self.loop, beacon=self.beacon)
 
+    def given(self) -> list[TopicPartition]:
+        """The partitions that the group has given to this process; none before it has reached the broker."""
+        return [TopicPartition(*tp) for tp in self.assignment()] if self._thread._consumer is not None else []
+
+    def trouble(self) -> BaseException | None:
+        """What the client waits to tell whoever reads next before it goes on, or what has ended its part in the group."""
+        coordinator = getattr(self._thread._consumer, "_coordinator", None)
+        if coordinator is None:
+            return None
+        task: asyncio.Task[None] = coordinator._coordination_task
+        pending: BaseException | None = coordinator._pending_exception
+        return task.exception() if task.done() and not task.cancelled() else pending
+
     def ack(self, message: Message) -> bool:
         finished: bool = super().ack(message)
         self.guard.finished(message.tp, message.offset)
@@ -264,10 +278,12 @@ async def run(stream: Stream) -> None:
     async with opened(partial(AIOKafkaConsumer, bootstrap_servers=stream.bootstrap)) as consumer:
         app = app_of(stream)
         app.finalize()
+        starting = asyncio.create_task(app.start())  # which ends when the first partitions are rebuilt
         try:
-            await app.start()
-            await _watch(app, stream, consumer)
+            await _watch(app, starting, stream, consumer)
         finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
             await app.stop()
 
 
@@ -280,8 +296,15 @@ def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
         if not partitions:
             return
         stream.rebuilding.set()
-        begins = await _rebuilt(stream, partitions)
-        stream.rebuilding.clear()
+        try:
+            begins = await _rebuilt(stream, partitions)
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            # faust takes it for the end of its recovery, and would wait for ever.
+            raise StreamDied("A rebuild was cancelled, and nobody had asked for it.") from error
+        finally:
+            stream.rebuilding.clear()
         if app.consumer_generation_id == generation:  # else they may be another's by now, and faust comes again
             app.consumer.guard.assigned({TP(*tp): begin for tp, begin in begins.items()})  # type: ignore[attr-defined]
             stream.ready.set()
@@ -315,15 +338,23 @@ async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
     }
 
 
-async def _watch(app: faust.App, stream: Stream, consumer: AIOKafkaConsumer) -> None:
+async def _watch(app: faust.App, starting: asyncio.Task[None], stream: Stream, consumer: AIOKafkaConsumer) -> None:
     """Returns never; raises when the app crashed, or when a partition stands still although there is something to read."""
     completeness, movement = _Completeness(stream.complete), _Movement(stream.stall_s_max)
-    guard = app.consumer.guard  # type: ignore[attr-defined]  # our GuardedConsumer
+    guarded, trouble = cast(GuardedConsumer, app.consumer), None
+    guard = guarded.guard
     while True:
         await asyncio.sleep(CHECK_S)
         if app.crashed:
             raise StreamDied(f"The stream {stream.group} crashed.") from app.crash_reason
-        partitions = [TopicPartition(*tp) for tp in app.consumer.assignment()]
+        if starting.done():
+            starting.result()
+        before, trouble = trouble, guarded.trouble()
+        if (
+            trouble is not None and trouble is before
+        ):  # nobody has heard of it in between: without partitions nobody reads
+            raise StreamDied(f"The stream {stream.group} cannot take part in its group.") from trouble
+        partitions = guarded.given()
         asked_s = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_S_MAX):

@@ -1,16 +1,17 @@
 """Reaching the broker, as often as it takes.
 
-Three things of aiokafka (0.14) are not what they seem. A broker that its controller has fenced, as around a stop or a long sleep, tells
+Some things of aiokafka (0.14) are not what they seem. A broker that its controller has fenced, as around a stop or a long sleep, tells
 of no broker at all: a client that knows none takes that for a cluster without topics and has started, and whatever then looks for a
-coordinator ends for good. A consumer whose start failed half-way can never start. And what ends takes a cancellation of whoever waits for
-it for its own. So nobody here has reached a cluster that tells of no broker, each try to start has a consumer of its own, and a
-cancellation that comes while one is closed is raised behind it.
+coordinator ends for good. A consumer whose start failed half-way can never start. What ends takes a cancellation of whoever waits for
+it for its own. And it raises one of its own, half-way, where it waits to fetch again, as it does nearly always while the broker is away:
+whoever closed it would end as if told to, without a word. So nobody here has reached a cluster that tells of no broker, each try to start
+has a consumer of its own, a cancellation that comes while one is closed is raised behind it, and no other.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -56,8 +57,7 @@ async def started_once(make: Callable[[], AIOKafkaConsumer]) -> AIOKafkaConsumer
     try:
         await consumer.start()
     except BaseException:
-        with cancellation_kept():
-            await consumer.stop()
+        await ended(consumer)
         raise
     return consumer
 
@@ -74,17 +74,28 @@ async def opened(make: Callable[[], AIOKafkaConsumer]) -> AsyncIterator[AIOKafka
     try:
         yield consumer
     finally:
+        await ended(consumer)
+
+
+async def ended(consumer: AIOKafkaConsumer) -> None:
+    """Closes a consumer whole, also one that gives up half-way."""
+    try:
         with cancellation_kept():
             await consumer.stop()
+    finally:
+        with cancellation_kept():
+            await consumer._client.close()
 
 
 @contextmanager
 def cancellation_kept() -> Iterator[None]:
-    """Raises behind the block a cancellation that came within it: as something of aiokafka's ends, it takes one for itself."""
+    """Raises behind the block a cancellation of this task that came within it, and no other: as something of aiokafka's ends, it takes
+    ours for its own, or raises its own."""
     task = asyncio.current_task()
     cancelled = task.cancelling() if task else 0
     try:
-        yield
+        with suppress(asyncio.CancelledError):
+            yield
     finally:
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError

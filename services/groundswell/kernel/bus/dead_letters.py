@@ -23,6 +23,7 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from groundswell.kernel import errors
 from groundswell.kernel.bus.committed import committed_within, connected
+from groundswell.kernel.bus.connecting import ended
 from groundswell.kernel.bus.consumer import CUT_HEADER, DEAD_LETTER_SUFFIX
 from groundswell.kernel.bus.producer import Producer
 
@@ -165,7 +166,7 @@ async def _letters(
                 for record in records:
                     yield record, consumer, record.offset < redriven[partition]
     finally:
-        await consumer.stop()
+        await ended(consumer)
 
 
 def _passed(partition: TopicPartition, mark: OffsetAndMetadata | None, end: int) -> int:

@@ -63,6 +63,10 @@ class LogTooShort(LogLost):
         super().__init__(partition, reached, f"ends at {end}")
 
 
+class MemberDied(Exception):
+    """The driver has given up the group for good; the process must be started again."""
+
+
 LOST = (Fenced, KafkaError)
 """What a turn may end with when the group or the log is away; afterwards nothing is known until the marks are read again."""
 
@@ -159,9 +163,15 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     async def records(self, wait_s: float) -> dict[int, list[ConsumerRecord]]:
         """What has come, by partition, waiting at most `wait_s`; without `fetch` only the group's clock is kept.
 
-        Raises `Fenced` when a log begins anew: where the position lies beyond the end, the driver goes back without a word.
+        Raises `Fenced` when a log begins anew: where the position lies beyond the end, the driver goes back without a word. Raises
+        `MemberDied` where waiting would not help: what the driver did not expect ends its part in the group, and nothing else.
         """
-        found = await self._consumer.getmany(timeout_ms=int(wait_s * 1000))
+        try:
+            found = await self._consumer.getmany(timeout_ms=int(wait_s * 1000))
+        except KafkaError as error:
+            if self._consumer._coordinator._coordination_task.done():
+                raise MemberDied(f"The member of {self._group} has left its group and cannot return.") from error
+            raise
         for tp, records in found.items():
             self._went_on(tp.partition, records)
         return {tp.partition: records for tp, records in found.items()}

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from groundswell.kernel import errors
-from groundswell.kernel.bus.connecting import started_once
+from groundswell.kernel.bus.connecting import ended, started_once
 
 WAIT_S_MAX = 1.0
 AWAY_S = 5.0
@@ -46,7 +46,7 @@ class Positions:
 
     async def close(self) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await ended(self._consumer)
 
     async def _asked(self, moment_ms: int) -> list[int]:
         consumer = await self._connected()
