@@ -151,7 +151,7 @@ class Deaf:
     """A consumer that cannot start and, like aiokafka's, takes a cancellation of whoever ends it for one of its own."""
 
     def __init__(self) -> None:
-        self._client = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
+        self._client, self._fetcher = AIOKafkaClient(bootstrap_servers="127.0.0.1:1"), None
         self.ending = asyncio.Event()
 
     async def start(self) -> None:

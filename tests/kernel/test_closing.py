@@ -1,16 +1,20 @@
-"""Consumers that end: closed while their broker is away, or given up by their driver."""
+"""Consumers that end: closed while their broker is away, given up by their driver, or waiting for each other."""
 
 import asyncio
 import secrets
 from functools import partial
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaConnectionError
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
+from groundswell.kernel.bus import connecting, consumer, intents
 from groundswell.kernel.bus.connecting import opened
-from groundswell.kernel.bus.intents import MemberDied, Membership
-from tests.kernel.streaming import until
+from groundswell.kernel.bus.intents import Fenced, MemberDied, Membership
+from groundswell.kernel.bus.producer import Producer
+from groundswell.kernel.bus.replay import replay
+from tests.broker import PARTITIONS
+from tests.kernel.streaming import sent, until
 
 
 async def lost(consumer: AIOKafkaConsumer, topic: str) -> None:
@@ -77,3 +81,89 @@ async def test_a_member_whose_driver_has_given_up_the_group_does_not_wait_for_it
 async def reading_on(member: Membership) -> None:
     while True:
         await member.records(0.1)
+
+
+class Frozen:
+    """A consumer whose broker does not answer while it leaves its group."""
+
+    def __init__(self) -> None:
+        self._client, self._fetcher = AIOKafkaClient(bootstrap_servers="127.0.0.1:1"), None
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_no_consumer_is_waited_for_that_waits_for_a_frozen_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "END_S_MAX", 0.1)
+    async with asyncio.timeout(30), opened(Frozen):
+        pass
+
+
+async def test_a_consumer_whose_driver_cancels_what_nobody_wanted_cancelled_joins_its_group_anew(
+    monkeypatch: pytest.MonkeyPatch, kafka_address: str, topic: str, producer: Producer
+) -> None:
+    """As it does where a member that was idle for too long is told of a rebalance while it leaves."""
+    joined: list[object] = []
+
+    async def cancelled(*given: object) -> None:
+        joined.append(given)
+        if len(joined) == 1:
+            raise asyncio.CancelledError
+        await asyncio.Event().wait()
+
+    async def take(_: object) -> None: ...
+
+    monkeypatch.setattr(consumer, "_consume_by", cancelled)
+    task = asyncio.create_task(consumer.consume(kafka_address, f"g-{topic}", [topic], take, producer))
+    await until(lambda: len(joined) == 2)
+    task.cancel()
+    await asyncio.wait([task], timeout=30)
+    assert task.cancelled()
+
+
+async def test_a_member_that_walks_the_log_as_its_group_is_given_out_anew_is_fenced_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, kafka_address: str, topic: str, producer: Producer
+) -> None:
+    """Goal: the walk, which is in a turn, and the driver, which waits for that turn, do not wait for each other for ever."""
+    monkeypatch.setattr(intents, "ASSIGNED_S_MAX", 2.0)
+    member = Membership(kafka_address, f"g-{topic}", topic, instance=secrets.token_hex(4))
+    await sent(producer, topic, PARTITIONS)
+
+    async def given() -> None:
+        while len(member.partitions) < PARTITIONS:
+            await member.records(0.1)
+
+    async with asyncio.timeout(60), member.joined():
+        await given()
+        async with member.turn():
+            member._consumer._coordinator.request_rejoin()
+            await until(lambda: member._consumer._subscription.reassignment_in_progress)
+            with pytest.raises(Fenced, match="given out anew"):
+                await member.stretch(0, 0, 0)
+        await until(lambda: not member._consumer._subscription.reassignment_in_progress)
+        await given()
+        async with member.turn():
+            assert [record.value for record in await member.stretch(0, 0, 0)] == [b"0"]
+
+
+async def test_a_replay_whose_log_loses_its_end_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, kafka_address: str, topic: str, producer: Producer
+) -> None:
+    await sent(producer, topic, PARTITIONS)
+    told, real = [5], AIOKafkaConsumer.end_offsets
+
+    async def end_offsets(reader: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, told.pop()) if told else await real(reader, partitions)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "end_offsets", end_offsets)
+    seen: list[bytes | None] = []
+
+    async def read() -> None:
+        async for records in replay(kafka_address, topic, 0, since_ms=0, until=5):
+            seen.extend(record.value for record in records)
+
+    with pytest.raises(OffsetOutOfRangeError, match="ends at 1"):
+        await asyncio.wait_for(read(), 60)
+    assert seen == [b"0"]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
 from groundswell.kernel import bus, errors, postgres
@@ -81,6 +82,29 @@ async def test_a_record_that_is_too_large_for_a_dead_letter_is_cut_and_never_goe
         assert [record.value for record in await read(kafka_address, topic, 1)] == [b"whole"]
     finally:
         await ours.close()
+
+
+async def test_who_lists_letters_hears_that_the_broker_went_away_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, producer: Producer, topic: str, kafka_address: str
+) -> None:
+    """Method: nothing comes any more, and who asks then is not answered."""
+    ends, asked = AIOKafkaConsumer.end_offsets, list[object]()
+
+    async def end_offsets(reader: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        asked.append(partitions)
+        if len(asked) > 1:
+            raise KafkaTimeoutError
+        found: dict[TopicPartition, int] = await ends(reader, partitions)
+        return found
+
+    async def nothing(*_: object, **__: object) -> dict[TopicPartition, list[ConsumerRecord]]:
+        return {}
+
+    await producer.send_and_wait(f"{topic}.dlq", b"body", key=b"k")
+    monkeypatch.setattr(AIOKafkaConsumer, "end_offsets", end_offsets)
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", nothing)
+    with pytest.raises(errors.Unavailable, match="does not answer"):
+        await asyncio.wait_for(dead_letters.list_letters(kafka_address, topic), 60)
 
 
 async def test_dead_letters_are_listed_and_go_back_once(producer: Producer, topic: str, kafka_address: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +18,9 @@ from groundswell.api.spikes.v1.spikes_events_pb2 import SpikeStarted
 from groundswell.engines import ports, running, topics
 from groundswell.engines.engine import Folders
 from groundswell.engines.kafka import Kafka
+from groundswell_operator import health
+from groundswell_operator.applying import connecting
+from groundswell_operator.bridge import consuming
 from groundswell_operator.bridge.consuming import Bridge
 from groundswell_operator.bridge.records import TOPIC
 from groundswell_operator.bridge.sources import CALM_S, HEARD_S
@@ -105,6 +110,27 @@ async def test_a_bridge_that_knows_nothing_of_its_log_says_no_number_of_records(
         with suppress(asyncio.CancelledError):
             await reading
     assert b"groundswell_bridge_lag_records NaN" in said
+
+
+@pytest.mark.parametrize(("told", "code"), [(True, 0), (False, 1)])
+async def test_a_bridge_whose_driver_gives_up_does_not_end_as_if_it_were_told_to(
+    monkeypatch: pytest.MonkeyPatch, told: bool, code: int
+) -> None:
+    @asynccontextmanager
+    async def nothing(*_: object) -> AsyncIterator[None]:
+        yield
+
+    async def run(_: Bridge) -> None:
+        if told:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(connecting, "session", nothing)
+    monkeypatch.setattr(health, "served", nothing)
+    monkeypatch.setattr(Bridge, "run", run)
+    settings = Settings.of({"GROUNDSWELL_NAMESPACE": "here", "KAFKA_BOOTSTRAP_SERVERS": nowhere()})
+    assert await asyncio.wait_for(consuming.run(settings), 30) == code
 
 
 async def test_a_policy_that_takes_no_status_hides_the_source_from_no_other() -> None:

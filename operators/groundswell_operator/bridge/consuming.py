@@ -49,7 +49,7 @@ LOOK_S = 30.0
 
 
 async def run(settings: Settings) -> int:
-    """The bridge, until it is told to end; it then leaves its partitions to others at once."""
+    """The bridge, until it is told to end; it then leaves its partitions to others at once. Returns the exit code."""
     if not settings.kafka:
         raise SettingMissing("KAFKA_BOOTSTRAP_SERVERS must say where spikes.events.v1 is")
     async with connecting.session(settings.identity) as session:
@@ -61,6 +61,9 @@ async def run(settings: Settings) -> int:
                 asyncio.get_running_loop().add_signal_handler(number, reading.cancel)
             with suppress(asyncio.CancelledError):
                 await reading
+    if not reading.cancelling():
+        log.error("Kafka's driver has given up the group; the bridge must be started again")
+        return 1
     return 0
 
 

@@ -27,7 +27,7 @@ from faust.types import TP, EventT, Message, StreamT
 from mode import CrashingSupervisor
 
 from groundswell.kernel.bus.committed import committed, connected
-from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened, reached, wary
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, cancellation_kept, ended, opened, reached, wary
 from groundswell.kernel.bus.consumer import METADATA_MS_MAX
 
 log = logging.getLogger(__name__)
@@ -155,6 +155,12 @@ class EndingThread(driver.AIOKafkaConsumerThread):
             await asyncio.sleep(BEGIN_POLL_S)  # a thread that has not begun yet would not hear of it
         await super().stop()
 
+    async def on_thread_stop(self) -> None:
+        with cancellation_kept():
+            await super().on_thread_stop()
+        if self._consumer is not None:
+            await ended(self._consumer)
+
     async def _shutdown_thread(self) -> None:
         await _at_most(END_S_MAX, [asyncio.ensure_future(super()._shutdown_thread())])
         self.set_shutdown()
@@ -193,13 +199,15 @@ class GuardedConsumer(driver.Consumer):
         return [TopicPartition(*tp) for tp in self.assignment()] if self._thread._consumer is not None else []
 
     def trouble(self) -> BaseException | None:
-        """What the client waits to tell whoever reads next before it goes on, or what has ended its part in the group."""
+        """What has ended the client's part in the group, or what the client waits for faust to ask after, which never does."""
         coordinator = getattr(self._thread._consumer, "_coordinator", None)
         if coordinator is None:
             return None
         task: asyncio.Task[None] = coordinator._coordination_task
         pending: BaseException | None = coordinator._pending_exception
-        return task.exception() if task.done() and not task.cancelled() else pending
+        if task.done():
+            return asyncio.CancelledError() if task.cancelled() else task.exception()
+        return pending
 
     def ack(self, message: Message) -> bool:
         finished: bool = super().ack(message)
@@ -339,9 +347,10 @@ async def _begins(stream: Stream, partitions: Sequence[TopicPartition]) -> Ends:
 
 
 async def _watch(app: faust.App, starting: asyncio.Task[None], stream: Stream, consumer: AIOKafkaConsumer) -> None:
-    """Returns never; raises when the app crashed, or when a partition stands still although there is something to read."""
+    """Returns never; raises when the app crashed or did not start, when its client cannot go on in the group, or when a partition stands
+    still although there is something to read."""
     completeness, movement = _Completeness(stream.complete), _Movement(stream.stall_s_max)
-    guarded, trouble = cast(GuardedConsumer, app.consumer), None
+    guarded = cast(GuardedConsumer, app.consumer)
     guard = guarded.guard
     while True:
         await asyncio.sleep(CHECK_S)
@@ -349,10 +358,7 @@ async def _watch(app: faust.App, starting: asyncio.Task[None], stream: Stream, c
             raise StreamDied(f"The stream {stream.group} crashed.") from app.crash_reason
         if starting.done():
             starting.result()
-        before, trouble = trouble, guarded.trouble()
-        if (
-            trouble is not None and trouble is before
-        ):  # nobody has heard of it in between: without partitions nobody reads
+        if (trouble := guarded.trouble()) is not None:
             raise StreamDied(f"The stream {stream.group} cannot take part in its group.") from trouble
         partitions = guarded.given()
         asked_s = time.monotonic()

@@ -23,6 +23,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 BROKER_RETRY_S = 1.0
+END_S_MAX = 3.0
+"""How long each part of a consumer may take to close: a process has other things to do when it ends, and is killed soon."""
 
 
 def wary(client: AIOKafkaClient) -> AIOKafkaClient:
@@ -78,13 +80,15 @@ async def opened(make: Callable[[], AIOKafkaConsumer]) -> AsyncIterator[AIOKafka
 
 
 async def ended(consumer: AIOKafkaConsumer) -> None:
-    """Closes a consumer whole, also one that gives up half-way."""
-    try:
-        with cancellation_kept():
-            await consumer.stop()
-    finally:
-        with cancellation_kept():
-            await consumer._client.close()
+    """Closes a consumer whole, also where it gives up half-way or its broker does not answer. What it ends with changes nothing."""
+    fetcher = consumer._fetcher
+    with cancellation_kept():
+        for close in (consumer.stop, *((fetcher.close,) if fetcher else ()), consumer._client.close):
+            try:
+                async with asyncio.timeout(END_S_MAX):
+                    await close()
+            except (KafkaError, TimeoutError, asyncio.CancelledError) as error:  # ours is raised behind the block
+                log.warning("a consumer ended with %s", type(error).__name__)
 
 
 @contextmanager

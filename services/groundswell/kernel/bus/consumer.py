@@ -101,7 +101,9 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
             async with opened(make) as consumer:
                 began_s = time.monotonic()
                 await _consume_by(consumer, group, handle, producer)
-        except KafkaError as error:
+        except (KafkaError, asyncio.CancelledError) as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
             _REJOINED.labels(group).inc()
             log.warning("%s joins its group anew in %.0f s: %r", group, pause_s, error)
         await asyncio.sleep(pause_s)

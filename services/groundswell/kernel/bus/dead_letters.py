@@ -30,6 +30,7 @@ from groundswell.kernel.bus.producer import Producer
 log = logging.getLogger(__name__)
 
 GROUP = "groundswell.dlq"
+ANSWER_MS_MAX = 10_000
 COORDINATOR_S_MAX = 10.0
 """How long a coordinator that cannot say yet how far the last redrive came is asked again."""
 NAMED_MAX = 10
@@ -148,7 +149,11 @@ async def _letters(
 ) -> AsyncIterator[tuple[ConsumerRecord, AIOKafkaConsumer, bool]]:
     """Each letter to the end as it is now, with the consumer that read it, and whether a redrive came past it already."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, group_id=f"{GROUP}.{topic}", enable_auto_commit=False, auto_offset_reset="earliest"
+        bootstrap_servers=bootstrap,
+        group_id=f"{GROUP}.{topic}",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=ANSWER_MS_MAX,
     )
     try:
         await consumer.start()
@@ -162,7 +167,10 @@ async def _letters(
         for partition in partitions:
             consumer.seek(partition, begins[partition])
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
+            found = await consumer.getmany(timeout_ms=500)
+            if not found:
+                await consumer.end_offsets(partitions)  # a broker that is away says so here, and nowhere else
+            for partition, records in found.items():
                 for record in records:
                     yield record, consumer, record.offset < redriven[partition]
     finally:

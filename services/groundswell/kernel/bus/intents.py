@@ -31,6 +31,8 @@ from groundswell.kernel.bus.consumer import METADATA_MS_MAX
 log = logging.getLogger(__name__)
 
 SESSION_S = 10.0
+ASSIGNED_S_MAX = 3.0
+"""Records that do not come within a second are none; who still waits then waits for partitions."""
 FETCH_BYTES_MAX = 8 << 20
 FETCH_BYTES_MIN, FETCH_WAIT_S = 1 << 20, 0.1
 """Records are fetched many at a time, at the price of a tenth of a second: who works in ranges has time."""
@@ -183,7 +185,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     async def walk(self, partition: int, first: int, last: int) -> AsyncIterator[list[ConsumerRecord]]:
         """The records at the offsets `first` to `last`, some at a time; leaves the position behind them.
 
-        Raises `LogTooShort` when the log ends before `last`. What it has removed at its beginning is left out.
+        Raises `LogTooShort` when the log ends before `last`. What it has removed at its beginning is left out. Raises `Fenced` when the
+        group is given out anew: the driver waits for that, and that for the turn in which this is.
         """
         tp = self._tp(partition)
         self.seek(partition, first)
@@ -192,7 +195,12 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             if (end := await self.end(partition)) <= last:
                 self._consumer.pause(tp)
                 raise LogTooShort(partition, end, last + 1)
-            for records in (await self._consumer.getmany(tp, timeout_ms=1_000)).values():
+            try:
+                async with asyncio.timeout(ASSIGNED_S_MAX):
+                    found = await self._consumer.getmany(tp, timeout_ms=1_000)
+            except TimeoutError as error:
+                raise Fenced("the partitions are given out anew") from error
+            for records in found.values():
                 self._went_on(partition, records)
                 yield [record for record in records if record.offset <= last]
             first = await self._consumer.position(tp)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from groundswell.kernel.bus.connecting import opened
@@ -17,7 +18,7 @@ async def replay(
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """The records of `partition` that came at or after `since_ms` and lie below the offset `until`, oldest first, some at a time.
 
-    A log that ends before `until` is read to its end. Raises `KafkaError` where the broker goes away before the first record.
+    A log that ends before `until` is read to its end. Raises `KafkaError` where the broker goes away, or the log loses that end meanwhile.
     """
     tp = TopicPartition(topic, partition)
     make = partial(
@@ -36,5 +37,9 @@ async def replay(
         until = min(until, (await consumer.end_offsets([tp]))[tp])
         while await consumer.position(tp) < until:
             records = (await consumer.getmany(tp, timeout_ms=500, max_records=RECORDS_MAX)).get(tp, [])
+            if not records and (end := (await consumer.end_offsets([tp]))[tp]) < until:
+                raise OffsetOutOfRangeError(
+                    f"The log of {topic}-{partition} ends at {end}, and not at {until} any more."
+                )
             if below := [record for record in records if record.offset < until]:
                 yield below
