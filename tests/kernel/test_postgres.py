@@ -153,8 +153,12 @@ async def test_a_connection_that_breaks_within_a_transaction_is_unavailable(app_
             await add(broken, ALICE, 1)
 
 
-@pytest.mark.parametrize("words", [b"\x04\xd2\x16\x2f", b"database\0"], ids=["at the first word", "while it logs in"])
-async def test_a_connection_that_is_closed_while_it_is_made_is_made_again_and_for_so_long_only(
+@pytest.mark.parametrize(
+    "words",
+    [b"\x04\xd2\x16\x2f", b"database\0", b"BEGIN"],
+    ids=["at the first word", "while it logs in", "as it begins"],
+)
+async def test_a_connection_that_is_lost_before_anything_was_asked_is_made_again_and_for_so_long_only(
     database: postgres.Database, app_dsn: str, words: bytes
 ) -> None:
     async with through(wire := Wire(words, "break", once=True), app_dsn) as broken:

@@ -76,6 +76,16 @@ async def loaded(platform: Installation, tenant: Tenant, seconds: float, folder:
     return await scenario.run(platform, tenant, plan, [], folder, lambda *_: None, print)
 
 
+async def test_whoever_reads_the_state_hears_where_postgresql_listens_and_not_its_password(
+    platform: Installation,
+) -> None:
+    host, _, port = platform.addresses("postgres")["sql"].partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.close()
+    password = (platform.home / "engines" / "postgres" / "password").read_text()
+    assert password not in (platform.home / "state.json").read_text()
+
+
 @pytest.mark.promise("TENANCY-7")
 async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_until_it_is_resumed(
     platform: Installation,
@@ -112,6 +122,35 @@ async def test_within_a_second_of_a_suspension_nothing_of_the_tenant_is_served_u
             async with asyncio.timeout(1.0):
                 assert "event: error" in [line async for line in lines]
         await change("resume", (302, 200))
+
+
+@pytest.mark.promise("GATEWAY-11")
+async def test_who_asks_again_for_what_a_crash_kept_from_him_is_given_the_same_to_the_byte(
+    platform: Installation,
+) -> None:
+    """Goal: an effect whose answer nobody heard happens once. Method: links dies between its commit and its answer; whatever the caller is
+    told then, he asks again under the same key, until he is told of a link."""
+    tenant = await scenario.prepare(platform, "unheard", 1)
+    process, url = platform.holder("links"), platform.credentials().url
+    pid = (await platform.ready(process, BACK_S_MAX)).pid or 0
+    headers = {"Authorization": f"Bearer {tenant.key}", "Idempotency-Key": "unheard-1"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+
+        async def asked() -> httpx.Response:
+            return await client.post("/v1/links", json={"destination": "https://shop.example/unheard"})
+
+        platform.arm("postgres.after_answer=kill")
+        told = [await asked()]
+        await platform.ready(process, BACK_S_MAX, other_than=pid)
+        async with asyncio.timeout(BACK_S_MAX):
+            while len(told) < 3 or told[-1].is_error:
+                assert told[-1].status_code in {201, 503, 504}, told[-1].text
+                await asyncio.sleep(0.1)
+                told.append(await asked())
+        answers = {answer.content for answer in told if not answer.is_error}
+        listed = (await client.get("/v1/links")).json()["links"]
+    assert len(answers) == 1
+    assert [each["name"] for each in listed if each["destination"].endswith("/unheard")] == [told[-1].json()["name"]]
 
 
 @dataclass(frozen=True, slots=True)

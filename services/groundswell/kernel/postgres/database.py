@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from groundswell.kernel import errors
+from groundswell.kernel import errors, failpoints
 from groundswell.kernel.context import Context, Reached
 from groundswell.kernel.ids import Ids
 from groundswell.kernel.postgres.migrations import AWAY, MigrationWaits
@@ -43,6 +43,13 @@ POSITION_S_MAX = 1.0
 _POSITION = "SELECT pg_current_wal_insert_lsn()::text"
 GONE = (*AWAY, MigrationWaits)
 """What may pass: a server that is away or cannot work, and the lock of another migration."""
+_LOST = (
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    ConnectionError,
+)
+"""Who ends a connection, not what was asked over it."""
 _LOST_RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
@@ -99,21 +106,23 @@ class Database:
         *,
         writes: bool = True,
     ) -> AsyncIterator[Tx]:
-        free_s = left_s(deadline_s)
-        if not self._prepared or free_s <= 0:
+        if not self._prepared or left_s(deadline_s) <= 0:
             raise _unavailable()
         try:
-            connection = await self._acquired(min(ACQUIRE_S_MAX, free_s))
-        except GONE as error:
-            raise _unavailable() from error
+            connection = await self._begun(begin, deadline_s)
+        except BaseException as error:
+            if (translated := _translated(error, writes=writes)) is None:
+                raise
+            raise translated from error
         tx = Tx(connection, tenant, self._ids)
         try:
             async with asyncio.timeout(None if deadline_s is None else left_s(deadline_s)):
-                await connection.execute(begin)
                 yield tx
                 await connection.execute("COMMIT")
             if tx.published:
                 self.outbox_written.set()
+            if tx.answered:
+                failpoints.reach("postgres.after_answer")
             if reached is not None:
                 ask = partial(connection.fetchval, _POSITION)
                 reached.position = await _answered(connection, ask, position_s(deadline_s)) or ""
@@ -125,14 +134,22 @@ class Database:
         finally:
             await self._pool.release(connection)
 
-    async def _acquired(self, seconds_max: float) -> asyncpg.Connection:
-        """A connection out of the pool; raises `GONE`. One that was closed while it was made, as a proxy does that has too much to do, is
-        made again: nothing was asked of it yet."""
-        until_s = time.monotonic() + seconds_max
+    async def _begun(self, begin: str, deadline_s: float | None) -> asyncpg.Connection:
+        """A connection out of the pool, in a transaction. One that is lost before that, as when the server was started anew or a proxy has
+        too much to do, is replaced: nothing was asked of it yet."""
+        until_s = time.monotonic() + min(ACQUIRE_S_MAX, left_s(deadline_s))
         while True:
             try:
-                return await self._pool.acquire(timeout=until_s - time.monotonic())
-            except (asyncpg.ConnectionDoesNotExistError, ConnectionError) as error:
+                connection = await self._pool.acquire(timeout=until_s - time.monotonic())
+                try:
+                    async with asyncio.timeout(None if deadline_s is None else left_s(deadline_s)):
+                        await connection.execute(begin)
+                    return connection
+                except BaseException:
+                    await _answered(connection, partial(connection.execute, "ROLLBACK"), ROLLBACK_S_MAX)
+                    await self._pool.release(connection)
+                    raise
+            except _LOST as error:
                 if isinstance(error, ConnectionRefusedError) or time.monotonic() + RECONNECT_S >= until_s:
                     raise
             await asyncio.sleep(RECONNECT_S)

@@ -26,13 +26,13 @@ ON CONFLICT (tenant_id, request_id) DO UPDATE SET digest = $3, answer = $4, answ
 
 
 class Tx:
-    """A running transaction; made by `Database` only. `published` says whether events leave with it."""
+    """A running transaction; made by `Database` only. `published` and `answered` say whether events and an answer to keep go with it."""
 
     def __init__(self, connection: asyncpg.Connection, tenant: int, ids: Ids) -> None:
         self._connection = connection
         self._ids = ids
         self.tenant = tenant
-        self.published = False
+        self.published = self.answered = False
 
     async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await self._connection.fetch(query, *values)
@@ -107,4 +107,5 @@ class Tx:
         """Keeps `model` as the answer to the request, with its effect; returns it."""
         if key.id:
             await self.execute(_ANSWER, self.tenant, key.id, key.digest, msgspec.json.encode(model))
+            self.answered = True
         return model
