@@ -47,6 +47,7 @@ def test_an_address_of_its_kind_is_taken_as_it_is(variable: str, address: str) -
         ("REDIS_URL", "127.0.0.1:secret"),
         ("POSTGRES_DSN", "secret"),
         ("CLICKHOUSE_DSN", "events.example:secret"),
+        ("OBJECT_STORE_URL", "/objects"),
     ],
 )
 def test_what_is_no_address_of_its_kind_is_refused_by_name_and_not_told(variable: str, address: str) -> None:

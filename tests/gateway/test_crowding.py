@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from groundswell.gateway.http.places import counted_as
+from groundswell.gateway.http.places import Places, Swept, counted_as
 from groundswell.gateway.settings import GatewaySettings
 from tests.gateway.door import Door, opened
 
@@ -70,6 +70,25 @@ async def test_the_201st_connection_of_an_address_is_closed_and_one_that_ends_fr
         assert await answered(new)
         for _, writer in (*held, new):
             writer.close()
+
+
+async def test_a_look_that_fails_for_whatever_reason_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks, real = [0], Places.sweep
+
+    def sweep(places: Places) -> Swept:
+        looks[0] += 1
+        if looks[0] == 1:
+            raise ZeroDivisionError
+        return real(places)
+
+    monkeypatch.setattr(Places, "sweep", sweep)
+    async with opened(tmp_path, settings()) as door:
+        (one,) = await connected(door, 1)
+        await holding(2)
+        assert looks[0] > 1
+        one[1].close()
 
 
 @pytest.mark.promise("GATEWAY-10")

@@ -69,6 +69,7 @@ _SHAPES = {
     "REDIS_URL": (r"(rediss?|unix)://.+", "redis://HOST:PORT"),
     "POSTGRES_DSN": (r"postgres(ql)?://.+", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
     "CLICKHOUSE_DSN": (r"(https?|chdb)://.+", "http://USER:PASSWORD@HOST:PORT/DATABASE"),
+    "OBJECT_STORE_URL": (r"(file|s3|gs|az)://.+", "file:///FOLDER or s3://BUCKET"),
 }
 """What addresses of engines look like, by variable."""
 

@@ -103,9 +103,9 @@ class Platform:
 
     def _kept_engine(self, engine: Engine) -> Kept:
         folders = Folders.under(self._home.path, engine.name)
-        addresses = (
-            {} if engine.name == Postgres.name else {engine.variable: engine.address}
-        )  # its address holds a password
+        # PostgreSQL's address holds a password, which there may not be yet.
+        is_secret = engine.name == Postgres.name
+        addresses = {"sql": f"127.0.0.1:{self._ports[engine.name]}"} if is_secret else {engine.variable: engine.address}
         described = _described(engine.name, "engine", folders, addresses=addresses)
 
         def launch(settings: Mapping[str, str]) -> Launch | None:

@@ -9,11 +9,13 @@ from typing import Any
 import orjson
 
 from groundswell.gateway import errors as own
-from groundswell.kernel import errors
+from groundswell.kernel import access, errors
 
 MEDIA_TYPE = b"application/problem+json"
 TYPE_PREFIX = "https://groundswell.dev/errors/"
 CHALLENGE = b'Bearer realm="groundswell"'
+REFUSED = CHALLENGE + b', error="invalid_token"'
+"""RFC 6750: the error only for who sent a credential; who sent none is merely told how."""
 
 Header = tuple[bytes, bytes]
 
@@ -67,7 +69,8 @@ def problem(error: errors.Error, instance: str, *, preconditioned: bool = False)
     }
     headers = [(b"content-type", MEDIA_TYPE), *(error.headers() if isinstance(error, own.Refusal) else ())]
     if status == 401:
-        headers.append((b"www-authenticate", CHALLENGE))
+        refused = error.reason == access.InvalidCredential.reason  # also where another process said so
+        headers.append((b"www-authenticate", REFUSED if refused else CHALLENGE))
     if error.retry_after_s is not None or status in (429, 503, 504):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1.0))))
     return status, headers, orjson.dumps(document)

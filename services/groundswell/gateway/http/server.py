@@ -122,6 +122,10 @@ class PublicPort:
                 log.warning("connections could not be looked at: %s", error)
                 self._application.stay.lose_sight()
                 continue
+            except Exception:  # whatever it is, the next look may do better, and nobody else looks
+                log.exception("connections could not be looked at")
+                self._application.stay.lose_sight()
+                continue
             _OPEN.set(len(swept.open))
             self._application.stay.look(swept.open)
             _SILENT.inc(swept.silent)
