@@ -1,8 +1,8 @@
 """CONTRIBUTING's recipe "add a service", followed to the letter: the service `bookmarks` beside this file.
 
-It is laid into a copy of the sources, its protos are generated, lines are added to `main`, the topology and the chart's values, and then it
-must keep every import contract, migrate its database, start, answer a call once however often it is sent, publish its event, and have
-its objects in a cluster.
+It is laid into a copy of the sources, its protos are generated, lines are added to `main`, the topology, the chart's values and its
+objectives, and then it must keep every import contract, migrate its database, start, answer a call once however often it is sent, publish
+its event in the topic that it describes, have its objects and alerts in a cluster, and its promise on its page.
 """
 
 import os
@@ -19,9 +19,9 @@ import grpc
 import helm_python
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 
-from groundswell.engines import ports, topology
+from groundswell.engines import ports, topics, topology
 from groundswell.kernel.context import Context
 from groundswell.kernel.rpc import wire
 from tests.cluster.chart import parsed
@@ -36,7 +36,8 @@ VALUES = """  bookmarks:
     requests: {cpu: 50m, memory: 192Mi}
     limits: {cpu: "1", memory: 384Mi}
 """
-TOPICS = ["tenancy.events.v1", "identity.revocations.v1", "bookmarks.events.v1"]
+TOPIC = "bookmarks.events.v1"
+TOPICS = ["tenancy.events.v1", "identity.revocations.v1", TOPIC]
 
 
 @pytest.fixture
@@ -47,12 +48,13 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(
         TEMPLATE,
         tmp_path / "services" / "groundswell" / "bookmarks",
-        ignore=shutil.ignore_patterns("*.proto", "__pycache__"),
+        ignore=shutil.ignore_patterns("*.proto", "*.yaml", "*.md", "promised.py", "__pycache__"),
     )
     protos = tmp_path / "protos" / "groundswell" / "api" / "bookmarks" / "v1"
     protos.mkdir(parents=True)
     for proto in TEMPLATE.glob("*.proto"):
         shutil.copy(proto, protos)
+    shutil.copy(TEMPLATE / f"{TOPIC}.yaml", tmp_path / "protos" / "topics")
     subprocess.run([sys.executable, "protos/generate.py"], cwd=tmp_path, check=True)
     edit(
         tmp_path / "services" / "groundswell" / "main.py",
@@ -65,6 +67,11 @@ def project(tmp_path: Path) -> Path:
     edit(placement, "\n  each:\n", "\n  each:\n    bookmarks: [bookmarks]\n")
     shutil.copytree(ROOT / "charts", tmp_path / "charts", symlinks=True)
     edit(tmp_path / "charts" / "groundswell" / "values.yaml", "\nprocesses:\n", f"\nprocesses:\n{VALUES}")
+    edit(
+        tmp_path / "charts" / "observability" / "objectives.py",
+        '    *_grpc("links", ',
+        '    *_grpc("bookmarks", "bookmarks.v1.BookmarkService"),\n    *_grpc("links", ',
+    )
     (tmp_path / ".importlinter").write_text(
         (ROOT / ".importlinter")
         .read_text()
@@ -84,7 +91,9 @@ async def address(project: Path, postgres_dsn: str, kafka_address: str, redis_ur
     """The running service."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_address)
     await admin.start()
-    await admin.create_topics([NewTopic(topic, 1, 1) for topic in TOPICS if topic not in await admin.list_topics()])
+    described = topics.described(project / "protos" / "topics")
+    present = await admin.list_topics()
+    await admin.create_topics([each for each in described if each.name in set(TOPICS) - set(present)])
     await admin.close()
     rpc, ops = (f"127.0.0.1:{port}" for port in ports.draw(2))
     environment = os.environ | {
@@ -144,6 +153,59 @@ def test_a_cluster_runs_the_new_service(project: Path) -> None:
     assert "bookmarks" in placement.databases
 
 
+def test_the_new_topic_is_what_the_code_publishes_and_a_file_that_says_otherwise_is_found(project: Path) -> None:
+    (project / "tests" / "architecture").mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "test_topics.py", project / "tests" / "architecture")
+    checks = ["-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", "tests/architecture/test_topics.py"]
+    done = python(project, *checks)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(TOPIC) == 0, "the control: what fails is told by the topic's name"
+    edit(project / "protos" / "topics" / f"{TOPIC}.yaml", "consumers: []", "consumers: [links]")
+    done = python(project, *checks, "-k", "consumers")
+    assert f"test_a_topics_consumers_are_who_reads_it[{TOPIC}]" in done.stdout
+
+
+def test_what_the_new_service_promises_is_watched_by_the_charts_rules(project: Path) -> None:
+    """Availability and latency, by the line among the objectives; before `make observability` the check says what is stale."""
+    assert "rules/objectives.yaml" in python(project, "-m", "charts.observability", "--check").stderr
+    assert python(project, "-m", "charts.observability").returncode == 0
+    assert python(project, "-m", "charts.observability", "--check").returncode == 0
+    rules = (project / "charts" / "groundswell" / "rules" / "objectives.yaml").read_text()
+    assert all(f"service: bookmarks\n      slo: {slo}\n" in rules for slo in ("availability", "latency")), rules
+
+
+def test_what_the_new_page_promises_is_joined_with_the_test_that_proves_it(project: Path) -> None:
+    shutil.rmtree(project / "loadtests")  # its drills prove promises of other pages
+    for file, place in ((TEMPLATE / "bookmarks.md", "docs/systems"), (ROOT / "docs" / "promises.py", "docs")):
+        (project / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, project / place)
+    done = python(project, "docs/promises.py")
+    assert (done.returncode, "no test or drill proves it" in done.stdout) == (1, True), "the control: the page alone"
+    (project / "tests" / "bookmarks").mkdir(parents=True)
+    shutil.copy(TEMPLATE / "promised.py", project / "tests" / "bookmarks" / "test_model.py")
+    done = python(project, "docs/promises.py")
+    assert done.returncode == 0, done.stdout
+    assert (
+        "| BOOKMARKS-1 | [a note that is too long is refused](../../tests/bookmarks/test_model.py)"
+        in (project / "docs" / "systems" / "bookmarks.md").read_text()
+    )
+    done = python(project, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", "tests/bookmarks")
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def python(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What a command says that is run in the copy, by the copy's own sources."""
+    path = os.pathsep.join(str(project / each) for each in ("services", "operators", "."))
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 async def test_the_new_service_runs_answers_once_and_publishes(address: str, kafka_address: str) -> None:
     context = Context(tenant=7, actor="apiKeys/1", permissions=frozenset({"bookmarks.*"}))
     metadata = ((wire.CONTEXT, wire.encode(context, KEY)),)
@@ -160,7 +222,7 @@ async def test_the_new_service_runs_answers_once_and_publishes(address: str, kaf
     assert first == again
     assert b"read me" in first
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    consumer = AIOKafkaConsumer("bookmarks.events.v1", bootstrap_servers=kafka_address, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(TOPIC, bootstrap_servers=kafka_address, auto_offset_reset="earliest")
     await consumer.start()
     try:
         records = (await consumer.getmany(timeout_ms=5_000)).values()
