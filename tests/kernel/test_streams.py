@@ -14,14 +14,16 @@ from faust.types import TP, ConsumerMessage
 from groundswell.kernel import streams
 from groundswell.kernel.bus.producer import Producer
 from groundswell.kernel.bus.replay import replay
+from groundswell.kernel.streams.guarded import GuardedConsumer, GuardedTransport, OffsetGuard
+from groundswell.kernel.streams.running import CHECK_S, COMMIT_S, app_of
 from tests.kernel.streaming import Spy, committed, quiet, running, sent, until
 
 PARTITION = TP("frames", 0)
 
 
 def consumer_of(kind: type, stream: streams.Stream) -> Any:
-    app = streams.app_of(stream)
-    transport = streams.GuardedTransport(app.conf.broker_consumer, app, loop=app.loop)
+    app = app_of(stream)
+    transport = GuardedTransport(app.conf.broker_consumer, app, loop=app.loop)
     made = kind(transport, callback=lambda message: None, on_partitions_revoked=None, on_partitions_assigned=None)
     made.app.topics.acks_enabled_for = lambda topic: True
     return made
@@ -35,7 +37,7 @@ def message_at(offset: int) -> ConsumerMessage:
 async def test_no_commit_passes_an_unfinished_record(tmp_path: Path, committed: int | None) -> None:
     """Offsets 0 to 5 are read, 3 to 5 finish first. Plain faust would commit 6; the control shows that it would."""
     offsets = {}
-    for kind in (driver.Consumer, streams.GuardedConsumer):
+    for kind in (driver.Consumer, GuardedConsumer):
         consumer = consumer_of(kind, quiet(tmp_path))
         consumer._committed_offset[PARTITION] = committed
         messages = [message_at(offset) for offset in range(6)]
@@ -45,11 +47,11 @@ async def test_no_commit_passes_an_unfinished_record(tmp_path: Path, committed: 
             consumer.ack(message)
         offsets[kind] = consumer._new_offset(PARTITION)
     assert offsets[driver.Consumer] == 6, "plain faust no longer has this fault: the guard may go"
-    assert offsets[streams.GuardedConsumer] == 0
+    assert offsets[GuardedConsumer] == 0
 
 
 def test_the_guard_commits_up_to_the_oldest_unfinished_offset() -> None:
-    guard = streams.OffsetGuard()
+    guard = OffsetGuard()
     assert guard.committable(PARTITION) is None
     for offset in (10, 11, 14, 15):
         guard.begun(PARTITION, offset)
@@ -98,7 +100,7 @@ async def test_what_is_handled_is_committed_and_a_restart_goes_on_there(
                 await asyncio.sleep(0.1)
         spy.gate.clear()
         await sent(producer, topic, 4)
-        await asyncio.sleep(3 * streams.COMMIT_S)
+        await asyncio.sleep(3 * COMMIT_S)
         assert await committed(names) == [10, 10, 10, 10], "what is not handled must not be committed"
     spy.gate.set()
     async with running(quiet(tmp_path, spy.handle, spy.rebuild, **names)):
@@ -116,7 +118,7 @@ async def test_completeness_is_told_of_what_was_handled_not_of_what_was_fetched(
     stream = quiet(tmp_path, spy.handle, spy.rebuild, **names, complete=spy.ages.append)
     async with running(stream):
         await asyncio.wait_for(stream.ready.wait(), 30)
-        await asyncio.sleep(3 * streams.CHECK_S)
+        await asyncio.sleep(3 * CHECK_S)
         assert not spy.ages
         spy.gate.set()
         await until(lambda: spy.ages)
@@ -151,7 +153,7 @@ async def test_a_replay_ends_where_the_log_does(producer: Producer, topic: str, 
 
 def test_the_app_is_set_up_by_the_rules(tmp_path: Path) -> None:
     async def made() -> faust.App:
-        return streams.app_of(quiet(tmp_path))
+        return app_of(quiet(tmp_path))
 
     conf = asyncio.run(made()).conf
     assert (conf.stream_wait_empty, conf.topic_allow_declare, conf.table_standby_replicas, conf.producer_threaded) == (

@@ -14,6 +14,8 @@ from mode.threads import WorkerThread
 
 from groundswell.kernel import streams
 from groundswell.kernel.bus.producer import Producer
+from groundswell.kernel.streams.progress import Movement
+from groundswell.kernel.streams.running import COMMIT_S, SESSION_S, STALL_S_MAX
 from tests.broker import Broker, fresh_topic
 from tests.kernel.streaming import Spy, committed, quiet, running, sent, until
 
@@ -25,7 +27,7 @@ async def test_a_rebuild_may_last_longer_than_the_groups_session_and_nothing_is_
 
     async def slow(assignments: Sequence[streams.Assignment]) -> None:
         await spy.rebuild(assignments)
-        await asyncio.sleep(streams.SESSION_S + 3)
+        await asyncio.sleep(SESSION_S + 3)
         assert not spy.handled
 
     await sent(producer, topic, 8)
@@ -161,14 +163,14 @@ async def test_a_stream_that_is_told_to_end_does_not_wait_for_a_broker_that_is_a
             await asyncio.wait_for(begun.wait(), 30)
             await sent(producer, name, 1)
             await producer.close()
-            await asyncio.sleep(streams.COMMIT_S)
+            await asyncio.sleep(COMMIT_S)
             if how == "stopped":
                 await broker.stop()
             else:
                 broker.freeze()
             turns.release()
             await until(lambda: len(handled) == 1)
-            await asyncio.sleep(1.5 * streams.COMMIT_S)
+            await asyncio.sleep(1.5 * COMMIT_S)
             turns.release()
             await until(lambda: len(handled) == 2)
             task.cancel()
@@ -182,11 +184,11 @@ async def test_a_stream_that_is_told_to_end_does_not_wait_for_a_broker_that_is_a
 
 def test_one_partition_that_stands_still_is_noticed_whatever_the_others_do() -> None:
     stuck, busy, idle = (TopicPartition("frames", partition) for partition in range(3))
-    movement, told = streams._Movement(streams.STALL_S_MAX), []
-    for second in range(int(streams.STALL_S_MAX) + 3):
+    movement, told = Movement(STALL_S_MAX), []
+    for second in range(int(STALL_S_MAX) + 3):
         ends, reached = {stuck: 9, busy: second + 5, idle: 7}, {stuck: 3, busy: second, idle: 7}
         told.append(movement.looked(ends, reached, float(second)))
     assert told[-1] == [0]
-    assert not any(told[: int(streams.STALL_S_MAX)])
-    unknown = [movement.looked({busy: 1000}, {}, 100.0 + second) for second in range(int(streams.STALL_S_MAX) + 2)]
+    assert not any(told[: int(STALL_S_MAX)])
+    unknown = [movement.looked({busy: 1000}, {}, 100.0 + second) for second in range(int(STALL_S_MAX) + 2)]
     assert unknown[-1] == [1], "where nothing is known of a partition, it does not move"
