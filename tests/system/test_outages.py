@@ -130,7 +130,7 @@ async def test_who_asks_again_for_what_a_crash_kept_from_him_is_given_the_same_t
 ) -> None:
     """Goal: an effect whose answer nobody heard happens once. Method: links dies between its commit and its answer; whatever the caller is
     told then, he asks again under the same key, until he is told of a link."""
-    tenant = await scenario.prepare(platform, "unheard", 1)
+    tenant = await scenario.prepare(platform, "crash", 1)
     process, url = platform.holder("links"), platform.credentials().url
     pid = (await platform.ready(process, BACK_S_MAX)).pid or 0
     headers = {"Authorization": f"Bearer {tenant.key}", "Idempotency-Key": "unheard-1"}
