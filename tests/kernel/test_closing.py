@@ -5,8 +5,11 @@ import secrets
 from functools import partial
 
 import pytest
+import uvloop
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, TopicPartition
+from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from groundswell.kernel.bus import connecting, consumer, intents
 from groundswell.kernel.bus.connecting import opened
@@ -167,3 +170,22 @@ async def test_a_replay_whose_log_loses_its_end_does_not_wait_for_it(
     with pytest.raises(OffsetOutOfRangeError, match="ends at 1"):
         await asyncio.wait_for(read(), 60)
     assert seen == [b"0"]
+
+
+@pytest.mark.promise("LINKS-4")
+def test_a_connection_that_was_closed_under_a_request_is_a_broken_one(kafka_address: str) -> None:
+    """Goal: no task ends for good because the broker went between two words. Method: the processes' own loop, which refuses to write."""
+    host, port = kafka_address.split(":")
+
+    async def ask() -> None:
+        connection = await create_conn(host, int(port))
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)  # in which the loop closes the socket; the connection has not heard of it yet
+        with pytest.raises(RuntimeError, match="closed"):
+            connection._writer.write(b"the control")
+        with pytest.raises(KafkaConnectionError):
+            await connection.send(MetadataRequest([]))
+        assert not connection.connected()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask())

@@ -6,6 +6,10 @@ coordinator ends for good. A consumer whose start failed half-way can never star
 it for its own. And it raises one of its own, half-way, where it waits to fetch again, as it does nearly always while the broker is away:
 whoever closed it would end as if told to, without a word. So nobody here has reached a cluster that tells of no broker, each try to start
 has a consumer of its own, a cancellation that comes while one is closed is raised behind it, and no other.
+
+And uvloop refuses with `RuntimeError` what is written to a socket that has just been closed, where asyncio drops it. aiokafka takes that
+for a mistake of its own: what asked, be it a feed, a group's coordinator or who reads metadata, ended for good. Here such a connection is
+broken.
 """
 
 import asyncio
@@ -13,10 +17,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaClient, AIOKafkaConsumer
-from aiokafka.errors import KafkaError, NodeNotReadyError
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, conn
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 T = TypeVar("T")
 
@@ -25,6 +30,22 @@ log = logging.getLogger(__name__)
 BROKER_RETRY_S = 1.0
 END_S_MAX = 3.0
 """How long each part of a consumer may take to close: a process has other things to do when it ends, and is killed soon."""
+
+
+class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka is untyped
+    """aiokafka's connection, which is broken where its socket has been closed under it."""
+
+    def send(self, request: Any, expect_response: bool = True) -> Awaitable[Any]:
+        try:
+            sent: Awaitable[Any] = super().send(request, expect_response)
+            return sent
+        except RuntimeError as error:
+            self.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"The connection to {self.host}:{self.port} is closed.") from error
+
+
+conn.AIOKafkaConnection = Connection
+"""What makes connections looks there, for whatever client."""
 
 
 def wary(client: AIOKafkaClient) -> AIOKafkaClient:
