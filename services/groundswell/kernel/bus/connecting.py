@@ -112,6 +112,12 @@ async def ended(consumer: AIOKafkaConsumer) -> None:
                 log.warning("a consumer ended with %s", type(error).__name__)
 
 
+def told_to_end() -> bool:
+    """Whether somebody has cancelled this task; a cancellation that comes to one that nobody has is a library's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @contextmanager
 def cancellation_kept() -> Iterator[None]:
     """Raises behind the block a cancellation of this task that came within it, and no other: as something of aiokafka's ends, it takes

@@ -20,7 +20,7 @@ from opentelemetry import trace
 from prometheus_client import Counter
 
 from groundswell.kernel import errors, failpoints, telemetry
-from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened, told_to_end
 from groundswell.kernel.bus.events import Incoming, MalformedEvent, incoming
 from groundswell.kernel.bus.producer import Producer
 
@@ -102,7 +102,7 @@ async def _consume(bootstrap: str, group: str, topics: Sequence[str], handle: Ha
                 began_s = time.monotonic()
                 await _consume_by(consumer, group, handle, producer)
         except (KafkaError, asyncio.CancelledError) as error:
-            if (task := asyncio.current_task()) and task.cancelling():
+            if told_to_end():
                 raise
             _REJOINED.labels(group).inc()
             log.warning("%s joins its group anew in %.0f s: %r", group, pause_s, error)

@@ -16,7 +16,7 @@ from faust.types import TP, EventT, StreamT
 from mode import CrashingSupervisor
 
 from groundswell.kernel.bus.committed import committed, connected
-from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened
+from groundswell.kernel.bus.connecting import BROKER_RETRY_S, opened, told_to_end
 from groundswell.kernel.bus.consumer import METADATA_MS_MAX
 from groundswell.kernel.streams.guarded import ANSWER_S_MAX, GuardedConsumer, GuardedTransport
 from groundswell.kernel.streams.progress import Completeness, Ends, Movement
@@ -144,7 +144,7 @@ def _rebuilding(stream: Stream) -> Callable[..., Awaitable[None]]:
         try:
             begins = await _rebuilt(stream, partitions)
         except asyncio.CancelledError as error:
-            if (task := asyncio.current_task()) and task.cancelling():
+            if told_to_end():
                 raise
             # faust takes it for the end of its recovery, and would wait for ever.
             raise StreamDied("A rebuild was cancelled, and nobody had asked for it.") from error
